@@ -1,0 +1,1 @@
+//! The admin interface: queue and policy commands, health.

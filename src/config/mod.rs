@@ -1,0 +1,1 @@
+//! The configuration file: read raw, checked once, immutable ever after.

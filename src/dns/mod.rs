@@ -1,0 +1,125 @@
+//! The DNS as the relay needs it: four questions, and answers that keep apart what must not be confused.
+//!
+//! "No such name" and "no such record" are answers; everything else that is not data is an error, and an
+//! error never makes mail bounce (`What always holds` 2). The AD bit is kept in every answer, negative ones
+//! included, so that DANE (RFC 7672 §2.1.1) can be decided on the same values.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+
+use crate::mail::Domain;
+
+pub mod cache;
+pub mod hickory;
+pub mod zone;
+
+/// The port. One instance serves the whole relay; every call has a deadline of its own.
+pub trait Resolver: Send + Sync {
+    /// MX records of `name`, following CNAMEs (RFC 5321 §5.1), in no particular order.
+    fn mx<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, DnsResult<Mx>>;
+    /// Addresses of one family of `name`, following CNAMEs.
+    fn addresses<'a>(&'a self, name: &'a Domain, family: Family) -> BoxFuture<'a, DnsResult<IpAddr>>;
+    /// TXT records of `name`, following CNAMEs; the strings of each record joined without separator
+    /// (RFC 8461 §3.1).
+    fn txt<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, DnsResult<Vec<u8>>>;
+    /// Drops what is cached about `name` and names below it, because an operator asked for fresh answers.
+    fn forget(&self, name: &Domain);
+}
+
+/// What a lookup ends in.
+pub type DnsResult<T> = Result<Answer<T>, DnsError>;
+
+/// A definite answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer<T> {
+    /// What the name holds.
+    pub data: Data<T>,
+    /// Whether a resolver that we trust said that DNSSEC authenticates the whole answer, CNAMEs and denial included.
+    pub secure: bool,
+    /// How long the answer may be used (OUT-10).
+    pub ttl: Duration,
+}
+
+/// Data, or one of the two kinds of denial (RFC 2308).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Data<T> {
+    /// At least one record.
+    Records(Vec<T>),
+    /// The name exists, the type does not.
+    NoData,
+    /// The name does not exist.
+    NxDomain,
+}
+
+/// One MX record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mx {
+    /// Lower is tried first.
+    pub preference: u16,
+    /// The host; `None` for the root, which says "no mail service" (RFC 7505 §3).
+    pub exchange: Option<Domain>,
+}
+
+/// Address family of a lookup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// A records.
+    V4,
+    /// AAAA records.
+    V6,
+}
+
+/// A lookup that gave no answer. Always temporary for the mail that waits on it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{record} lookup of {name} failed: {kind}{}", At(.server))]
+pub struct DnsError {
+    /// What went wrong.
+    pub kind: DnsErrorKind,
+    /// The name asked for.
+    pub name: Domain,
+    /// The record type asked for, as in `MX`.
+    pub record: &'static str,
+    /// The resolver that said so, when one said anything.
+    pub server: Option<SocketAddr>,
+}
+
+/// The ways to get no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DnsErrorKind {
+    /// DNSSEC validation failed.
+    Bogus,
+    /// The resolver answered SERVFAIL.
+    Servfail,
+    /// The resolver refused, or does not implement the question.
+    Refused,
+    /// Nobody answered in time.
+    Timeout,
+    /// The answer was no DNS message, answered something else, or its CNAMEs make a loop or a chain over eight.
+    Malformed,
+    /// No resolver could be reached at all.
+    Unreachable,
+}
+
+impl fmt::Display for DnsErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bogus => "DNSSEC validation failed",
+            Self::Servfail => "the resolver answered SERVFAIL",
+            Self::Refused => "the resolver refused the question",
+            Self::Timeout => "no answer in time",
+            Self::Malformed => "the answer cannot be used (malformed, or a CNAME loop)",
+            Self::Unreachable => "no resolver can be reached",
+        })
+    }
+}
+
+struct At<'a>(&'a Option<SocketAddr>);
+
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |s| write!(f, " (resolver {s})"))
+    }
+}

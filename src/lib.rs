@@ -1,0 +1,48 @@
+//! Sealpost: an outbound SMTP relay that keeps every recipient domain's TLS promise.
+//!
+//! This page is the map of the house. Arrows of use point downward only; `tests/architecture.rs` holds the line.
+//!
+//! | layer | rooms | |
+//! | --- | --- | --- |
+//! | 5 | [`cli`], [`app`] | composition: know everything |
+//! | 4 | [`submission`] listeners, [`admin`] HTTP, [`observe`] log | adapters that call the relay |
+//! | 3 | [`submission::accept`], [`queue::manager`], [`delivery::attempt`], [`route::resolve`], [`mtasts::service`] | orchestration, sees only ports |
+//! | 2 | [`dns::hickory`], [`mtasts::fetch`], [`delivery`] I/O, [`store`] | adapters behind ports |
+//! | 1 | [`smtp`], [`route`], [`mtasts`], [`security`], [`queue`], [`delivery::classify`], [`dsn`], [`tlsrpt`], [`config`] | pure decisions, and the ports |
+//! | 0 | [`mail`], [`clock`], [`observe::fields`] | vocabulary |
+//!
+//! # The journey of a message
+//!
+//! 1. [`submission`] accepts a connection and drives the sans-IO [`smtp::session`]; [`smtp::data`] undoes
+//!    dot-stuffing and refuses bare CR and LF.
+//! 2. [`submission::accept`] checks who may relay, fixes the header and calls [`queue::QueueStore::enqueue`];
+//!    the 250 goes out only after the commit is on disk.
+//! 3. [`queue::manager`] leases transactions, fairly over domains.
+//! 4. [`delivery::attempt`] asks [`route::resolve`] for the hosts and [`mtasts::service`] for the policy, and
+//!    lets [`security::decide`] join every demand.
+//! 5. [`delivery::connect`], [`delivery::starttls`] and [`delivery::session`] dial, upgrade and greet;
+//!    [`security::verdict`] turns demand and evidence into a clearance, without which MAIL FROM cannot be sent.
+//! 6. [`delivery::classify`] turns every reply and fault into an outcome, and
+//!    [`queue::QueueStore::finish`] commits it with any DSN of [`dsn`].
+//!
+//! Every verdict also becomes a [`tlsrpt::SessionRecord`] for the recipient domain's daily report.
+
+pub mod admin;
+pub mod app;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod delivery;
+pub mod dns;
+pub mod dsn;
+pub mod mail;
+pub mod manual;
+pub mod mtasts;
+pub mod observe;
+pub mod queue;
+pub mod route;
+pub mod security;
+pub mod smtp;
+pub mod store;
+pub mod submission;
+pub mod tlsrpt;

@@ -1,0 +1,1 @@
+//! MTA-STS: mx_match.

@@ -1,0 +1,1 @@
+//! The names of log fields, each once.

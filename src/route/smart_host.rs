@@ -1,0 +1,1 @@
+//! Routing: smart_host.

@@ -1,0 +1,1 @@
+//! Submission: smtp_listener.
