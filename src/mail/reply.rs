@@ -114,7 +114,7 @@ impl Reply {
             5 => 5,
             _ => 4,
         };
-        self.enhanced.unwrap_or(EnhancedCode::new(class, 0, 0))
+        self.enhanced.unwrap_or(EnhancedCode { class, subject: 0, detail: 0 })
     }
 
     /// 200…299.

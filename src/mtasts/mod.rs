@@ -138,3 +138,21 @@ pub struct FetchFailure {
     /// The raw lines of a body that was fetched and is no policy (RPT §1.2.4, `sts-policy-invalid`).
     pub lines: Vec<String>,
 }
+
+/// What discovery says about a domain at this attempt ([`service`]).
+#[derive(Debug, Clone)]
+pub enum Discovery {
+    /// Go on with what is known.
+    Known(Applicable),
+    /// The TXT lookup failed, nothing is cached, and the domain's grace runs: wait, 4.4.3 (STS-14).
+    Wait(crate::dns::DnsError),
+}
+
+/// The policy to apply, and what went wrong on the way to it.
+#[derive(Debug, Clone, Default)]
+pub struct Applicable {
+    /// The unexpired policy of any mode, live or cached; the verdict does not depend on which.
+    pub policy: Option<std::sync::Arc<StoredPolicy>>,
+    /// A live lookup or fetch failed now: reported beside a cached policy, or instead of one (RPT-26).
+    pub fetch_failure: Option<FetchFailure>,
+}

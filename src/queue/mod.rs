@@ -116,6 +116,25 @@ pub trait QueueStore: Send + Sync {
     fn health(&self) -> StoreHealth;
 }
 
+/// The queue as the door from outside sees it: a permit to deliver at once, asked for before the message is
+/// stored and never waited for (`Speed, from the start`). Implemented by [`manager`].
+pub trait Intake: Send + Sync {
+    /// A free delivery slot for one domain of `envelope`, if there is one and the relay is not draining.
+    fn permit(&self, envelope: &Envelope) -> Option<Permit>;
+    /// A message was stored: its lease goes to a worker, and due work is looked for.
+    fn arrived(&self, permit: Option<Permit>, lease: Option<Lease>);
+    /// The terms of [`QueueStore::enqueue`] for a permit's domain.
+    fn terms(&self, permit: &Permit) -> ClaimTerms;
+}
+
+/// A delivery slot of `domain`. Dropping it gives the slot back.
+pub struct Permit {
+    /// The domain whose recipients may be leased with the enqueue.
+    pub domain: Domain,
+    /// Gives the slot back when dropped.
+    pub guard: Box<dyn std::any::Any + Send>,
+}
+
 /// A message on its way into the queue.
 #[derive(Clone)]
 pub struct NewMessage {
