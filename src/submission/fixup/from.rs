@@ -98,7 +98,8 @@ fn decode_q(text: &str) -> Vec<u8> {
             out.push(b);
             continue;
         }
-        let digit = |b: Option<u8>| b.and_then(|b| char::from(b).to_digit(16)).and_then(|d| u8::try_from(d).ok());
+        let digit =
+            |b: Option<u8>| b.and_then(|b| char::from(b).to_digit(16)).and_then(|d| u8::try_from(d).ok());
         if let (Some(h), Some(l)) = (digit(bytes.next()), digit(bytes.next())) {
             out.push(h * 16 + l);
         }

@@ -22,7 +22,8 @@ const ENCODED_LINE: usize = 75;
 /// line at, a long line outside every leaf or under a signature (RFC 1847), an unknown encoding, or parts
 /// nested deeper than 100.
 pub fn reencode_long_lines(message: &[u8]) -> Result<Vec<u8>, Refused> {
-    let mut walk = Walk { rest: message, out: Vec::with_capacity(message.len() * 5 / 4), open: Vec::new(), depth: 0 };
+    let mut walk =
+        Walk { rest: message, out: Vec::with_capacity(message.len() * 5 / 4), open: Vec::new(), depth: 0 };
     let mut next = Some(Next { top: true, default_message: false });
     while let Some(entity) = next {
         next = walk.entity(entity)?;
