@@ -17,7 +17,6 @@ mod promises;
 
 /// What the sections' checks share.
 struct Check<'c> {
-    doc: &'c Document<'c>,
     around: &'c dyn Surroundings,
     /// The folder of the configuration file.
     folder: PathBuf,
@@ -34,7 +33,7 @@ pub(super) fn check(text: &str, path: &Path, around: &dyn Surroundings) -> Resul
     }
     let broken = !doc.errors().is_empty();
     let check = Check {
-        doc: &doc,
+
         around,
         folder: path.parent().unwrap_or(Path::new("")).to_owned(),
         warnings: Default::default(),
