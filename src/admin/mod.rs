@@ -11,6 +11,7 @@ use crate::queue::Filter;
 
 pub mod client;
 pub mod http;
+pub mod token;
 pub mod view;
 
 pub use view::Readiness;
