@@ -200,12 +200,30 @@ fn a_message_that_expired_under_a_policy() {
     insta::assert_snapshot!("expired_by_policy", only_header(DsnKind::Failed, &report));
 }
 
+// RFC 8461 §5: testing mode holds nothing up, so nobody is told that it did.
+#[test]
+fn a_policy_in_testing_mode_is_not_blamed() {
+    let bob = recipient("bob@example.org");
+    let mut d = policy_failure();
+    d.promise.as_mut().unwrap().mode = "testing".to_owned();
+    for (mode, cause, blamed) in [
+        ("enforce", "tls_certificate", true),
+        ("testing", "tls_certificate", false),
+        ("enforce", "connect", false),
+    ] {
+        d.promise.as_mut().unwrap().mode = mode.to_owned();
+        let report = [Reported { recipient: &bob, diagnosis: &d, expired: false, cause }];
+        let text = only_header(delayed(), &report);
+        assert_eq!(text.contains("To the postmaster of example.org"), blamed, "{mode} {cause}");
+    }
+}
+
 #[test]
 fn a_message_delayed_by_the_network() {
     let bob = recipient("bob@example.org");
     let d = Diagnosis {
         code: None,
-        text: "connect to mx1.example.org: timed out".to_owned(),
+        text: "connect from 10.9.8.7 to mx1.example.org: timed out".to_owned(),
         ..replied(250, "4.4.1", "")
     };
     let report = [Reported { recipient: &bob, diagnosis: &d, expired: false, cause: "connect" }];

@@ -313,3 +313,43 @@ impl<'a> Lexer<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // SUB-25
+    #[test]
+    fn a_rule_is_a_whole_domain_or_one_address() {
+        for (rule, mailbox, want) in [
+            ("@example.net", "a@example.net", true),
+            ("@EXAMPLE.net", "a@example.net", true),
+            ("@example.net", "a@sub.example.net", false),
+            ("@b\u{fc}cher.example", "a@xn--bcher-kva.example", true),
+            ("a@example.net", "a@example.net", true),
+            ("a@example.net", "\"a\"@example.net", true),
+            ("a@example.net", "A@example.net", false),
+            ("a@example.net", "b@example.net", false),
+        ] {
+            let permits = SenderRule::parse(rule).unwrap().permits(&Mailbox::parse(mailbox).unwrap());
+            assert_eq!(permits, want, "{rule} {mailbox}");
+        }
+        for text in ["", "@", "example.net", "@localhost", "a@", "@*.example.net"] {
+            assert!(SenderRule::parse(text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_and_addresses_are_told_apart() {
+        for (body, want) in [
+            (" a@b.example", vec![("", "a@b.example")]),
+            ("\"X, Y\" <a@b.example>,c@d.example (C)", vec![("X, Y", "a@b.example"), ("C", "c@d.example")]),
+            ("J. R. Doe <\"a b\"@b.example>", vec![("J. R. Doe", "\"a b\"@b.example")]),
+            ("(x (y)) a . b @ c . example", vec![("x (y)", "a.b@c.example")]),
+        ] {
+            let list = parse_mailboxes(body, "From").unwrap();
+            let got: Vec<_> = list.iter().map(|w| (w.name.as_str(), w.address.as_str())).collect();
+            assert_eq!(got, want, "{body}");
+        }
+    }
+}
