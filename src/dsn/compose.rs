@@ -164,3 +164,6 @@ fn is_message_id(id: &str) -> bool {
             && i.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'<' | b'>' | b',' | b'(' | b')'))
     })
 }
+
+#[cfg(test)]
+mod tests;

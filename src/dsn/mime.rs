@@ -124,6 +124,7 @@ pub(super) fn delivery_status(
 }
 
 fn recipient(out: &mut String, kind: DsnKind, r: &Reported<'_>) {
+    // Spec: verbatim, xtext included (DSN-10); other senders of DSNs decode it. Only beyond ASCII it changes.
     if let Some(orcpt) = &r.recipient.orcpt {
         field(out, "Original-Recipient", &seven_bit(&orcpt.to_string()));
     }
@@ -190,6 +191,12 @@ pub(super) fn seven_bit(text: &str) -> String {
 /// One field, folded.
 pub(super) fn field(out: &mut String, name: &str, body: &str) {
     let text = format!("{name}: {body}");
+    if text.len() <= COLUMNS {
+        // As it is: blanks in a quoted local part count.
+        out.push_str(&text);
+        out.push_str("\r\n");
+        return;
+    }
     out.push_str(&wrap(&text, "", "\t", LONGEST_WORD));
 }
 

@@ -7,7 +7,7 @@ use super::compose::{DsnContext, DsnKind, Reported};
 use super::mime::{COLUMNS, seven_bit, spoken, wrap};
 use crate::clock::Timestamp;
 use crate::mail::reply::sanitise;
-use crate::queue::outcome::{CertificateFacts, Promise};
+use crate::queue::outcome::{CertificateFacts, Promise, Stage};
 use crate::queue::{DeferReason, MessageMeta};
 use crate::tlsrpt::ResultType;
 
@@ -31,7 +31,7 @@ pub(super) fn human_part(
     page.say(&format!("This is the mail system at {}.", ctx.settings.hostname));
     match kind {
         DsnKind::Failed => {
-            page.say("We are sorry: your message could not be delivered to");
+            page.say("We are sorry: your message could not be delivered to:");
             addresses(&mut page, reported);
             page.say("No further attempt will be made for what is listed here.");
         }
@@ -44,16 +44,18 @@ pub(super) fn human_part(
                 date(retry_until)
             ));
             if also_waiting > 0 {
-                let (noun, verb) =
-                    if also_waiting == 1 { ("message", "waits") } else { ("messages", "wait") };
+                let more = if also_waiting == 1 {
+                    "more message from you to this domain is"
+                } else {
+                    "more messages from you to this domain are"
+                };
                 page.say(&format!(
-                    "{also_waiting} more {noun} from you to the same domain {verb} for the same reason, \
-                     without a notice of its own for each."
+                    "{also_waiting} {more} waiting for the same reason. You get no separate notice of that."
                 ));
             }
         }
         DsnKind::Relayed => {
-            page.say("Your message was handed over for");
+            page.say("Your message was handed over for:");
             addresses(&mut page, reported);
             page.say(
                 "The receiving mail server took responsibility for it. It does not send confirmations of \
@@ -77,6 +79,9 @@ pub(super) fn human_part(
         date(message.arrived),
         message.id
     ));
+    // The last paragraph needs no empty line after it.
+    page.text.truncate(page.text.trim_end().len());
+    page.text.push_str("\r\n");
     page.text
 }
 
@@ -114,9 +119,10 @@ impl Page {
 
     /// `label: value`, continued below the value.
     fn entry(&mut self, label: &str, value: &str) {
-        let first = format!("  {label:<13}");
+        let first = format!("  {label:<11}");
         let others = " ".repeat(first.len());
-        self.text.push_str(&wrap(&seven_bit(&sanitise(value)), &first, &others, COLUMNS - first.len()));
+        // Room for a SHA-256 in one piece: 77 columns in all.
+        self.text.push_str(&wrap(&seven_bit(&sanitise(value)), &first, &others, COLUMNS + 1 - first.len()));
     }
 }
 
@@ -149,9 +155,12 @@ fn explain(page: &mut Page, kind: DsnKind, reported: &[Reported<'_>]) {
     }
 }
 
-/// What was promised, when the promise is what the message waits or failed for.
+/// What was promised, when the promise is what the message waits or failed for. A policy in testing mode is
+/// never that (RFC 8461 §5).
 fn broken<'a>(r: &Reported<'a>) -> Option<&'a Promise> {
-    r.diagnosis.promise.as_ref().filter(|p| p.broken.is_some())
+    let by_policy = DeferReason::parse(r.cause).map_or(r.expired, DeferReason::is_policy);
+    let binds = |p: &&Promise| p.broken.is_some() && !matches!(p.mode.as_str(), "testing" | "none");
+    r.diagnosis.promise.as_ref().filter(|_| by_policy).filter(binds)
 }
 
 /// Why, and what the sender can do.
@@ -180,7 +189,7 @@ fn explanation(kind: DsnKind, r: &Reported<'_>) -> Vec<Line> {
         lines.push(Line::Quote(spoken(code, r)));
     } else if tells_our_words(r) {
         lines.push(Line::Say("In technical terms:".to_owned()));
-        lines.push(Line::Quote(sanitise(&d.text)));
+        lines.push(Line::Quote(without_our_address(r)));
     }
     if d.maybe_delivered {
         lines.push(Line::Say(
@@ -206,6 +215,12 @@ fn tells_our_words(r: &Reported<'_>) -> bool {
     !r.diagnosis.text.is_empty()
         && !matches!(r.cause, "local" | "forbidden" | "interrupted" | "operator")
         && broken(r).is_none()
+}
+
+/// Our diagnosis; where we sit in our own network is nobody's business (DSN-17).
+fn without_our_address(r: &Reported<'_>) -> String {
+    let text = sanitise(&r.diagnosis.text);
+    r.diagnosis.source_ip.map_or_else(|| text.clone(), |ip| text.replace(&ip.to_string(), "us"))
 }
 
 /// One sentence on the cause, in words for everybody.
@@ -251,6 +266,7 @@ fn reason(r: &Reported<'_>, domain: &str, host: &str) -> String {
             "smtputf8" => format!("{} cannot take addresses with such characters.", capital(host)),
             "bad_address" => "The address cannot be used in mail.".to_owned(),
             "operator" => "The people who run this mail system returned it to you.".to_owned(),
+            _ if replied && r.expired => format!("{} asked us to try again later.", capital(host)),
             _ if replied => format!("{} refused it.", capital(host)),
             _ => format!("It could not be handed to {host}."),
         },
@@ -320,18 +336,18 @@ fn for_postmaster(
         page.entry("Id", &promise.id);
     }
     if !promise.mx.is_empty() {
-        page.entry("Mail servers", &promise.mx.join(", "));
+        page.entry("Servers", &promise.mx.join(", "));
     }
     if let Some(at) = promise.fetched {
         page.entry("Fetched", &date(at));
     }
     if let Some(at) = promise.expires {
-        page.entry("Holds until", &date(at));
+        page.entry("Expires", &date(at));
     }
     page.text.push_str("\r\n");
     page.indented("", "What failed:");
     if let Some(host) = &r.diagnosis.host {
-        page.entry("Mail server", host.as_str());
+        page.entry("Server", host.as_str());
     }
     page.entry("Check", promise.broken.as_deref().unwrap_or(""));
     page.entry("Last seen", &date(r.diagnosis.at));
@@ -385,7 +401,9 @@ fn show(page: &mut Page, certificate: &CertificateFacts) {
 fn remedy(r: &Reported<'_>) -> String {
     let domain = r.recipient.path.domain();
     let host = r.diagnosis.host.as_ref().map_or("the mail server", |h| h.as_str());
-    if DeferReason::parse(r.cause) == Some(DeferReason::PolicyMx) {
+    let not_listed = DeferReason::parse(r.cause)
+        .map_or(r.diagnosis.stage == Stage::Policy, |reason| reason == DeferReason::PolicyMx);
+    if not_listed {
         return format!(
             "if {host} is yours, add it to https://mta-sts.{domain}/.well-known/mta-sts.txt and then give \
              the TXT record _mta-sts.{domain} a new id. If it is not yours, correct the MX records of \

@@ -145,21 +145,23 @@ fn encode_text(body: &str, out: &mut Vec<u8>) {
 
 /// `text` as UTF-8 encoded words in base 64, each at most 75 octets (RFC 2047 §2), folded between them.
 fn encode_words(text: &str, out: &mut Vec<u8>) {
+    let line_start = out.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+    let mut column = out.len() - line_start;
     let mut rest = text;
-    let mut first = true;
     while !rest.is_empty() {
-        // 45 octets make 60 of base 64; with the frame that is 72.
-        let mut end = rest.len().min(45);
+        // 12 octets frame a word in a line of at most 76; three octets make four of base 64.
+        if column > 40 {
+            out.extend_from_slice(b"\r\n ");
+            column = 1;
+        }
+        let mut end = rest.len().min((76 - 12 - column) / 4 * 3);
         while !rest.is_char_boundary(end) {
             end -= 1;
         }
         let (chunk, tail) = rest.split_at(end);
         rest = tail;
-        if !first {
-            out.extend_from_slice(b"\r\n ");
-        }
-        first = false;
         let encoded = base64::engine::general_purpose::STANDARD.encode(chunk);
         out.extend_from_slice(format!("=?utf-8?B?{encoded}?=").as_bytes());
+        column = 76;
     }
 }

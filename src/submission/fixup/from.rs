@@ -64,7 +64,7 @@ pub(super) fn check_senders(list: &[Written], rules: &[SenderRule], field: &str)
     for written in list {
         let permitted =
             Mailbox::parse(&written.address).is_ok_and(|m| rules.iter().any(|rule| rule.permits(&m)));
-        if !permitted || written.name.split_whitespace().any(hides_an_address) {
+        if !permitted || hides_an_address(&written.name) {
             return Err(Refused::not_permitted(format!(
                 "you may not send with an address in the {field} field that is not yours"
             )));
@@ -73,20 +73,23 @@ pub(super) fn check_senders(list: &[Written], rules: &[SenderRule], field: &str)
     Ok(())
 }
 
-/// Whether an encoded word decodes to text that a reader which decodes before it parses would take for
-/// another address of the list.
-fn hides_an_address(word: &str) -> bool {
-    let Some(inner) = word.strip_prefix("=?").and_then(|w| w.strip_suffix("?=")) else { return false };
-    let mut parts = inner.splitn(3, '?').skip(1);
-    let (Some(encoding), Some(text)) = (parts.next(), parts.next()) else { return true };
-    let decoded = if encoding.eq_ignore_ascii_case("B") {
-        match base64::engine::general_purpose::STANDARD.decode(text) {
-            Ok(octets) => octets,
-            Err(_) => return true,
+/// Whether the encoded words of a display name hold what a reader that decodes before it parses would take
+/// for another address of the list.
+fn hides_an_address(name: &str) -> bool {
+    let mut decoded = Vec::new();
+    for word in name.split_whitespace() {
+        let Some(inner) = word.strip_prefix("=?").and_then(|w| w.strip_suffix("?=")) else { continue };
+        let mut parts = inner.splitn(3, '?').skip(1);
+        let (Some(encoding), Some(text)) = (parts.next(), parts.next()) else { return true };
+        if encoding.eq_ignore_ascii_case("B") {
+            match base64::engine::general_purpose::STANDARD.decode(text) {
+                Ok(octets) => decoded.extend(octets),
+                Err(_) => return true,
+            }
+        } else {
+            decoded.extend(decode_q(text));
         }
-    } else {
-        decode_q(text)
-    };
+    }
     decoded.contains(&b'@') && decoded.iter().any(|b| matches!(b, b'<' | b'>' | b',' | b';' | b'\r' | b'\n'))
 }
 
@@ -132,8 +135,9 @@ fn read_list(body: &str) -> Option<Vec<Written>> {
 
 /// One mailbox, what follows it, and whether a comma came between.
 fn read_mailbox(text: &str) -> Option<(Written, &str, bool)> {
-    let mut lexer = Lexer { rest: text };
-    let (mut words, mut comment) = (Vec::new(), None);
+    let mut lexer = Lexer { rest: text, spaced: false };
+    let (mut words, mut comment) = (Vec::<String>::new(), None);
+    let mut after_dot = false;
     // Before `<` nobody knows whether this is a display name or a bare address: keep both readings.
     let mut bare = AddrSpec::default();
     loop {
@@ -143,8 +147,13 @@ fn read_mailbox(text: &str) -> Option<(Written, &str, bool)> {
             Some(Token::Special('<')) => break,
             Some(Token::Comment(text)) => comment = Some(text),
             Some(token) => {
+                let glued = after_dot && !lexer.spaced;
+                after_dot = matches!(token, Token::Special('.'));
                 match &token {
-                    Token::Atom(a) => words.push((*a).to_owned()),
+                    Token::Atom(a) => match words.last_mut() {
+                        Some(last) if glued => last.push_str(a),
+                        _ => words.push((*a).to_owned()),
+                    },
                     Token::Quoted(q) => words.push(q.clone()),
                     // A dot in a display name is obsolete syntax that every reader takes as text.
                     Token::Special('.') => match words.last_mut() {
@@ -227,13 +236,17 @@ impl AddrSpec {
 
 struct Lexer<'a> {
     rest: &'a str,
+    /// Blanks came before the last token.
+    spaced: bool,
 }
 
 impl<'a> Lexer<'a> {
     /// The next token; `Some(None)` at the end, `None` for what no token can be.
     #[expect(clippy::option_option, reason = "the outer level is failure, so that `?` leaves the whole list")]
     fn next(&mut self) -> Option<Option<Token<'a>>> {
-        self.rest = self.rest.trim_start_matches([' ', '\t', '\r', '\n']);
+        let trimmed = self.rest.trim_start_matches([' ', '\t', '\r', '\n']);
+        self.spaced = trimmed.len() < self.rest.len();
+        self.rest = trimmed;
         let Some(first) = self.rest.chars().next() else { return Some(None) };
         let token = match first {
             '"' => Token::Quoted(self.delimited('"', None)?),
@@ -297,6 +310,46 @@ impl<'a> Lexer<'a> {
                     out.push(c);
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // SUB-25
+    #[test]
+    fn a_rule_is_a_whole_domain_or_one_address() {
+        for (rule, mailbox, want) in [
+            ("@example.net", "a@example.net", true),
+            ("@EXAMPLE.net", "a@example.net", true),
+            ("@example.net", "a@sub.example.net", false),
+            ("@b\u{fc}cher.example", "a@xn--bcher-kva.example", true),
+            ("a@example.net", "a@example.net", true),
+            ("a@example.net", "\"a\"@example.net", true),
+            ("a@example.net", "A@example.net", false),
+            ("a@example.net", "b@example.net", false),
+        ] {
+            let permits = SenderRule::parse(rule).unwrap().permits(&Mailbox::parse(mailbox).unwrap());
+            assert_eq!(permits, want, "{rule} {mailbox}");
+        }
+        for text in ["", "@", "example.net", "@localhost", "a@", "@*.example.net"] {
+            assert!(SenderRule::parse(text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_and_addresses_are_told_apart() {
+        for (body, want) in [
+            (" a@b.example", vec![("", "a@b.example")]),
+            ("\"X, Y\" <a@b.example>,c@d.example (C)", vec![("X, Y", "a@b.example"), ("C", "c@d.example")]),
+            ("J. R. Doe <\"a b\"@b.example>", vec![("J. R. Doe", "\"a b\"@b.example")]),
+            ("(x (y)) a . b @ c . example", vec![("x (y)", "a.b@c.example")]),
+        ] {
+            let list = parse_mailboxes(body, "From").unwrap();
+            let got: Vec<_> = list.iter().map(|w| (w.name.as_str(), w.address.as_str())).collect();
+            assert_eq!(got, want, "{body}");
         }
     }
 }

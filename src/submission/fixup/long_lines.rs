@@ -328,3 +328,140 @@ fn break_base64(body: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(b"\r\n");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rewrite(message: &str) -> String {
+        let out = reencode_long_lines(message.as_bytes()).unwrap_or_else(|e| panic!("{e:?}"));
+        assert!(
+            lines(&out).all(|l| !is_long(l) && l.ends_with(b"\r\n")),
+            "{}",
+            String::from_utf8_lossy(&out)
+        );
+        String::from_utf8(out).unwrap()
+    }
+
+    fn body_text(message: &str, part: usize) -> String {
+        let parsed = MessageParser::default().parse(message.as_bytes()).unwrap();
+        String::from_utf8(parsed.part(u32::try_from(part).unwrap()).unwrap().contents().to_vec()).unwrap()
+    }
+
+    // SIG-18: decoded content equal
+    #[test]
+    fn a_long_leaf_becomes_quoted_printable() {
+        let html = format!("<p>{}</p>\r\n  end = \u{fc}\t\r\n", "a = b ".repeat(17_000));
+        let out = rewrite(&format!(
+            "Subject: x\r\nContent-Transfer-Encoding:\r\n 8bit\r\nContent-Type: text/html; charset=utf-8\r\n\r\n{html}"
+        ));
+        assert!(out.starts_with("Subject: x\r\nContent-Type: text/html; charset=utf-8\r\nMIME-Version: 1.0\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"), "{}", &out[..200]);
+        assert_eq!(body_text(&out, 0), html);
+    }
+
+    #[test]
+    fn a_message_without_a_long_line_stays_as_it_is() {
+        let at_limit = format!("Subject: x\r\n\r\n{}\r\n", "a".repeat(998));
+        assert_eq!(rewrite(&at_limit), at_limit);
+        assert_ne!(rewrite(&format!("Subject: x\r\n\r\n{}\r\n", "a".repeat(999))), at_limit);
+    }
+
+    // SIG-18
+    #[test]
+    fn only_the_long_leaf_of_a_nested_message_changes() {
+        let long = "x".repeat(1500);
+        let message = |cte: &str, text: &str| {
+            format!(
+                "MIME-Version: 1.0\r\nContent-Type: multipart/mixed;\r\n\tboundary=\"o u\"\r\n\r\npreamble\r\n--o u\r\n\r\nshort\r\n--o u\r\nContent-Type: message/rfc822\r\n\r\nSubject: inner\r\nContent-Type: multipart/alternative; boundary=ou\r\n\r\n--ou\r\nContent-Type: text/plain\r\n{cte}\r\n{text}\r\n--ou--\r\nepilogue\r\n--o u--\r\n\r\nend\r\n"
+            )
+        };
+        let out = rewrite(&message("", &long));
+        let soft: String = long
+            .as_bytes()
+            .chunks(75)
+            .map(|c| std::str::from_utf8(c).unwrap())
+            .collect::<Vec<_>>()
+            .join("=\r\n");
+        assert_eq!(out, message("Content-Transfer-Encoding: quoted-printable\r\n", &soft));
+    }
+
+    // SIG-18
+    #[test]
+    fn encoded_leaves_are_only_broken_anew() {
+        use base64::Engine as _;
+        let octets: Vec<u8> = (0..2000_u32).map(|i| (i % 251) as u8).collect();
+        let encoded = base64::engine::general_purpose::STANDARD.encode(&octets);
+        let out = rewrite(&format!(
+            "Content-Type: application/x\r\nContent-Transfer-Encoding: BASE64\r\n\r\n{encoded}\r\n"
+        ));
+        let parsed = MessageParser::default().parse(out.as_bytes()).unwrap();
+        assert_eq!(parsed.part(0).unwrap().contents(), octets);
+
+        let qp = "=C3=BC a".repeat(300);
+        let out = rewrite(&format!(
+            "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n{qp}\r\n"
+        ));
+        assert_eq!(body_text(&out, 0), "\u{fc} a".repeat(300) + "\r\n");
+    }
+
+    // SIG-18
+    #[test]
+    fn long_header_lines_are_folded_at_blanks() {
+        let references = "<id@example.org> ".repeat(100);
+        let out = rewrite(&format!("References: {references}\r\nSubject: x\r\n\r\nb\r\n"));
+        assert_eq!(
+            out.replace("\r\n ", " ").replace(' ', ""),
+            format!("References:{references}\r\nSubject:x\r\n\r\nb\r\n").replace(' ', "")
+        );
+        assert!(!out.contains("\r\n \r\n"));
+        let blanks = rewrite(&format!("Subject: x{}\r\n\r\nb\r\n", " ".repeat(2000)));
+        assert!(blanks.ends_with("\r\n\r\nb\r\n") && blanks.matches("\r\n\r\n").count() == 1);
+    }
+
+    // SIG-18, LIM-06
+    #[test]
+    fn what_cannot_be_rewritten_faithfully_is_refused() {
+        let long = "x".repeat(999);
+        let nested: String = (0..101)
+            .map(|i| format!("Content-Type: multipart/mixed; boundary=b{i}\r\n\r\n--b{i}\r\n"))
+            .collect();
+        for (what, message) in [
+            ("a header word", format!("X: {long}\r\n\r\nb\r\n")),
+            (
+                "signed content",
+                format!("Content-Type: multipart/signed; boundary=b\r\n\r\n--b\r\n\r\n{long}\r\n--b--\r\n"),
+            ),
+            (
+                "a preamble",
+                format!(
+                    "Content-Type: multipart/mixed; boundary=b\r\n\r\n{long}\r\n--b\r\n\r\nx\r\n--b--\r\n"
+                ),
+            ),
+            ("an unknown encoding", format!("Content-Transfer-Encoding: x-uuencode\r\n\r\n{long}\r\n")),
+            ("no boundary", format!("Content-Type: multipart/mixed\r\n\r\n{long}\r\n")),
+            ("too deep", format!("{nested}\r\n{long}\r\n")),
+        ] {
+            let e = reencode_long_lines(message.as_bytes()).expect_err(what);
+            assert_eq!((e.code, e.enhanced.to_string().as_str()), (554, "5.6.0"), "{what}");
+        }
+    }
+
+    proptest::proptest! {
+        // OUT-55
+        #[test]
+        fn no_long_line_ever_comes_out(
+            pieces in proptest::collection::vec(
+                proptest::sample::select(vec![
+                    "Content-Type: multipart/mixed; boundary=b\r\n", "Content-Type: message/rfc822\r\n", "--b\r\n", "--b--\r\n",
+                    "\r\n", "text =\r\n", "Content-Transfer-Encoding: base64\r\n", "X: y\r\n", "LONG", "LONG\r\n",
+                ]),
+                0..20,
+            ),
+        ) {
+            let message = pieces.concat().replace("LONG", &"a b".repeat(400));
+            if let Ok(out) = reencode_long_lines(message.as_bytes()) {
+                proptest::prop_assert!(!lines(&out).any(is_long));
+            }
+        }
+    }
+}
