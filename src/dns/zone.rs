@@ -134,7 +134,7 @@ impl ZoneResolver {
         let fail = |kind| DnsError { kind, name: name.clone(), record, server: None };
         let (mut at, mut secure, mut ttl) = (name.clone(), true, DEFAULT_TTL);
         for _ in 0..=MAX_CHAIN {
-            secure &= state.secure.iter().any(|s| at_or_below(&at, s));
+            secure &= state.secure.iter().any(|s| at.is_at_or_below(s));
             let here = || state.lines.iter().filter(|l| l.owner == at);
             let typed = || here().filter(|l| l.record == record || l.record == "ANY");
             if let Some(kind) = typed().find_map(|l| match l.data {
@@ -153,7 +153,7 @@ impl ZoneResolver {
                 _ => None,
             });
             let Some((target, alias_ttl)) = alias else {
-                let exists = state.lines.iter().any(|l| at_or_below(&l.owner, &at));
+                let exists = state.lines.iter().any(|l| l.owner.is_at_or_below(&at));
                 return Ok(Answer { data: if exists { Data::NoData } else { Data::NxDomain }, secure, ttl });
             };
             (at, ttl) = (target, ttl.min(alias_ttl));
@@ -182,10 +182,6 @@ impl Resolver for ZoneResolver {
     fn forget(&self, name: &Domain) {
         self.lock().forgotten.push(name.clone());
     }
-}
-
-fn at_or_below(name: &Domain, top: &Domain) -> bool {
-    name.as_str().strip_suffix(top.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 /// Splits at blanks outside quotes and drops the comment; a quoted string keeps its opening quote as a mark.

@@ -382,7 +382,7 @@ impl Inner {
         failure: Option<FetchFailure>,
     ) -> Applicable {
         let now = self.clock.now();
-        if let Some(p) = policy.as_ref().filter(|p| now.since(p.last_used) >= TOUCH_EVERY) {
+        if policy.as_ref().is_some_and(|p| now.since(p.last_used) >= TOUCH_EVERY) {
             self.store.touch(domain, now);
             let _writer = self.row_writer.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(mut row) = self.rows.get(domain) {
