@@ -78,37 +78,121 @@ const BAD: &[(&str, &str, &str)] = &[
     ("queue = 1", "2:9: queue: found an integer", "[queue]"),
     ("[listener]", "2:1: listener: found a table", "[[listener]]"),
     ("[[listener]]\nprotocol = \"smtp\"", "2:1: listener[1].address: is missing", "127.0.0.1:2525"),
-    ("[[listener]]\naddress = \"localhost:25\"", "3:11: listener[1].address: \"localhost:25\" is not", "port"),
-    ("[[listener]]\naddress = \"[::]:25\"\nauth = \"required\"", "4:8: listener[1].auth: \"required\" needs", "[tls]"),
-    ("[[listener]]\naddress = \"[::]:465\"\nprotocol = \"smtps\"", "4:12: listener[1].protocol: needs", "[tls]"),
+    (
+        "[[listener]]\naddress = \"localhost:25\"",
+        "3:11: listener[1].address: \"localhost:25\" is not",
+        "port",
+    ),
+    (
+        "[[listener]]\naddress = \"[::]:25\"\nauth = \"required\"",
+        "4:8: listener[1].auth: \"required\" needs",
+        "[tls]",
+    ),
+    (
+        "[[listener]]\naddress = \"[::]:465\"\nprotocol = \"smtps\"",
+        "4:12: listener[1].protocol: needs",
+        "[tls]",
+    ),
     ("[submission]\nmax_recipients = 0", "3:18: submission.max_recipients: 0 is out of range", "from 1"),
     ("[submission]\nuser_rate = \"100\"", "3:13: submission.user_rate: \"100\" is not a rate", "100/m"),
     ("[submission]\ntrusted_networks = [\"10.0.0.0/99\"]", "3:21: submission.trusted_networks[1]: ", "CIDR"),
-    ("[submission]\ntrusted_networks = [\"0.0.0.0/0\"]", "3:20: submission.trusted_networks: 0.0.0.0/0 is the whole", "trust_nat"),
-    ("[submission]\ntrusted_networks = [\"172.17.0.0/16\"]", "3:20: submission.trusted_networks: 172.17.0.0/16 covers the default gateway 172.17.0.1", "trust_nat"),
-    ("[[submission.user]]\nname = \"a\"\npassword_hash = \"secret\"", "4:17: submission.user[1].password_hash: is not an argon2id hash", "user hash"),
-    ("[[submission.user]]\nname = \"a\"\npassword_hash = { file = \"none\" }", "4:17: submission.user[1].password_hash: /etc/sealpost/none cannot be read", "may read"),
-    ("[[submission.user]]\nname = \"a\"\npassword_hash = { env = \"NONE\" }", "4:17: submission.user[1].password_hash: the environment has no variable NONE", "set it"),
-    ("[[submission.user]]\nname = \"a\"\npassword_hash = { fil = \"x\" }", "4:19: submission.user[1].password_hash.fil: unknown key", "\"file\""),
-    ("[tls]\ncertificate = \"none.pem\"\nprivate_key = \"privkey.pem\"", "3:15: tls.certificate: /etc/sealpost/none.pem cannot be read: No such file", "may read"),
-    ("[tls]\ncertificate = \"text\"\nprivate_key = \"privkey.pem\"", "3:15: tls.certificate: /etc/sealpost/text holds no certificate", "BEGIN CERTIFICATE"),
-    ("[tls]\ncertificate = \"fullchain.pem\"\nprivate_key = \"fullchain.pem\"", "4:15: tls.private_key: /etc/sealpost/fullchain.pem holds no private key", "PRIVATE KEY"),
+    (
+        "[submission]\ntrusted_networks = [\"0.0.0.0/0\"]",
+        "3:20: submission.trusted_networks: 0.0.0.0/0 is the whole",
+        "trust_nat",
+    ),
+    (
+        "[submission]\ntrusted_networks = [\"172.17.0.0/16\"]",
+        "3:20: submission.trusted_networks: 172.17.0.0/16 covers the default gateway 172.17.0.1",
+        "trust_nat",
+    ),
+    (
+        "[[submission.user]]\nname = \"a\"\npassword_hash = \"secret\"",
+        "4:17: submission.user[1].password_hash: is not an argon2id hash",
+        "user hash",
+    ),
+    (
+        "[[submission.user]]\nname = \"a\"\npassword_hash = { file = \"none\" }",
+        "4:17: submission.user[1].password_hash: /etc/sealpost/none cannot be read",
+        "may read",
+    ),
+    (
+        "[[submission.user]]\nname = \"a\"\npassword_hash = { env = \"NONE\" }",
+        "4:17: submission.user[1].password_hash: the environment has no variable NONE",
+        "set it",
+    ),
+    (
+        "[[submission.user]]\nname = \"a\"\npassword_hash = { fil = \"x\" }",
+        "4:19: submission.user[1].password_hash.fil: unknown key",
+        "\"file\"",
+    ),
+    (
+        "[tls]\ncertificate = \"none.pem\"\nprivate_key = \"privkey.pem\"",
+        "3:15: tls.certificate: /etc/sealpost/none.pem cannot be read: No such file",
+        "may read",
+    ),
+    (
+        "[tls]\ncertificate = \"text\"\nprivate_key = \"privkey.pem\"",
+        "3:15: tls.certificate: /etc/sealpost/text holds no certificate",
+        "BEGIN CERTIFICATE",
+    ),
+    (
+        "[tls]\ncertificate = \"fullchain.pem\"\nprivate_key = \"fullchain.pem\"",
+        "4:15: tls.private_key: /etc/sealpost/fullchain.pem holds no private key",
+        "PRIVATE KEY",
+    ),
     ("[tls]\ncertificate = \"fullchain.pem\"", "2:1: tls.private_key: is missing", "PEM"),
     ("[dns]\nservers = [\"resolver\"]", "3:12: dns.servers[1]: \"resolver\" is not an address", "192.0.2.53"),
     ("[dns]\ndnssec = \"on\"", "3:10: dns.dnssec: \"on\" is none of its words", "\"trust-ad\""),
     ("[trust]\nextra_roots = [\"text\"]", "3:16: trust.extra_roots[1]: /etc/sealpost/text holds no", "BEGIN"),
     ("[delivery]\nport = 65536", "3:8: delivery.port: 65536 is out of range", "1 to 65535"),
-    ("[delivery]\ndeny_networks = [\"privat\"]", "3:18: delivery.deny_networks[1]: \"privat\" is not", "private"),
+    (
+        "[delivery]\ndeny_networks = [\"privat\"]",
+        "3:18: delivery.deny_networks[1]: \"privat\" is not",
+        "private",
+    ),
     ("[mta_sts]\nenabled = \"yes\"", "3:11: mta_sts.enabled: found a string", "true or false"),
     ("[[destination]]\ndomain = \"*.\"", "3:10: destination[1].domain: \"*.\" is not a domain", "*.domain"),
-    ("[[destination]]\ndomain = \"a.example\"\nnext_hop = \"b.example\"", "4:12: destination[1].next_hop: ", "host:port"),
-    ("[[destination]]\ndomain = \"a.example\"\nuser = \"u\"", "4:8: destination[1].user: stands alone", "password"),
-    ("[[exception]]\ndomain = \"*.a.example\"\nallow = \"plain\"\nuntil = \"2026-12-24\"\nreason = \"r\"\nby = \"b\"", "3:10: exception[1].domain: has a wildcard", "per domain"),
-    ("[[exception]]\ndomain = \"a.example\"\nallow = \"plain\"\nuntil = \"2026-11-21\"\nreason = \"r\"\nby = \"b\"", "5:9: exception[1].until: 2026-11-21 is over", "lies ahead"),
-    ("[[exception]]\ndomain = \"a.example\"\nallow = \"plain\"\nuntil = 2026-12-24\nreason = \"r\"\nby = \"b\"", "5:9: exception[1].until: found a datetime", "in quotes"),
-    ("[[dkim]]\ndomain = \"example.net\"\nselector = \"s1\"\nprivate_key = \"none\"", "5:15: dkim[1].private_key: /etc/sealpost/none cannot be read", "may read"),
-    ("[tls_rpt]\nfrom = \"a@example.net\"\ncontact = \"b@example.org\"", "4:11: tls_rpt.contact: its domain example.org", "example.net"),
-    ("[admin]\nlisten = \"0.0.0.0:8025\"", "3:10: admin.listen: 0.0.0.0:8025 is not a loopback address", "certificate"),
+    (
+        "[[destination]]\ndomain = \"a.example\"\nnext_hop = \"b.example\"",
+        "4:12: destination[1].next_hop: ",
+        "host:port",
+    ),
+    (
+        "[[destination]]\ndomain = \"a.example\"\nuser = \"u\"",
+        "4:8: destination[1].user: stands alone",
+        "password",
+    ),
+    (
+        "[[exception]]\ndomain = \"*.a.example\"\nallow = \"plain\"\nuntil = \"2026-12-24\"\nreason = \"r\"\nby = \"b\"",
+        "3:10: exception[1].domain: has a wildcard",
+        "per domain",
+    ),
+    (
+        "[[exception]]\ndomain = \"a.example\"\nallow = \"plain\"\nuntil = \"2026-11-21\"\nreason = \"r\"\nby = \"b\"",
+        "5:9: exception[1].until: 2026-11-21 is over",
+        "lies ahead",
+    ),
+    (
+        "[[exception]]\ndomain = \"a.example\"\nallow = \"plain\"\nuntil = 2026-12-24\nreason = \"r\"\nby = \"b\"",
+        "5:9: exception[1].until: found a datetime",
+        "in quotes",
+    ),
+    (
+        "[[dkim]]\ndomain = \"example.net\"\nselector = \"s1\"\nprivate_key = \"none\"",
+        "5:15: dkim[1].private_key: /etc/sealpost/none cannot be read",
+        "may read",
+    ),
+    (
+        "[tls_rpt]\nfrom = \"a@example.net\"\ncontact = \"b@example.org\"",
+        "4:11: tls_rpt.contact: its domain example.org",
+        "example.net",
+    ),
+    (
+        "[admin]\nlisten = \"0.0.0.0:8025\"",
+        "3:10: admin.listen: 0.0.0.0:8025 is not a loopback address",
+        "certificate",
+    ),
     ("[log]\nlevel = \"loud\"", "3:9: log.level: \"loud\" is no level", "info"),
     ("x = [", "", "toml.io"),
     ("hostname = \"b.example.net\"", "2:1: not TOML", "toml.io"),
@@ -153,7 +237,8 @@ fn a_missing_file_is_one_error_that_names_it() {
 
 #[test]
 fn what_has_no_effect_is_named_only_when_written() {
-    let c = parse(&format!("{NAME}postmaster = \"a@example.net\"\n[dane]\n[dns]\ndnssec = \"validate\"\n")).unwrap();
+    let c = parse(&format!("{NAME}postmaster = \"a@example.net\"\n[dane]\n[dns]\ndnssec = \"validate\"\n"))
+        .unwrap();
     assert_eq!(
         c.no_effect(),
         [
