@@ -191,7 +191,9 @@ async fn queue_list(State(state): State<AdminState>, Query(q): Query<ListQuery>)
         cause: q.cause,
     };
     match state.queue.list(filter, limit).await {
-        Ok(rows) => Json(rows.iter().map(|r| view::Row::new(r, state.max_age)).collect::<Vec<_>>()).into_response(),
+        Ok(rows) => {
+            Json(rows.iter().map(|r| view::Row::new(r, state.max_age)).collect::<Vec<_>>()).into_response()
+        }
         Err(e) => broken(e),
     }
 }
@@ -276,5 +278,47 @@ async fn policy_refresh(State(state): State<AdminState>, Path(domain): Path<Stri
     match state.actions.refresh(domain).await {
         Ok(policy) => Json(view::Policy::from(&policy)).into_response(),
         Err(e) => problem(StatusCode::BAD_GATEWAY, e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: header::HeaderName, value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(name, value.parse().unwrap())])
+    }
+
+    #[test]
+    fn only_the_whole_token_opens() {
+        let token = Secret::new("abc");
+        for (value, want) in [
+            ("Bearer abc", true),
+            ("Bearer ab", false),
+            ("Bearer abcd", false),
+            ("Bearer ", false),
+            ("bearer abc", false),
+            ("Basic abc", false),
+        ] {
+            assert_eq!(has_token(&headers(header::AUTHORIZATION, value), &token), want, "{value}");
+        }
+        assert!(!has_token(&HeaderMap::new(), &token));
+        assert!(!has_token(&headers(header::AUTHORIZATION, "Bearer "), &Secret::new("")));
+    }
+
+    #[test]
+    fn a_name_that_a_stranger_may_own_is_not_this_machine() {
+        for (host, want) in [
+            ("127.0.0.1:8025", true),
+            ("[::1]:8025", true),
+            ("localhost", true),
+            ("rebind.example:8025", false),
+            ("127.0.0.1.rebind.example", false),
+            ("localhost.rebind.example", false),
+            ("", false),
+        ] {
+            assert_eq!(for_this_machine(&headers(header::HOST, host)), want, "{host}");
+        }
+        assert!(!for_this_machine(&HeaderMap::new()));
     }
 }

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::mail::{Domain, Origin, QueueId};
 use crate::mtasts::{Mode, PolicyChange, PolicyRow, StoredPolicy};
-use crate::queue::{Diagnosis, ListedRecipient, MessageMeta, RecipientState, ShownMessage, TimelineEntry, Touched};
+use crate::queue::{
+    Diagnosis, ListedRecipient, MessageMeta, RecipientState, ShownMessage, TimelineEntry, Touched,
+};
 use crate::tlsrpt::ResultType;
 
 /// Messages of our own making live a day at most (DSN, TLS reports).
@@ -315,5 +317,58 @@ impl Readiness {
     /// Whether mail can be taken.
     pub const fn ready(&self) -> bool {
         self.store_writable && self.disk_ok && self.listeners_up
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::{ForwardPath, ReversePath};
+    use std::sync::Arc;
+
+    fn listed(origin: Origin) -> ListedRecipient {
+        ListedRecipient {
+            message: Arc::new(MessageMeta {
+                id: QueueId::from_bytes([7; 16]),
+                origin,
+                reverse_path: ReversePath::Null,
+                ret: None,
+                envid: None,
+                smtputf8: false,
+                has_8bit: false,
+                size: 42,
+                arrived: Timestamp::from_millis(1_795_333_080_000),
+                message_id: "<a@example.net>".into(),
+            }),
+            no: 0,
+            path: ForwardPath::parse("bob@example.org").unwrap(),
+            state: RecipientState::Deferred,
+            attempts: 1,
+            next_attempt: None,
+            cause: "reply".into(),
+            last: None,
+        }
+    }
+
+    #[test]
+    fn a_row_has_the_promised_shape_and_reads_back() {
+        let row = Row::new(&listed(Origin::Submitted), Duration::from_secs(5 * 86400));
+        let text = serde_json::to_string(&row).unwrap();
+        assert_eq!(
+            text,
+            "{\"id\":\"070w3ge1r70w3ge1r70w3ge1r7\",\"message_id\":\"<a@example.net>\",\"sender\":\"\",\
+             \"recipient\":\"bob@example.org\",\"domain\":\"example.org\",\"state\":\"deferred\",\"size\":42,\
+             \"arrived\":\"2026-11-22T07:38:00Z\",\"attempts\":1,\"next_attempt\":null,\
+             \"expires\":\"2026-11-27T07:38:00Z\",\"last\":null}"
+        );
+        assert_eq!(serde_json::from_str::<Row>(&text).unwrap(), row);
+    }
+
+    #[test]
+    fn our_own_messages_live_a_day() {
+        for origin in [Origin::Dsn, Origin::TlsReport] {
+            let row = Row::new(&listed(origin), Duration::from_secs(5 * 86400));
+            assert_eq!(row.expires.to_rfc3339(), "2026-11-23T07:38:00Z");
+        }
     }
 }

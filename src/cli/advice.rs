@@ -5,12 +5,16 @@ use crate::queue::DeferReason;
 /// One sentence for the person at the terminal.
 pub(super) const fn advice(reason: DeferReason) -> &'static str {
     match reason {
-        DeferReason::Reply => "The remote host asked to try later. Nothing to do, unless its words say otherwise.",
+        DeferReason::Reply => {
+            "The remote host asked to try later. Nothing to do, unless its words say otherwise."
+        }
         DeferReason::Connect => {
             "No host of the domain could be reached. If other domains are affected too, look at this machine's \
              network and whether outbound port 25 is open."
         }
-        DeferReason::Lost => "The connection broke in mid-session. Retried by itself; if it repeats, look at the network path.",
+        DeferReason::Lost => {
+            "The connection broke in mid-session. Retried by itself; if it repeats, look at the network path."
+        }
         DeferReason::Uncertain => {
             "The content was sent and no reply came: it may have been delivered. The next attempt may make a \
              second copy."
@@ -28,7 +32,9 @@ pub(super) const fn advice(reason: DeferReason) -> &'static str {
             "The domain promises TLS and the host offers none. Its postmaster has to look; mail is not sent in \
              the clear."
         }
-        DeferReason::TlsHandshake => "The domain promises TLS and the handshake failed. Its postmaster has to look.",
+        DeferReason::TlsHandshake => {
+            "The domain promises TLS and the handshake failed. Its postmaster has to look."
+        }
         DeferReason::TlsCertificate => {
             "The domain promises a valid certificate and shows another. Forward the lines above to its \
              postmaster."
@@ -41,7 +47,9 @@ pub(super) const fn advice(reason: DeferReason) -> &'static str {
             "The domain's hosts have addresses in delivery.deny_networks. If that is meant, add them to \
              delivery.allow_networks."
         }
-        DeferReason::Loop => "Mail for the domain seems to come back to this relay. Look at the domain's MX records.",
+        DeferReason::Loop => {
+            "Mail for the domain seems to come back to this relay. Look at the domain's MX records."
+        }
         DeferReason::Local => "Something on this machine failed. See the log.",
         DeferReason::Interrupted => "The relay stopped during the attempt. Retried by itself.",
     }

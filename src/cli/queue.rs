@@ -48,7 +48,8 @@ pub(super) fn run(command: Command, config: &Config, io: &mut Io<'_>) -> Result<
         Command::Retry { ids, select, recipient, all, yes, json: as_json } => {
             let filter = select.filter(ids, recipient);
             if filter == Filter::default() && !all {
-                let words = "say which: message ids, --domain, --state, --sender, --cause, --recipient, or --all";
+                let words =
+                    "say which: message ids, --domain, --state, --sender, --cause, --recipient, or --all";
                 return Err(Failure::Words(2, words.to_owned()));
             }
             if !yes && !confirmed(config, &filter, io)? {
@@ -201,7 +202,9 @@ fn print_recipient(r: &Recipient, io: &mut Io<'_>) -> Result<(), Failure> {
         writeln!(io.out, "      stage {}{host}{ip}{level}{tls}, {}", d.stage.as_str(), moment(d.at, now))?;
         print_promise(d, io)?;
     }
-    if let Some(reason) = cause.filter(|_| matches!(r.state, RecipientState::Queued | RecipientState::Deferred)) {
+    if let Some(reason) =
+        cause.filter(|_| matches!(r.state, RecipientState::Queued | RecipientState::Deferred))
+    {
         writeln!(io.out, "      what to do: {}", advice(reason))?;
     }
     Ok(())
@@ -225,8 +228,19 @@ fn print_promise(d: &Diagnosis, io: &mut Io<'_>) -> Result<(), Failure> {
         writeln!(io.out, "      broken: {}", clean(broken))?;
     }
     if let Some(c) = &p.certificate {
-        writeln!(io.out, "      certificate: for {}, issued by {}", clean(&c.names.join(" ")), clean(&c.issuer))?;
-        writeln!(io.out, "      certificate: {} to {}, SHA-256 {}", c.not_before, c.not_after, clean(&c.sha256))?;
+        writeln!(
+            io.out,
+            "      certificate: for {}, issued by {}",
+            clean(&c.names.join(" ")),
+            clean(&c.issuer)
+        )?;
+        writeln!(
+            io.out,
+            "      certificate: {} to {}, SHA-256 {}",
+            c.not_before,
+            c.not_after,
+            clean(&c.sha256)
+        )?;
     }
     Ok(())
 }

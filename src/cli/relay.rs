@@ -11,8 +11,9 @@ use crate::config::Config;
 /// A client of the running relay.
 pub(super) fn client(config: &Config) -> Result<Client, String> {
     let address = config.admin.listen.ok_or("admin.listen is \"\": the relay cannot be asked")?;
-    let token = token::read(&config.admin.token, &config.data_dir)
-        .map_err(|e| format!("the admin token cannot be read ({e}); it is made at the relay's first start"))?;
+    let token = token::read(&config.admin.token, &config.data_dir).map_err(|e| {
+        format!("the admin token cannot be read ({e}); it is made at the relay's first start")
+    })?;
     Ok(Client::new(address, token))
 }
 

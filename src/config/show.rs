@@ -22,9 +22,12 @@ pub(super) fn show(c: &Config) -> String {
         t.line(&quoted(name), &quoted(to));
     }
     t.section("[store]");
-    t.text("kind", match c.store {
-        Store::Sqlite => "sqlite",
-    });
+    t.text(
+        "kind",
+        match c.store {
+            Store::Sqlite => "sqlite",
+        },
+    );
     inward(&mut t, c);
     outward(&mut t, c);
     promises(&mut t, c);
@@ -41,15 +44,21 @@ pub(super) fn show(c: &Config) -> String {
     t.section("[metrics]");
     t.text("listen", &or_empty(c.metrics.listen));
     t.section("[log]");
-    t.text("format", match c.log.format {
-        LogFormat::Text => "text",
-        LogFormat::Json => "json",
-    });
+    t.text(
+        "format",
+        match c.log.format {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        },
+    );
     t.text("level", &c.log.level);
-    t.text("addresses", match c.log.addresses {
-        LogAddresses::Full => "full",
-        LogAddresses::Domain => "domain",
-    });
+    t.text(
+        "addresses",
+        match c.log.addresses {
+            LogAddresses::Full => "full",
+            LogAddresses::Domain => "domain",
+        },
+    );
     t.0
 }
 
@@ -57,16 +66,22 @@ fn inward(t: &mut Toml, c: &Config) {
     for l in &c.listener {
         t.section("[[listener]]");
         t.text("address", &l.address);
-        t.text("protocol", match l.protocol {
-            Protocol::Smtp => "smtp",
-            Protocol::Smtps => "smtps",
-            Protocol::Http => "http",
-            Protocol::Https => "https",
-        });
-        t.text("auth", match l.auth {
-            ListenerAuth::Required => "required",
-            ListenerAuth::Optional => "optional",
-        });
+        t.text(
+            "protocol",
+            match l.protocol {
+                Protocol::Smtp => "smtp",
+                Protocol::Smtps => "smtps",
+                Protocol::Http => "http",
+                Protocol::Https => "https",
+            },
+        );
+        t.text(
+            "auth",
+            match l.auth {
+                ListenerAuth::Required => "required",
+                ListenerAuth::Optional => "optional",
+            },
+        );
     }
     let s = &c.submission;
     t.section("[submission]");
@@ -102,36 +117,42 @@ fn outward(t: &mut Toml, c: &Config) {
 
     t.section("[dns]");
     t.list("servers", &c.dns.servers);
-    t.text("dnssec", match c.dns.dnssec {
-        Dnssec::Auto => "auto",
-        Dnssec::TrustAd => "trust-ad",
-        Dnssec::Validate => "validate",
-        Dnssec::Off => "off",
-    });
+    t.text(
+        "dnssec",
+        match c.dns.dnssec {
+            Dnssec::Auto => "auto",
+            Dnssec::TrustAd => "trust-ad",
+            Dnssec::Validate => "validate",
+            Dnssec::Off => "off",
+        },
+    );
     t.list("trusted_servers", &c.dns.trusted_servers);
     t.path("trust_anchor", c.dns.trust_anchor.as_deref().unwrap_or(Path::new("")));
     let test = &c.dns.self_test;
-    t.line(
-        "self_test",
-        &format!("{{ secure = {}, bogus = {} }}", quoted(&test.secure), quoted(&test.bogus)),
-    );
+    t.line("self_test", &format!("{{ secure = {}, bogus = {} }}", quoted(&test.secure), quoted(&test.bogus)));
 
     t.section("[trust]");
-    t.text("roots", match c.trust.roots {
-        Roots::Webpki => "webpki",
-        Roots::System => "system",
-        Roots::None => "none",
-    });
+    t.text(
+        "roots",
+        match c.trust.roots {
+            Roots::Webpki => "webpki",
+            Roots::System => "system",
+            Roots::None => "none",
+        },
+    );
     t.paths("extra_roots", &c.trust.extra_roots);
 
     let d = &c.delivery;
     t.section("[delivery]");
     t.line("port", &d.port);
-    t.text("ip_family", match d.ip_family {
-        IpFamily::Any => "any",
-        IpFamily::Ipv4 => "ipv4",
-        IpFamily::Ipv6 => "ipv6",
-    });
+    t.text(
+        "ip_family",
+        match d.ip_family {
+            IpFamily::Any => "any",
+            IpFamily::Ipv4 => "ipv4",
+            IpFamily::Ipv6 => "ipv6",
+        },
+    );
     let sources: Vec<_> = d
         .source_addresses
         .iter()
@@ -162,12 +183,15 @@ fn promises(t: &mut Toml, c: &Config) {
         t.section("[[destination]]");
         t.text("domain", &d.domain);
         if let Some(minimum) = d.minimum_tls {
-            t.text("minimum_tls", match minimum {
-                MinimumTls::None => "none",
-                MinimumTls::Encrypt => "encrypt",
-                MinimumTls::Verify => "verify",
-                MinimumTls::Dane => "dane",
-            });
+            t.text(
+                "minimum_tls",
+                match minimum {
+                    MinimumTls::None => "none",
+                    MinimumTls::Encrypt => "encrypt",
+                    MinimumTls::Verify => "verify",
+                    MinimumTls::Dane => "dane",
+                },
+            );
         }
         let hop = d.next_hop.as_ref().map(|h| {
             let scheme = if h.implicit_tls { "smtps://" } else { "" };
@@ -188,10 +212,13 @@ fn promises(t: &mut Toml, c: &Config) {
     for e in &c.exception {
         t.section("[[exception]]");
         t.text("domain", &e.domain);
-        t.text("allow", match e.allow {
-            Allow::Encrypt => "encrypt",
-            Allow::Plain => "plain",
-        });
+        t.text(
+            "allow",
+            match e.allow {
+                Allow::Encrypt => "encrypt",
+                Allow::Plain => "plain",
+            },
+        );
         t.text("until", &e.until.utc_day());
         t.text("reason", &e.reason);
         t.text("by", &e.by);

@@ -16,14 +16,19 @@ use crate::config::{LogAddresses, LogFormat};
 pub fn init(format: LogFormat, level: &str, addresses: LogAddresses) -> Result<(), String> {
     fields::show_domain_only(addresses == LogAddresses::Domain);
     let filter = EnvFilter::try_new(level).map_err(|e| format!("log.level: {e}"))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(std::io::stderr);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(std::io::stderr);
     match format {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
         LogFormat::Text => {
             // One event is one line, whatever a value holds.
             let one_line = debug_fn(|writer, field, value| {
                 let text = escape(&format!("{value:?}"));
-                if field.name() == "message" { write!(writer, "{text}") } else { write!(writer, "{field}={text}") }
+                if field.name() == "message" {
+                    write!(writer, "{text}")
+                } else {
+                    write!(writer, "{field}={text}")
+                }
             });
             builder.fmt_fields(one_line.delimited(" ")).try_init()
         }

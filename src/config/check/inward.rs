@@ -14,11 +14,10 @@ impl Check<'_> {
         let sections = root.sections("listener");
         let mut out: Vec<Listener> = Vec::new();
         for section in sections {
-            let address = section.need(
-                "address",
-                "write an IP address and a port, as in \"127.0.0.1:2525\"",
-                |f| socket(f.string()?),
-            );
+            let address =
+                section.need("address", "write an IP address and a port, as in \"127.0.0.1:2525\"", |f| {
+                    socket(f.string()?)
+                });
             let protocol = section.get("protocol", Protocol::Smtp, |f| {
                 word(
                     f,
@@ -75,10 +74,8 @@ impl Check<'_> {
                 }
             }
         }
-        let max_message_size =
-            section.get("max_message_size", defaults::MAX_MESSAGE_SIZE, positive_size);
-        let max_recipients =
-            section.get("max_recipients", defaults::MAX_RECIPIENTS, |f| count(f, 100_000));
+        let max_message_size = section.get("max_message_size", defaults::MAX_MESSAGE_SIZE, positive_size);
+        let max_recipients = section.get("max_recipients", defaults::MAX_RECIPIENTS, |f| count(f, 100_000));
         if max_recipients < 100 {
             // RFC 5321 §4.5.3.1.8.
             self.warn("submission.max_recipients: RFC 5321 asks for at least 100");
@@ -125,20 +122,17 @@ impl Check<'_> {
     fn users(&self, sections: Vec<Section<'_>>) -> Vec<User> {
         let mut out: Vec<User> = Vec::new();
         for section in sections {
-            let name = section.need("name", "write the name that the application logs in with", |f| {
-                match f.string()? {
-                    "" => Err(Wrong::new("is empty", "write a name")),
-                    n if n.chars().any(char::is_control) => {
-                        Err(Wrong::new("has a control character", "write printable characters"))
-                    }
-                    n => Ok(n.to_owned()),
+            let name = section.need("name", "write the name that the application logs in with", |f| match f
+                .string()?
+            {
+                "" => Err(Wrong::new("is empty", "write a name")),
+                n if n.chars().any(char::is_control) => {
+                    Err(Wrong::new("has a control character", "write printable characters"))
                 }
+                n => Ok(n.to_owned()),
             });
-            let hash = section.need(
-                "password_hash",
-                "write what `sealpost user hash` prints",
-                |f| self.password_hash(f),
-            );
+            let hash = section
+                .need("password_hash", "write what `sealpost user hash` prints", |f| self.password_hash(f));
             let allowed_senders =
                 section.get("allowed_senders", Vec::new(), |f| f.list(|item| sender(item.string()?)));
             if let (Some(name), Some(password_hash)) = (name, hash) {

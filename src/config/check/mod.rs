@@ -33,7 +33,6 @@ pub(super) fn check(text: &str, path: &Path, around: &dyn Surroundings) -> Resul
     }
     let broken = !doc.errors().is_empty();
     let check = Check {
-
         around,
         folder: path.parent().unwrap_or(Path::new("")).to_owned(),
         warnings: Default::default(),
@@ -257,23 +256,18 @@ impl Check<'_> {
                     .map_err(|_| Wrong::new(format!("{} is not text", path.display()), "write UTF-8"))?;
                 Ok(Secret::new(&text))
             }
-            SecretSource::Env(name) => {
-                self.around.env(&name).map(|v| Secret::new(&v)).ok_or_else(|| {
-                    Wrong::new(
-                        format!("the environment has no variable {name}"),
-                        "set it, or use { file = \"…\" }",
-                    )
-                })
-            }
+            SecretSource::Env(name) => self.around.env(&name).map(|v| Secret::new(&v)).ok_or_else(|| {
+                Wrong::new(
+                    format!("the environment has no variable {name}"),
+                    "set it, or use { file = \"…\" }",
+                )
+            }),
         }
     }
 }
 
 /// An optional value: `""` says "none".
-fn optional<T>(
-    f: &Field<'_>,
-    read: impl FnOnce(&str) -> Result<T, Wrong>,
-) -> Result<Option<T>, Wrong> {
+fn optional<T>(f: &Field<'_>, read: impl FnOnce(&str) -> Result<T, Wrong>) -> Result<Option<T>, Wrong> {
     match f.string()? {
         "" => Ok(None),
         text => read(text).map(Some),
@@ -313,10 +307,7 @@ fn domain(text: &str, example: &str) -> Result<Domain, Wrong> {
 
 fn mailbox(text: &str) -> Result<Mailbox, Wrong> {
     Mailbox::parse(text).map_err(|e| {
-        Wrong::new(
-            format!("\"{text}\" is not a mail address ({e})"),
-            "write one such as \"ops@example.net\"",
-        )
+        Wrong::new(format!("\"{text}\" is not a mail address ({e})"), "write one such as \"ops@example.net\"")
     })
 }
 

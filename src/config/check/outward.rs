@@ -23,13 +23,12 @@ impl Check<'_> {
             }
             Ok(list)
         });
-        let delay_warning_after = section.get(
-            "delay_warning_after",
-            Some(defaults::DELAY_WARNING_AFTER),
-            |f| optional(f, span),
-        );
+        let delay_warning_after =
+            section.get("delay_warning_after", Some(defaults::DELAY_WARNING_AFTER), |f| optional(f, span));
         if delay_warning_after.is_some_and(|d| d >= max_age) {
-            self.warn("queue.delay_warning_after: not shorter than queue.max_age, so no warning is ever sent");
+            self.warn(
+                "queue.delay_warning_after: not shorter than queue.max_age, so no warning is ever sent",
+            );
         }
         if max_age < std::time::Duration::from_secs(86400) {
             self.warn("queue.max_age: shorter than a day; RFC 5321 asks for four to five");
@@ -56,13 +55,14 @@ impl Check<'_> {
         });
         if dnssec == Dnssec::Validate {
             self.later("dns.dnssec = \"validate\"");
-            self.warn("dns.dnssec: \"validate\" is treated as \"off\" in this version: no answer counts as secure");
+            self.warn(
+                "dns.dnssec: \"validate\" is treated as \"off\" in this version: no answer counts as secure",
+            );
         }
-        let trusted_servers = section.get("trusted_servers", Vec::new(), |f| {
-            f.list(|i| server(i.string()?).map(|s| s.ip()))
-        });
-        let trust_anchor = section
-            .get("trust_anchor", None, |f| optional_file(f, |f| self.file(f).map(|(path, _)| path)));
+        let trusted_servers =
+            section.get("trusted_servers", Vec::new(), |f| f.list(|i| server(i.string()?).map(|s| s.ip())));
+        let trust_anchor =
+            section.get("trust_anchor", None, |f| optional_file(f, |f| self.file(f).map(|(path, _)| path)));
         if trust_anchor.is_some() {
             self.later("dns.trust_anchor");
         }
@@ -91,13 +91,14 @@ impl Check<'_> {
         let roots = section.get("roots", Roots::Webpki, |f| {
             word(f, &[("webpki", Roots::Webpki), ("system", Roots::System), ("none", Roots::None)])
         });
-        let extra_roots =
-            section.get("extra_roots", Vec::new(), |f| f.list(|item| self.certificate(item)));
+        let extra_roots = section.get("extra_roots", Vec::new(), |f| f.list(|item| self.certificate(item)));
         if roots != Roots::None && !extra_roots.is_empty() {
             self.warn("trust.extra_roots: these authorities may now vouch for every MX and policy host");
         }
         if roots == Roots::None && extra_roots.is_empty() {
-            self.warn("trust.roots: \"none\" without extra_roots: no certificate can hold, no policy be fetched");
+            self.warn(
+                "trust.roots: \"none\" without extra_roots: no certificate can hold, no policy be fetched",
+            );
         }
         section.finish();
         Trust { roots, extra_roots }
@@ -108,8 +109,7 @@ impl Check<'_> {
         let ip_family = section.get("ip_family", IpFamily::Any, |f| {
             word(f, &[("any", IpFamily::Any), ("ipv4", IpFamily::Ipv4), ("ipv6", IpFamily::Ipv6)])
         });
-        let source_addresses =
-            section.get("source_addresses", Vec::new(), |f| f.list(source_address));
+        let source_addresses = section.get("source_addresses", Vec::new(), |f| f.list(source_address));
         if !source_addresses.is_empty() {
             self.later("delivery.source_addresses");
         }
@@ -118,15 +118,17 @@ impl Check<'_> {
         let allow_networks = section.get("allow_networks", Networks::default(), networks);
         let max_connections =
             section.get("max_connections", defaults::MAX_CONNECTIONS_OUT, |f| count(f, 100_000));
-        let max_connections_per_host = section
-            .get("max_connections_per_host", defaults::MAX_CONNECTIONS_PER_HOST, |f| count(f, 10_000));
-        let max_messages_per_connection = section
-            .get("max_messages_per_connection", defaults::MAX_MESSAGES_PER_CONNECTION, |f| {
+        let max_connections_per_host =
+            section.get("max_connections_per_host", defaults::MAX_CONNECTIONS_PER_HOST, |f| count(f, 10_000));
+        let max_messages_per_connection =
+            section.get("max_messages_per_connection", defaults::MAX_MESSAGES_PER_CONNECTION, |f| {
                 count(f, 1_000_000)
             });
         let drain = section.get("drain", defaults::DRAIN, lasting);
         if drain < defaults::DRAIN_SHORT {
-            self.warn("delivery.drain: below 60s, so a stop may cut transactions whose mail is then sent twice");
+            self.warn(
+                "delivery.drain: below 60s, so a stop may cut transactions whose mail is then sent twice",
+            );
         }
         section.finish();
         Delivery {
@@ -146,10 +148,8 @@ impl Check<'_> {
         let mut out: Vec<Destination> = Vec::new();
         for section in sections {
             self.later("[[destination]]");
-            let pattern =
-                section.need("domain", "write a recipient domain, \"*.domain\" or \"*\"", |f| {
-                    pattern(f.string()?)
-                });
+            let pattern = section
+                .need("domain", "write a recipient domain, \"*.domain\" or \"*\"", |f| pattern(f.string()?));
             let minimum_tls = section.opt("minimum_tls", |f| {
                 word(
                     f,
@@ -168,8 +168,7 @@ impl Check<'_> {
             let rate = section.get("rate", None, |f| optional(f, rate));
             let max_connections = section.opt("max_connections", |f| count(f, 10_000));
             if user.is_empty() != password.is_none() {
-                let (has, lacks) =
-                    if user.is_empty() { ("password", "user") } else { ("user", "password") };
+                let (has, lacks) = if user.is_empty() { ("password", "user") } else { ("user", "password") };
                 section.report(has, Wrong::new("stands alone", format!("write {lacks} too")));
             }
             if !user.is_empty() && next_hop.is_none() {
@@ -228,10 +227,7 @@ fn source_address(f: &Field<'_>) -> Result<SourceAddress, Wrong> {
 
 fn pattern(text: &str) -> Result<String, Wrong> {
     let bad = || {
-        Wrong::new(
-            format!("\"{text}\" is not a domain"),
-            "write a recipient domain, \"*.domain\" or \"*\"",
-        )
+        Wrong::new(format!("\"{text}\" is not a domain"), "write a recipient domain, \"*.domain\" or \"*\"")
     };
     if text == "*" {
         return Ok(text.to_owned());
@@ -247,13 +243,9 @@ fn pattern(text: &str) -> Result<String, Wrong> {
 
 fn next_hop(text: &str) -> Result<NextHop, Wrong> {
     let bad = || {
-        Wrong::new(
-            format!("\"{text}\" is not a next hop"),
-            "write \"host:port\" or \"smtps://host:port\"",
-        )
+        Wrong::new(format!("\"{text}\" is not a next hop"), "write \"host:port\" or \"smtps://host:port\"")
     };
-    let (rest, implicit_tls) =
-        text.strip_prefix("smtps://").map_or((text, false), |rest| (rest, true));
+    let (rest, implicit_tls) = text.strip_prefix("smtps://").map_or((text, false), |rest| (rest, true));
     let (host, port) = rest.rsplit_once(':').ok_or_else(bad)?;
     let port = port.parse::<u16>().ok().filter(|p| *p > 0).ok_or_else(bad)?;
     let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);

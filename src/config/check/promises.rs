@@ -42,9 +42,8 @@ impl Check<'_> {
             let allow = section.need("allow", "write \"encrypt\" or \"plain\"", |f| {
                 word(f, &[("encrypt", Allow::Encrypt), ("plain", Allow::Plain)])
             });
-            let until = section.need("until", "write the last day, as in \"2026-12-24\"", |f| {
-                self.last_day(f)
-            });
+            let until =
+                section.need("until", "write the last day, as in \"2026-12-24\"", |f| self.last_day(f));
             let text = |f: &Field<'_>| match f.string()?.trim() {
                 "" => Err(Wrong::new("is empty", "write a few words for whoever reads the log")),
                 text => Ok(text.to_owned()),
@@ -110,8 +109,7 @@ impl Check<'_> {
             self.later("[tls_rpt]");
         }
         let enabled = section.get("enabled", true, Field::boolean);
-        let organization =
-            section.get("organization", String::new(), |f| f.string().map(str::to_owned));
+        let organization = section.get("organization", String::new(), |f| f.string().map(str::to_owned));
         let from = section.get("from", None, |f| optional(f, mailbox));
         let contact = section.get("contact", None, |f| optional(f, mailbox));
         if let (Some(from), Some(contact)) = (&from, &contact) {
