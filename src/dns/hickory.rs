@@ -302,3 +302,6 @@ const fn telling(kind: DnsErrorKind) -> u8 {
 const MOST_RECORDS: usize = 256;
 /// CNAMEs followed.
 const MAX_CHAIN: usize = 8;
+
+#[cfg(test)]
+mod tests;
