@@ -138,6 +138,7 @@ impl PolicyService {
             rows,
             row_writer: Mutex::new(()),
             unsaved: Mutex::default(),
+            lifted: Mutex::default(),
             discoveries: Flights::new(),
             gets: Flights::new(),
             slots: Semaphore::new(settings.max_fetches),
@@ -222,6 +223,19 @@ impl PolicyService {
         })
     }
 
+    /// Voids the back-off of failed fetches and the pause between refetches that run now, for `domains`, or for all
+    /// when there are none.
+    pub fn lift_limits(&self, domains: &[Domain]) {
+        let now = self.inner.clock.now();
+        let mut lifted = self.inner.lifted.lock().unwrap_or_else(PoisonError::into_inner);
+        if domains.is_empty() || lifted.domains.len() >= MAX_LIFTED {
+            *lifted = Lifted { all: Some(now), domains: HashMap::new() };
+        }
+        for domain in domains {
+            lifted.domains.insert(domain.clone(), now);
+        }
+    }
+
     /// Whether an enforce policy is stored and holds; asks nobody outside. A null MX or NXDOMAIN may be forged
     /// then (NMX-06). True as well when the store cannot say.
     pub async fn has_enforce(&self, domain: &Domain) -> bool {
@@ -300,6 +314,20 @@ struct Inner {
     gets: Flights<(Domain, String), Result<Arc<StoredPolicy>, NotFetched>>,
     slots: Semaphore,
     watch: Mutex<ClockWatch>,
+    lifted: Mutex<Lifted>,
+}
+
+/// Until when the pauses of STS-25 and STS-55 are void, because an operator wants it tried (`queue retry`).
+#[derive(Debug, Default)]
+struct Lifted {
+    all: Option<Timestamp>,
+    domains: HashMap<Domain, Timestamp>,
+}
+
+impl Lifted {
+    fn of(&self, domain: &Domain) -> Option<Timestamp> {
+        self.all.max(self.domains.get(domain).copied())
+    }
 }
 
 impl Inner {
@@ -516,8 +544,19 @@ impl Inner {
         }
     }
 
-    /// The row of `domain`, from memory or the store.
+    /// The row of `domain`, from memory or the store, without limits that an operator has lifted.
     async fn load(&self, domain: &Domain) -> Result<Row, StoreFailed> {
+        let mut row = self.load_row(domain).await?;
+        let lifted = self.lifted.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(since) = lifted.of(domain) {
+            let memory = &mut row.memory;
+            memory.backoff = memory.backoff.take().filter(|b| b.until.before(b.step) > since);
+            memory.last_refetch = memory.last_refetch.filter(|at| *at > since);
+        }
+        Ok(row)
+    }
+
+    async fn load_row(&self, domain: &Domain) -> Result<Row, StoreFailed> {
         if let Some(row) = self.rows.get(domain) {
             return Ok(row);
         }
@@ -592,6 +631,8 @@ fn unavailable(domain: &Domain, record: &'static str) -> DnsError {
 }
 
 const TOUCH_EVERY: Duration = Duration::from_secs(3600);
+/// Domains whose limits are lifted one by one; beyond that they are lifted for all.
+const MAX_LIFTED: usize = 1000;
 
 #[cfg(test)]
 mod tests;

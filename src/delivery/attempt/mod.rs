@@ -319,6 +319,7 @@ fn facts(seen: &Seen, route: &Route, reused: bool, connect: Duration) -> Session
         mx_secure: route.mx_secure,
         reused,
         body_8bit_undeclared: false,
+        dsn_offered: false,
         connect_ms: ms(connect),
         transfer_ms: 0,
     }

@@ -366,6 +366,7 @@ impl<'a> Walk<'a> {
         let mut session_facts = facts(&session.seen, t.route, reused, waited);
         let meta = &self.lease.message;
         session_facts.body_8bit_undeclared = meta.has_8bit && !session.ehlo.eight_bit;
+        session_facts.dsn_offered = session.ehlo.dsn;
         base.session = Some(session_facts);
         let cleared = match judgement.cleared {
             Ok(cleared) => cleared,
