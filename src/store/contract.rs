@@ -7,7 +7,9 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use crate::clock::{Clock, ManualClock, Timestamp};
-use crate::mail::{Domain, EnhancedCode, Envelope, EnvelopeRecipient, ForwardPath, Origin, QueueId, ReversePath};
+use crate::mail::{
+    Domain, EnhancedCode, Envelope, EnvelopeRecipient, ForwardPath, Origin, QueueId, ReversePath,
+};
 use crate::mtasts::PolicyStore;
 use crate::queue::outcome::Stage;
 use crate::queue::*;
@@ -74,10 +76,7 @@ pub(super) fn message(n: u64, recipients: &[&str]) -> NewMessage {
 
 /// Terms with one wait of ten minutes.
 pub(super) fn terms(claim: Option<&str>) -> ClaimTerms {
-    ClaimTerms {
-        domain: claim.map(domain),
-        schedule: Arc::new(RetrySchedule::new(vec![10 * MINUTE])),
-    }
+    ClaimTerms { domain: claim.map(domain), schedule: Arc::new(RetrySchedule::new(vec![10 * MINUTE])) }
 }
 
 pub(super) fn diagnosis(text: &str) -> Diagnosis {

@@ -72,7 +72,8 @@ pub(in crate::store) async fn a_lease_holds_at_most_a_transaction<S: Site>(site:
     let store = site.open(clock());
     let names: Vec<String> = (0..250).map(|n| format!("r{n}@x.example")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let first = store.enqueue(message(1, &names), Some(terms(Some("x.example")))).await.unwrap().lease.unwrap();
+    let first =
+        store.enqueue(message(1, &names), Some(terms(Some("x.example")))).await.unwrap().lease.unwrap();
     let rest = claim(&store, "x.example", 10).await;
     let sizes: Vec<_> = rest.iter().map(|l| l.recipients.len()).collect();
     assert_eq!((first.recipients.len(), &*sizes), (MAX_TRANSACTION, &[100, 50][..]));
@@ -123,8 +124,12 @@ pub(in crate::store) async fn content_goes_with_the_last_recipient<S: Site>(site
 pub(in crate::store) async fn a_release_restores_what_was_before<S: Site>(site: S) {
     let clock = clock();
     let store = site.open(Arc::clone(&clock) as _);
-    let lease =
-        store.enqueue(message(1, &["a@x.example"]), Some(terms(Some("x.example")))).await.unwrap().lease.unwrap();
+    let lease = store
+        .enqueue(message(1, &["a@x.example"]), Some(terms(Some("x.example"))))
+        .await
+        .unwrap()
+        .lease
+        .unwrap();
     store.release(lease.id, vec![0], None).await.unwrap();
     assert_eq!(stands(&store, 1, 0).await, (RecipientState::Queued, 0, String::new()));
     assert!(matches!(store.release(lease.id, vec![0], None).await, Err(StoreError::LeaseLost)));
@@ -161,7 +166,9 @@ pub(in crate::store) async fn an_uncounted_deferral_takes_the_attempt_back<S: Si
 }
 
 // DUR-20, QUE-03
-pub(in crate::store) async fn interruptions_are_brought_forward_until_they_look_like_poison<S: Site>(site: S) {
+pub(in crate::store) async fn interruptions_are_brought_forward_until_they_look_like_poison<S: Site>(
+    site: S,
+) {
     let clock = clock();
     let mut store = site.open(Arc::clone(&clock) as _);
     store.enqueue(message(1, &["a@x.example"]), None).await.unwrap();

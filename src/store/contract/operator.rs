@@ -87,7 +87,8 @@ pub(in crate::store) async fn delay_warnings_are_given_once<S: Site>(site: S) {
     store.suspend(domain("y.example"), Some(suspension(NOON))).await.unwrap();
     let before = NOON.before(90 * MINUTE);
     let found = store.delayed(before, 9).await.unwrap();
-    let names: Vec<_> = found.iter().map(|d| (d.message.id, d.recipient.no, d.suspension.is_some())).collect();
+    let names: Vec<_> =
+        found.iter().map(|d| (d.message.id, d.recipient.no, d.suspension.is_some())).collect();
     assert_eq!(names, [(id(3), 0, false), (id(3), 1, true), (id(2), 0, false), (id(2), 1, true)]);
     assert_eq!(store.delayed(before, 1).await.unwrap().len(), 1);
     let both = vec![(id(3), 0), (id(3), 1)];

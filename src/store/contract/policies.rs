@@ -69,7 +69,9 @@ pub(in crate::store) async fn a_policy_outlives_the_process<S: Site>(site: S) {
 // STS-56
 pub(in crate::store) async fn a_policy_is_purged_only_long_after_its_last_use<S: Site>(site: S) {
     let store = site.open(clock());
-    for (name, age) in [("fresh.example", 0), ("expired.example", 20), ("old.example", 60), ("used.example", 60)] {
+    for (name, age) in
+        [("fresh.example", 0), ("expired.example", 20), ("old.example", 60), ("used.example", 60)]
+    {
         store.save(stored(name, NOON.before(age * DAY)), None).await.unwrap();
     }
     store.touch(&domain("used.example"), NOON);
@@ -95,6 +97,9 @@ pub(in crate::store) async fn refresh_takes_the_oldest_that_was_not_tried<S: Sit
     store.remember(domain("d.example"), tried).await.unwrap();
     let found = store.due_for_refresh(NOON.before(DAY), NOON, 10).await.unwrap();
     assert_eq!(found.iter().map(|p| p.domain.as_str()).collect::<Vec<_>>(), ["b.example", "c.example"]);
-    assert_eq!(store.due_for_refresh(NOON, NOON.after(MINUTE), 1).await.unwrap()[0].domain.as_str(), "d.example");
+    assert_eq!(
+        store.due_for_refresh(NOON, NOON.after(MINUTE), 1).await.unwrap()[0].domain.as_str(),
+        "d.example"
+    );
     site.close(store).await;
 }

@@ -62,10 +62,7 @@ impl Health {
     }
 
     pub(super) fn now(&self) -> StoreHealth {
-        StoreHealth {
-            writable: !self.is_broken() && !self.ended.load(Ordering::Acquire),
-            free: self.free(),
-        }
+        StoreHealth { writable: !self.is_broken() && !self.ended.load(Ordering::Acquire), free: self.free() }
     }
 
     fn free(&self) -> u64 {

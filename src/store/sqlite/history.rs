@@ -32,16 +32,15 @@ fn purge_messages(tx: &mut Tx<'_>, keep: Duration) -> Result<bool, Fault> {
             .query_row([seq], |r| r.get(0))?;
         tx.timeline_grew(-octets);
         tx.conn.prepare_cached("DELETE FROM timeline WHERE message = ?1")?.execute([seq])?;
-        tx.conn
-            .prepare_cached("DELETE FROM recipient WHERE id BETWEEN ?1 AND ?2")?
-            .execute((first, last))?;
+        tx.conn.prepare_cached("DELETE FROM recipient WHERE id BETWEEN ?1 AND ?2")?.execute((first, last))?;
         tx.conn.prepare_cached("DELETE FROM message WHERE seq = ?1")?.execute([seq])?;
     }
     Ok(!old.is_empty())
 }
 
 fn purge_timeline(tx: &mut Tx<'_>, limit: i64) -> Result<bool, Fault> {
-    let octets: i64 = tx.conn.prepare_cached("SELECT timeline_octets FROM meta")?.query_row([], |r| r.get(0))?;
+    let octets: i64 =
+        tx.conn.prepare_cached("SELECT timeline_octets FROM meta")?.query_row([], |r| r.get(0))?;
     if octets <= limit {
         return Ok(false);
     }

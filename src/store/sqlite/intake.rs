@@ -237,10 +237,8 @@ pub(super) fn insert(
 /// Stores the content, or takes over what was stored ahead, and gives the message its number.
 fn insert_content(tx: &mut Tx<'_>, prepared: &Prepared) -> Result<i64, Fault> {
     if let Some(upload) = &prepared.upload {
-        let found = tx
-            .conn
-            .prepare_cached("DELETE FROM unused_content WHERE seq = ?1")?
-            .execute([upload.0])?;
+        let found =
+            tx.conn.prepare_cached("DELETE FROM unused_content WHERE seq = ?1")?.execute([upload.0])?;
         return if found == 1 {
             Ok(upload.0)
         } else {

@@ -13,8 +13,8 @@ use super::writer::{Fault, Tx};
 use crate::clock::Timestamp;
 use crate::mail::{Domain, QueueId};
 use crate::queue::{
-    CONTENT_PART, ClaimTerms, DeferReason, Lease, LeaseId, LeasedRecipient, MAX_TRANSACTION, Outcome, RecipientState,
-    Settled, StoreError,
+    CONTENT_PART, ClaimTerms, DeferReason, Lease, LeaseId, LeasedRecipient, MAX_TRANSACTION, Outcome,
+    RecipientState, Settled, StoreError,
 };
 
 /// The next attempt after an interruption comes no later than this (DUR-20).
@@ -204,9 +204,7 @@ pub(super) fn finish(
         }
         ended += i64::from(s.state.is_terminal());
     }
-    tx.conn
-        .prepare_cached("INSERT INTO timeline (message, entry) VALUES (?1, ?2)")?
-        .execute((seq, entry))?;
+    tx.conn.prepare_cached("INSERT INTO timeline (message, entry) VALUES (?1, ?2)")?.execute((seq, entry))?;
     tx.timeline_grew(i64::try_from(entry.len()).unwrap_or(0));
     if ended > 0 {
         close(tx, seq, ended)?;
@@ -231,9 +229,7 @@ fn close(tx: &Tx<'_>, seq: i64, ended: i64) -> Result<(), Fault> {
     }
     if size <= PARTS_AT_ONCE * rows::number(CONTENT_PART) {
         let (first, last) = keys(seq);
-        tx.conn
-            .prepare_cached("DELETE FROM content WHERE id BETWEEN ?1 AND ?2")?
-            .execute((first, last))?;
+        tx.conn.prepare_cached("DELETE FROM content WHERE id BETWEEN ?1 AND ?2")?.execute((first, last))?;
     } else {
         tx.conn.prepare_cached("INSERT INTO unused_content (seq) VALUES (?1)")?.execute([seq])?;
     }
@@ -288,7 +284,11 @@ pub(super) fn warned(
 
 /// At the start: every other owner has ended, and with it its leases. A recipient that was in flight is
 /// deferred with its attempt counted, though not completed (QUE-06).
-pub(super) fn recover(conn: &Connection, now: Timestamp, longest_wait: Duration) -> rusqlite::Result<Recovered> {
+pub(super) fn recover(
+    conn: &Connection,
+    now: Timestamp,
+    longest_wait: Duration,
+) -> rusqlite::Result<Recovered> {
     let (soon, latest) = (now.after(SOON), now.after(longest_wait));
     let poisonous: i64 = conn.query_row(
         "SELECT count(*) FROM recipient WHERE lease IS NOT NULL AND interruptions + 1 >= ?1",

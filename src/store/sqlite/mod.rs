@@ -96,8 +96,7 @@ impl SqliteStore {
         let file = open::database(&settings.data_dir);
         let mut conn = open::open(&file, settings.busy_timeout)?;
         let now = clock.now();
-        let last_written: Option<i64> =
-            conn.query_row("SELECT last_written FROM meta", [], |r| r.get(0))?;
+        let last_written: Option<i64> = conn.query_row("SELECT last_written FROM meta", [], |r| r.get(0))?;
         let (owner, recovered) = begin(&mut conn, now, settings.longest_wait)?;
         let last_message = conn.query_row(
             "SELECT max((SELECT coalesce(max(seq), 0) FROM message), (SELECT coalesce(max(seq), 0) FROM unused_content))",

@@ -55,7 +55,9 @@ pub enum OpenError {
     #[error("{} is an SQLite database, but not one of sealpost", .0.display())]
     NotOurs(PathBuf),
     /// A newer release has been here (DUR-15).
-    #[error("the database has schema version {found}, this release knows up to {known}: use the newer release again, or restore a backup made with this one")]
+    #[error(
+        "the database has schema version {found}, this release knows up to {known}: use the newer release again, or restore a backup made with this one"
+    )]
     Newer {
         /// What the database has.
         found: i64,
@@ -74,7 +76,9 @@ pub enum OpenError {
     #[error("bringing the database schema up to date failed: {0}")]
     Migration(String),
     /// Damage is never repaired by starting over (DUR-13).
-    #[error("the database cannot be opened: {0}; nothing was changed. If it is damaged, restore a backup, or move it away to start with an empty queue")]
+    #[error(
+        "the database cannot be opened: {0}; nothing was changed. If it is damaged, restore a backup, or move it away to start with an empty queue"
+    )]
     Sqlite(#[from] rusqlite::Error),
 }
 

@@ -150,7 +150,9 @@ fn remember(tx: &Tx<'_>, domain: &Domain, memory: &DomainMemory) -> Result<(), F
     let ms = |t: Option<Timestamp>| t.map(Timestamp::as_millis);
     let backoff = memory.backoff.as_ref();
     tx.conn
-        .prepare_cached("INSERT OR REPLACE INTO policy_memory VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?
+        .prepare_cached(
+            "INSERT OR REPLACE INTO policy_memory VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        )?
         .execute(params![
             domain.as_str(),
             ms(memory.grace_started),
@@ -201,7 +203,8 @@ pub(super) async fn list(
     readers
         .read(move |conn| {
             let after = after.as_ref().map_or("", |d| d.as_str());
-            let sql = format!("SELECT {COLUMNS} FROM policy p WHERE p.domain > ?1 ORDER BY p.domain LIMIT ?2");
+            let sql =
+                format!("SELECT {COLUMNS} FROM policy p WHERE p.domain > ?1 ORDER BY p.domain LIMIT ?2");
             conn.prepare_cached(&sql)?.query_map((after, number(limit)), policy)?.collect()
         })
         .await
@@ -230,9 +233,9 @@ impl PolicyStore for SqliteStore {
     }
 
     fn remember(&self, domain: Domain, memory: DomainMemory) -> BoxFuture<'_, Result<(), StoreFailed>> {
-        Box::pin(async move {
-            Ok(self.inbox.write(Lane::Work, move |tx| remember(tx, &domain, &memory)).await?)
-        })
+        Box::pin(
+            async move { Ok(self.inbox.write(Lane::Work, move |tx| remember(tx, &domain, &memory)).await?) },
+        )
     }
 
     fn touch(&self, domain: &Domain, at: Timestamp) {

@@ -14,8 +14,9 @@ use super::{SqliteStore, history, reads};
 use crate::clock::Timestamp;
 use crate::mail::{Domain, QueueId};
 use crate::queue::{
-    ClaimTerms, Delayed, Due, DueQuery, Enqueued, Filter, Finish, Lease, LeaseId, ListedRecipient, NewMessage,
-    QueueStore, RecipientState, ShownMessage, StoreError, StoreHealth, Suspension, Touched, Which,
+    ClaimTerms, Delayed, Due, DueQuery, Enqueued, Filter, Finish, Lease, LeaseId, ListedRecipient,
+    NewMessage, QueueStore, RecipientState, ShownMessage, StoreError, StoreHealth, Suspension, Touched,
+    Which,
 };
 
 /// Recipients that an operator's command changes in one commit.
@@ -169,8 +170,7 @@ impl SqliteStore {
         let (mut after, mut last_message) = (-1, -1);
         loop {
             let filter = filter.clone();
-            let found =
-                self.readers().read(move |conn| reads::matches(conn, &filter, after, SLICE)).await?;
+            let found = self.readers().read(move |conn| reads::matches(conn, &filter, after, SLICE)).await?;
             let Some(last) = found.last() else { return Ok(touched) };
             after = last.id;
             touched.in_flight +=
@@ -182,10 +182,8 @@ impl SqliteStore {
             let ids: Vec<i64> = waiting.iter().map(|m| m.id).collect();
             let domains: HashSet<Arc<str>> = waiting.into_iter().map(|m| m.domain).collect();
             let domains: Vec<_> = domains.into_iter().collect();
-            let changed = self
-                .inbox
-                .write(Lane::Work, move |tx| leases::make_due(tx, &ids, &domains))
-                .await?;
+            let changed =
+                self.inbox.write(Lane::Work, move |tx| leases::make_due(tx, &ids, &domains)).await?;
             touched.recipients += changed.len() as u64;
             for message in changed.into_iter().map(message_of) {
                 touched.messages += u64::from(message != last_message);

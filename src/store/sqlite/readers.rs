@@ -43,11 +43,7 @@ impl Readers {
             Ok(conn)
         };
         let idle: Vec<_> = std::iter::repeat_with(open).take(READERS).collect::<rusqlite::Result<_>>()?;
-        Ok(Self {
-            idle: Arc::new(Mutex::new(idle)),
-            permits: Arc::new(Semaphore::new(READERS)),
-            health,
-        })
+        Ok(Self { idle: Arc::new(Mutex::new(idle)), permits: Arc::new(Semaphore::new(READERS)), health })
     }
 
     /// Runs `look` on a connection of its own, off the runtime's threads.
@@ -56,8 +52,7 @@ impl Readers {
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        let permit =
-            Arc::clone(&self.permits).acquire_owned().await.map_err(|_| StoreError::Closed)?;
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| StoreError::Closed)?;
         let (idle, health) = (Arc::clone(&self.idle), Arc::clone(&self.health));
         tokio::task::spawn_blocking(move || {
             let _permit = permit;

@@ -25,9 +25,7 @@ pub(super) fn due(conn: &Connection, query: &DueQuery, now: Timestamp) -> rusqli
     let mut after = query.after.as_ref().map_or_else(String::new, |d| d.as_str().to_owned());
     loop {
         let row = seek
-            .query_row([&after], |r| {
-                Ok((rows::domain(r, 0)?, rows::time(r, 1)?, rows::suspension(r, 2)?))
-            })
+            .query_row([&after], |r| Ok((rows::domain(r, 0)?, rows::time(r, 1)?, rows::suspension(r, 2)?)))
             .optional()?;
         let Some((domain, since, suspension)) = row else { break };
         domain.as_str().clone_into(&mut after);
@@ -157,10 +155,8 @@ pub(super) fn list(
     limit: usize,
 ) -> rusqlite::Result<Vec<ListedRecipient>> {
     let condition = Condition::new(conn, filter)?;
-    let sql = format!(
-        "SELECT {META}, {RECIPIENT}, {LISTED} WHERE {} ORDER BY m.seq, r.id LIMIT ?",
-        condition.sql
-    );
+    let sql =
+        format!("SELECT {META}, {RECIPIENT}, {LISTED} WHERE {} ORDER BY m.seq, r.id LIMIT ?", condition.sql);
     let limit = rows::number(limit);
     conn.prepare(&sql)?.query_map(params_from_iter(condition.bound([limit])), listed)?.collect()
 }
@@ -205,12 +201,11 @@ pub(super) fn show(conn: &Connection, id: QueueId) -> rusqlite::Result<Option<Sh
         .optional()?;
     let Some((message, seq, submitter)) = found else { return Ok(None) };
     let (first, last) = keys(seq);
-    let sql =
-        format!("SELECT {META}, {RECIPIENT}, {LISTED} WHERE m.seq = ?1 AND r.id BETWEEN ?2 AND ?3 ORDER BY r.id");
-    let recipients = conn
-        .prepare_cached(&sql)?
-        .query_map((seq, first, last), listed)?
-        .collect::<rusqlite::Result<_>>()?;
+    let sql = format!(
+        "SELECT {META}, {RECIPIENT}, {LISTED} WHERE m.seq = ?1 AND r.id BETWEEN ?2 AND ?3 ORDER BY r.id"
+    );
+    let recipients =
+        conn.prepare_cached(&sql)?.query_map((seq, first, last), listed)?.collect::<rusqlite::Result<_>>()?;
     let timeline = conn
         .prepare_cached("SELECT entry FROM timeline WHERE message = ?1 ORDER BY id")?
         .query_map([seq], |r| rows::json::<TimelineEntry>(r, 0))?

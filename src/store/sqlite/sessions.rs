@@ -49,7 +49,9 @@ pub(super) fn fold(tx: &Tx<'_>, limit: usize, detail_rows: i64) -> Result<bool, 
     tx.conn.prepare_cached("DELETE FROM session_record WHERE id <= ?1")?.execute([newest])?;
     let oldest = tx.now.before(KEPT).utc_day();
     tx.conn
-        .prepare_cached("DELETE FROM session_detail WHERE policy IN (SELECT id FROM session_policy WHERE day < ?1)")?
+        .prepare_cached(
+            "DELETE FROM session_detail WHERE policy IN (SELECT id FROM session_policy WHERE day < ?1)",
+        )?
         .execute([&oldest])?;
     tx.conn.prepare_cached("DELETE FROM session_policy WHERE day < ?1")?.execute([&oldest])?;
     Ok(raw.len() == limit)

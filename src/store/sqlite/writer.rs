@@ -356,8 +356,7 @@ impl Writer {
         let now = self.clock.now();
         let result = match self.begin() {
             Ok(()) => {
-                let mut tx =
-                    Tx { conn: &self.conn, now, owner: self.owner, counters: &mut self.counters };
+                let mut tx = Tx { conn: &self.conn, now, owner: self.owner, counters: &mut self.counters };
                 self.tidy.slice(&mut tx, &self.inbox).and_then(|more| {
                     self.conn.execute_batch("COMMIT")?;
                     Ok(more)
