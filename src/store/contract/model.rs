@@ -36,7 +36,7 @@ struct Model {
     state: RecipientState,
     attempts: u32,
     tried: bool,
-    /// Due at the next look: the model's times are "now" and "later".
+    /// Whether the next attempt has come: the model's times are "now" and "later".
     due: bool,
 }
 
@@ -118,8 +118,9 @@ async fn walk<S: Site>(site: &S, ops: Vec<Op>) {
             }
             Op::Finish { .. } | Op::Release { .. } => {}
             Op::Wait => {
+                // Longer than any wait here: what is in flight is due once it is deferred or recovered.
                 clock.advance(12 * MINUTE);
-                model.values_mut().filter(|m| m.state.is_waiting()).for_each(|m| m.due = true);
+                model.values_mut().for_each(|m| m.due = true);
             }
             Op::Retry => {
                 let touched = store.retry(Filter::default()).await.unwrap();

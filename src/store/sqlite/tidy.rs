@@ -47,6 +47,11 @@ impl Tidy {
         self.seen = Some((now, monotonic));
     }
 
+    /// After a slice that failed: its rows are looked at again.
+    pub(super) fn start_over(&mut self) {
+        self.clamp = Some(String::new());
+    }
+
     /// Does one slice. `false` when there is nothing left.
     pub(super) fn slice(&mut self, tx: &mut Tx<'_>, inbox: &Inbox) -> Result<bool, Fault> {
         let content = drop_content(tx, inbox)?;

@@ -367,6 +367,7 @@ impl Writer {
         let more = result.unwrap_or_else(|fault| {
             tracing::warn!(error = %self.judge(fault), "housekeeping of the store failed");
             self.rollback();
+            self.tidy.start_over();
             false
         });
         if idle && !more {
