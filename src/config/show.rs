@@ -33,8 +33,8 @@ pub(super) fn show(c: &Config) -> String {
     promises(&mut t, c);
     t.section("[admin]");
     t.text("listen", &or_empty(c.admin.listen));
-    t.path("certificate", c.admin.certificate.as_deref().unwrap_or(Path::new("")));
-    t.path("private_key", c.admin.private_key.as_deref().unwrap_or(Path::new("")));
+    t.path("certificate", c.admin.certificate.as_deref().unwrap_or_else(|| Path::new("")));
+    t.path("private_key", c.admin.private_key.as_deref().unwrap_or_else(|| Path::new("")));
     let token = match &c.admin.token {
         SecretSource::Inline(_) => quoted(BLANK),
         SecretSource::File(file) => format!("{{ file = {} }}", quoted(&file.display())),
@@ -127,7 +127,7 @@ fn outward(t: &mut Toml, c: &Config) {
         },
     );
     t.list("trusted_servers", &c.dns.trusted_servers);
-    t.path("trust_anchor", c.dns.trust_anchor.as_deref().unwrap_or(Path::new("")));
+    t.path("trust_anchor", c.dns.trust_anchor.as_deref().unwrap_or_else(|| Path::new("")));
     let test = &c.dns.self_test;
     t.line("self_test", &format!("{{ secure = {}, bogus = {} }}", quoted(&test.secure), quoted(&test.bogus)));
 

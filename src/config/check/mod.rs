@@ -34,7 +34,7 @@ pub(super) fn check(text: &str, path: &Path, around: &dyn Surroundings) -> Resul
     let broken = !doc.errors().is_empty();
     let check = Check {
         around,
-        folder: path.parent().unwrap_or(Path::new("")).to_owned(),
+        folder: path.parent().unwrap_or_else(|| Path::new("")).to_owned(),
         warnings: Default::default(),
         no_effect: Default::default(),
     };
@@ -128,16 +128,16 @@ impl Check<'_> {
             };
             section.report(has, Wrong::new("stands alone", format!("write {lacks} too")));
         }
-        if let Some(address) = listen.filter(|a| !a.ip().to_canonical().is_loopback()) {
-            if certificate.is_none() {
-                section.report(
-                    "listen",
-                    Wrong::new(
-                        format!("{address} is not a loopback address"),
-                        "listen on 127.0.0.1, or write admin.certificate and admin.private_key",
-                    ),
-                );
-            }
+        if let Some(address) = listen.filter(|a| !a.ip().to_canonical().is_loopback())
+            && certificate.is_none()
+        {
+            section.report(
+                "listen",
+                Wrong::new(
+                    format!("{address} is not a loopback address"),
+                    "listen on 127.0.0.1, or write admin.certificate and admin.private_key",
+                ),
+            );
         }
         if certificate.is_some() {
             self.warn("admin.certificate: this version serves the API without TLS and on loopback only");

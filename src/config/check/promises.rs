@@ -112,16 +112,16 @@ impl Check<'_> {
         let organization = section.get("organization", String::new(), |f| f.string().map(str::to_owned));
         let from = section.get("from", None, |f| optional(f, mailbox));
         let contact = section.get("contact", None, |f| optional(f, mailbox));
-        if let (Some(from), Some(contact)) = (&from, &contact) {
-            if from.domain() != contact.domain() {
-                section.report(
-                    "contact",
-                    Wrong::new(
-                        format!("its domain {} is not that of from", contact.domain()),
-                        format!("write an address at {}", from.domain()),
-                    ),
-                );
-            }
+        if let (Some(from), Some(contact)) = (&from, &contact)
+            && from.domain() != contact.domain()
+        {
+            section.report(
+                "contact",
+                Wrong::new(
+                    format!("its domain {} is not that of from", contact.domain()),
+                    format!("write an address at {}", from.domain()),
+                ),
+            );
         }
         if let Some(from) = from.as_ref().filter(|f| !dkim.iter().any(|d| d.domain == *f.domain())) {
             self.warn(format!(
