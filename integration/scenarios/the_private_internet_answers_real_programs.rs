@@ -3,6 +3,7 @@
 use crate::world::ca::Flaw;
 use crate::world::dns::Fault;
 use crate::world::mx::StartTls;
+use crate::world::postfix::Postfix;
 use crate::world::{World, eventually};
 use crate::{can_run, run};
 
@@ -123,4 +124,22 @@ async fn swaks_delivers_and_everything_is_remembered() {
         swaks("u@a.example").await.contains("250 2.0.0 taken").then_some(())
     });
     assert!(taken.await.is_some());
+}
+
+#[tokio::test]
+async fn postfix_takes_mail_with_our_certificate() {
+    let needs = [Postfix::NEEDS, &["swaks"]].concat();
+    if !can_run("postfix_takes_mail_with_our_certificate", &needs, true) {
+        return;
+    }
+    let world = World::start().await;
+    let (at, leaf) = (world.address(5), world.ca.issue(Flaw::None, &["mx.a.example"]));
+    let folder = world.dir.path().join("postfix");
+    let postfix = Postfix::start(&folder, "mx.a.example", &["a.example"], at, &leaf, "").await;
+    let (ip, port) = (at.ip().to_string(), at.port().to_string());
+    let words = ["--server", &ip, "--port", &port, "--tls", "--to", "u@a.example", "--from", "x@b.example"];
+    let said = run("swaks", &words).await;
+    assert!(said.contains("queued as") && said.contains("CN=mx.a.example"), "{said}");
+    let arrived = async || postfix.mailbox().contains("for <u@a.example>").then_some(());
+    assert!(eventually(std::time::Duration::from_secs(10), arrived).await.is_some(), "{}", postfix.log());
 }
