@@ -70,7 +70,8 @@ async fn postgrey_makes_it_wait_once() {
     std::fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let (inet, dbdir) = (format!("--inet={at}"), format!("--dbdir={}", database.display()));
     let words = [&*inet, &dbdir, "--delay=1", "--auto-whitelist-clients=0", "--hostname=mx.a.example"];
-    let _postgrey = Daemon::start(&crate::path_of("postgrey"), &words, at, &folder.join("postgrey.log")).await;
+    let _postgrey =
+        Daemon::start(&crate::path_of("postgrey"), &words, at, &folder.join("postgrey.log")).await;
 
     let rules = format!("smtpd_recipient_restrictions = check_policy_service inet:{at}");
     let postfix = postfix_for(&world, Flaw::None, &rules).await;

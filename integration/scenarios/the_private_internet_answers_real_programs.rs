@@ -67,8 +67,18 @@ async fn openssl_names_each_flaw_of_a_certificate() {
     let at = host.address().to_string();
     let name = host.name().to_owned();
     let words = [
-        "s_client", "-connect", &at, "-starttls", "smtp", "-servername", &name, "-verify_hostname", &name,
-        "-CAfile", &root, "-brief",
+        "s_client",
+        "-connect",
+        &at,
+        "-starttls",
+        "smtp",
+        "-servername",
+        &name,
+        "-verify_hostname",
+        &name,
+        "-CAfile",
+        &root,
+        "-brief",
     ];
     for (flaw, said) in [
         (Flaw::None, "Verification: OK"),
@@ -82,7 +92,9 @@ async fn openssl_names_each_flaw_of_a_certificate() {
         let seen = run("openssl", &words).await;
         assert!(seen.contains(said), "{flaw:?}: {seen}");
     }
-    assert!(host.seen().connections.iter().all(|c| c.sni.as_deref() == Some("mx.a.example") || c.sni.is_none()));
+    assert!(
+        host.seen().connections.iter().all(|c| c.sni.as_deref() == Some("mx.a.example") || c.sni.is_none())
+    );
     host.behave(|b| b.starttls = StartTls::Stripped);
     assert!(run("openssl", &words).await.contains("STARTTLS"));
 }
@@ -96,7 +108,19 @@ async fn swaks_delivers_and_everything_is_remembered() {
     let host = world.domain("a.example").await;
     let (ip, port) = (host.address().ip().to_string(), host.address().port().to_string());
     let swaks = async |to: &str| {
-        let words = ["--server", &ip, "--port", &port, "--tls", "--to", to, "--from", "x@b.example", "--body", ".dot"];
+        let words = [
+            "--server",
+            &ip,
+            "--port",
+            &port,
+            "--tls",
+            "--to",
+            to,
+            "--from",
+            "x@b.example",
+            "--body",
+            ".dot",
+        ];
         run("swaks", &words).await
     };
     host.behave(|b| {

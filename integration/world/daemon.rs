@@ -33,8 +33,16 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        let end = format!("kill -TERM -- -{}", self.child.id());
-        let _ = Command::new("sh").args(["-c", &end]).status();
-        let _ = self.child.wait();
+        // A negative number is the process group. TERM first, so that it tidies up; then KILL.
+        for (signal, tries) in [("TERM", 200), ("KILL", 200)] {
+            let end = format!("kill -{signal} -{}", self.child.id());
+            let _ = Command::new("sh").args(["-c", &end]).stderr(Stdio::null()).status();
+            for _ in 0..tries {
+                if !matches!(self.child.try_wait(), Ok(None)) {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(25));
+            }
+        }
     }
 }

@@ -17,8 +17,8 @@ pub struct Postfix {
 
 /// Folders of the queue, as `postfix check` would make them; all but `pid` belong to the mail owner.
 const QUEUE: &[&str] = &[
-    "active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "maildrop", "private", "public",
-    "saved", "trace", "pid",
+    "active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "maildrop", "private",
+    "public", "saved", "trace", "pid",
 ];
 
 /// The least that receives mail: no pickup, no outgoing client.
@@ -72,12 +72,16 @@ impl Postfix {
         std::fs::write(folder.join("config/key.pem"), &leaf.key_pem).unwrap();
         let daemons = Command::new("postconf").args(["-d", "-h", "daemon_directory"]).output().unwrap();
         let daemons = String::from_utf8(daemons.stdout).unwrap().trim().to_owned();
-        std::fs::write(folder.join("config/main.cf"), main_cf(&shown.to_string(), name, domains, more)).unwrap();
+        std::fs::write(folder.join("config/main.cf"), main_cf(&shown.to_string(), name, domains, more))
+            .unwrap();
         let services = format!("{at} inet n - n - - smtpd{SERVICES}");
         std::fs::write(folder.join("config/master.cf"), services).unwrap();
         let (master, config) = (format!("{daemons}/master"), format!("{shown}/config"));
         let words = ["-c", &config, "-d"];
-        Self { folder: folder.to_owned(), _master: Daemon::start(&master, &words, at, &folder.join("said")).await }
+        Self {
+            folder: folder.to_owned(),
+            _master: Daemon::start(&master, &words, at, &folder.join("said")).await,
+        }
     }
 
     /// What lies in the mailbox, in mbox form.
