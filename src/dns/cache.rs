@@ -23,8 +23,8 @@ pub struct CacheSettings {
     pub cap: Duration,
     /// The longest life of a denial: 5 min.
     pub denial_cap: Duration,
-    /// Answers kept of each record type: 20000.
-    pub entries: u64,
+    /// Room for the answers of each record type, in bytes: 16 MiB.
+    pub size: u64,
 }
 
 impl Default for CacheSettings {
@@ -33,7 +33,7 @@ impl Default for CacheSettings {
             floor: Duration::from_secs(30),
             cap: Duration::from_secs(24 * 3600),
             denial_cap: Duration::from_secs(300),
-            entries: 20_000,
+            size: 16 << 20,
         }
     }
 }
@@ -52,15 +52,15 @@ pub struct CachingResolver<R> {
 impl<R: Resolver + 'static> CachingResolver<R> {
     /// A cache that reads the monotonic side of `clock`.
     pub fn new(inner: R, settings: CacheSettings, clock: Arc<dyn Clock>) -> Self {
-        let entries = settings.entries;
+        let size = settings.size;
         Self {
             inner: Arc::new(inner),
             settings,
             clock,
-            mx: Shelf::new(entries),
-            v4: Shelf::new(entries),
-            v6: Shelf::new(entries),
-            txt: Shelf::new(entries),
+            mx: Shelf::new(size, |_| 300),
+            v4: Shelf::new(size, |_| 20),
+            v6: Shelf::new(size, |_| 20),
+            txt: Shelf::new(size, |text| 32 + text.len()),
         }
     }
 
@@ -122,8 +122,17 @@ struct Shelf<T: Clone + Send + Sync + 'static> {
 }
 
 impl<T: Clone + Send + Sync + 'static> Shelf<T> {
-    fn new(entries: u64) -> Self {
-        Self { kept: moka::sync::Cache::new(entries), flights: Flights::new() }
+    /// Room for `size` bytes; `weigh` says about how many a record takes.
+    fn new(size: u64, weigh: fn(&T) -> usize) -> Self {
+        let weigher = move |_: &Domain, (answer, _): &(Answer<T>, Duration)| {
+            let records = match &answer.data {
+                Data::Records(records) => records.iter().map(weigh).sum(),
+                Data::NoData | Data::NxDomain => 0,
+            };
+            u32::try_from(ENTRY + records).unwrap_or(u32::MAX)
+        };
+        let kept = moka::sync::Cache::builder().max_capacity(size).weigher(weigher).build();
+        Self { kept, flights: Flights::new() }
     }
 
     /// The answer, with the TTL that is left.
@@ -143,5 +152,72 @@ impl<T: Clone + Send + Sync + 'static> Shelf<T> {
                 self.kept.invalidate(&*name);
             }
         }
+    }
+}
+
+/// About the bytes of a name and its place in the cache.
+const ENTRY: usize = 400;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{ManualClock, Timestamp};
+    use crate::dns::zone::ZoneResolver;
+
+    fn cache(zone: &str) -> (CachingResolver<ZoneResolver>, Arc<ManualClock>) {
+        let clock = Arc::new(ManualClock::new(Timestamp::from_millis(0)));
+        let zone = ZoneResolver::new(zone).unwrap();
+        (CachingResolver::new(zone, CacheSettings::default(), Arc::clone(&clock) as Arc<dyn Clock>), clock)
+    }
+
+    fn name(text: &str) -> Domain {
+        Domain::parse_host(text).unwrap()
+    }
+
+    // OUT-10, DANE-39
+    #[tokio::test]
+    async fn answers_live_for_their_ttl_within_bounds() {
+        let (dns, clock) = cache(
+            "short.example 1 A 192.0.2.1\n usual.example 60 A 192.0.2.2\n long.example 900000 A 192.0.2.3\n\
+             denied.example 900000 TXT x",
+        );
+        for (host, life) in [("short", 30), ("usual", 60), ("long", 86400), ("denied", 300), ("none", 300)] {
+            let host = name(&format!("{host}.example"));
+            let asked = || dns.inner().queries().len();
+            let before = asked();
+            let first = dns.addresses(&host, Family::V4).await.unwrap();
+            assert_eq!(first.ttl.as_secs(), life, "{host}");
+            clock.advance(Duration::from_secs(life - 1));
+            let second = dns.addresses(&host, Family::V4).await.unwrap();
+            assert_eq!((second.ttl.as_secs(), asked() - before), (1, 1), "{host}: from the cache");
+            clock.advance(Duration::from_secs(1));
+            dns.addresses(&host, Family::V4).await.unwrap();
+            assert_eq!(asked() - before, 2, "{host}: asked anew");
+        }
+    }
+
+    #[tokio::test]
+    async fn errors_are_asked_anew_and_types_do_not_mix() {
+        let (dns, _clock) = cache("d.example MX SERVFAIL\n d.example A 192.0.2.1");
+        let d = name("d.example");
+        assert!(dns.mx(&d).await.is_err());
+        dns.inner().replace("d.example MX 10 a.example").unwrap();
+        assert!(matches!(dns.mx(&d).await.unwrap().data, Data::Records(_)));
+        assert_eq!(dns.addresses(&d, Family::V6).await.unwrap().data, Data::NoData);
+        assert_eq!(dns.addresses(&d, Family::V4).await.unwrap().data, Data::NoData);
+    }
+
+    #[tokio::test]
+    async fn forgetting_a_name_forgets_what_lies_below_it_and_no_more() {
+        let (dns, _clock) = cache("x TXT x");
+        for host in ["d.example", "_mta-sts.d.example", "xd.example"] {
+            dns.txt(&name(host)).await.unwrap();
+        }
+        dns.forget(&name("d.example"));
+        dns.inner().clear_queries();
+        for host in ["d.example", "_mta-sts.d.example", "xd.example"] {
+            dns.txt(&name(host)).await.unwrap();
+        }
+        assert_eq!(dns.inner().queries(), ["TXT d.example", "TXT _mta-sts.d.example"]);
     }
 }

@@ -69,3 +69,52 @@ impl<K: Clone + Eq + Hash, V: Clone> Drop for Landing<'_, K, V> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures_util::future::{join_all, poll_immediate};
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    // STS-58
+    #[tokio::test]
+    async fn many_callers_share_one_flight_that_outlives_the_first() {
+        let (flights, started, gate) =
+            (Flights::<u8, usize>::new(), Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
+        let call = || {
+            let (started, gate) = (Arc::clone(&started), Arc::clone(&gate));
+            flights.join(&1, move || {
+                async move {
+                    let n = started.fetch_add(1, Ordering::SeqCst);
+                    gate.acquire().await.unwrap().forget();
+                    n
+                }
+                .boxed()
+            })
+        };
+        let mut first = Box::pin(call());
+        assert!(poll_immediate(&mut first).await.is_none());
+        let mut others = Box::pin(join_all((0..50).map(|_| call())));
+        assert!(poll_immediate(&mut others).await.is_none());
+        drop(first);
+        gate.add_permits(1);
+        assert_eq!(others.await, vec![0; 50]);
+        assert_eq!(started.load(Ordering::SeqCst), 1);
+        assert!(flights.under_way.lock().unwrap().is_empty(), "nothing is left behind");
+        gate.add_permits(1);
+        assert_eq!(call().await, 1, "a later caller starts anew");
+    }
+
+    #[tokio::test]
+    async fn a_flight_without_passengers_is_forgotten() {
+        let flights = Flights::<u8, ()>::new();
+        let mut alone = Box::pin(flights.join(&1, || std::future::pending().boxed()));
+        assert!(poll_immediate(&mut alone).await.is_none());
+        drop(alone);
+        assert!(flights.under_way.lock().unwrap().is_empty());
+    }
+}

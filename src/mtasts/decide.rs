@@ -199,3 +199,150 @@ pub fn change(before: Option<&StoredPolicy>, after: &StoredPolicy) -> Option<Str
 }
 
 const TWO_DAYS: Duration = Duration::from_secs(2 * 24 * 3600);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::mail::Domain;
+    use crate::mtasts::Policy;
+
+    const T0: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+    const DAY: Duration = Duration::from_secs(86400);
+
+    fn stored(mode: Mode, max_age: Duration) -> StoredPolicy {
+        StoredPolicy {
+            domain: Domain::parse("example.net").unwrap(),
+            id: "1".into(),
+            policy: Policy { mode, mx: vec!["mx.example.net".into()], max_age, lines: vec![] },
+            fetched: T0,
+            expires: T0.after(max_age),
+            last_used: T0,
+        }
+    }
+
+    fn id(text: &str) -> Txt {
+        Txt::Id(text.into())
+    }
+
+    fn at(policy: Option<&StoredPolicy>, memory: &DomainMemory, txt: &Txt, now: Timestamp) -> Step {
+        step(policy, memory, txt, now, false, &Limits::default())
+    }
+
+    // STS-12, STS-13, STS-47
+    #[test]
+    fn a_valid_policy_is_left_only_for_another_id() {
+        let policy = stored(Mode::Enforce, DAY);
+        let (memory, now) = (DomainMemory::default(), T0.after(DAY / 2));
+        let step = |txt: &Txt| at(Some(&policy), &memory, txt, now);
+        assert_eq!(step(&id("1")), Step::UseStored);
+        assert_eq!(step(&id("0")), Step::Fetch { id: "0".into() });
+        for nothing in [NoRecord::Missing, NoRecord::Multiple, NoRecord::Invalid] {
+            assert_eq!(step(&Txt::Nothing(nothing)), Step::UseStoredUndiscovered);
+        }
+        assert_eq!(step(&Txt::Failed), Step::UseStoredUndiscovered);
+    }
+
+    // STS-45, STS-57
+    #[test]
+    fn an_expired_policy_holds_until_a_fetch_failed_after_its_day() {
+        let policy = stored(Mode::Enforce, DAY);
+        let limits = Limits::default();
+        let mut memory = DomainMemory { refresh_tried: Some(T0.after(DAY / 2)), ..DomainMemory::default() };
+        let last = Timestamp::from_millis(policy.expires.as_millis() - 1);
+        assert_eq!(life(&policy, &memory, last, false, &limits), Life::Valid);
+        assert_eq!(life(&policy, &memory, policy.expires, false, &limits), Life::Due);
+        assert_eq!(at(Some(&policy), &memory, &Txt::Failed, policy.expires), Step::Fetch { id: "1".into() });
+        memory.refresh_tried = Some(policy.expires);
+        assert_eq!(life(&policy, &memory, policy.expires, false, &limits), Life::Over);
+        assert_eq!(life(&policy, &memory, policy.expires, true, &limits), Life::Valid, "clock in doubt");
+        assert_eq!(
+            at(Some(&policy), &memory, &Txt::Nothing(NoRecord::Missing), policy.expires),
+            Step::NoPolicy
+        );
+        let none = stored(Mode::None, DAY);
+        assert_eq!(life(&none, &DomainMemory::default(), none.expires, false, &limits), Life::Over);
+    }
+
+    // STS-14
+    #[test]
+    fn grace_waits_once_and_then_rests_for_a_day() {
+        let limits = Limits::default();
+        let started = DomainMemory { grace_started: Some(T0), ..DomainMemory::default() };
+        let minutes = |n: u64| T0.after(Duration::from_secs(60 * n));
+        for (memory, now, want) in [
+            (&DomainMemory::default(), T0, Step::Wait { start: true }),
+            (&started, minutes(14), Step::Wait { start: false }),
+            (&started, minutes(15), Step::NoPolicy),
+            (&started, minutes(15 + 24 * 60 - 1), Step::NoPolicy),
+            (&started, minutes(15 + 24 * 60), Step::Wait { start: true }),
+            // The clock was ahead when the grace began.
+            (&started, T0.before(DAY), Step::Wait { start: true }),
+        ] {
+            assert_eq!(step(None, memory, &Txt::Failed, now, false, &limits), want, "{now}");
+        }
+        assert_eq!(at(None, &started, &Txt::Nothing(NoRecord::Missing), T0), Step::NoPolicy);
+    }
+
+    // STS-25
+    #[test]
+    fn back_off_doubles_per_id_up_to_an_hour() {
+        let limits = Limits::default();
+        let why = FetchFailure::fetch_error("http-500", "");
+        let (mut last, mut steps) = (None, Vec::new());
+        for _ in 0..6 {
+            let next = next_backoff(last.as_ref(), "1", &why, T0, &limits);
+            steps.push(next.step.as_secs() / 60);
+            last = Some(next);
+        }
+        assert_eq!(steps, [5, 10, 20, 40, 60, 60]);
+        assert_eq!(next_backoff(last.as_ref(), "2", &why, T0, &limits).step, limits.backoff_first);
+        let memory = DomainMemory { backoff: last, ..DomainMemory::default() };
+        assert_eq!(at(None, &memory, &id("1"), T0), Step::BackedOff);
+        assert_eq!(at(None, &memory, &id("2"), T0), Step::Fetch { id: "2".into() });
+        assert_eq!(
+            at(None, &memory, &id("1"), T0.after(Duration::from_secs(3600))),
+            Step::Fetch { id: "1".into() }
+        );
+        assert_eq!(
+            at(None, &memory, &id("1"), T0.before(DAY)),
+            Step::Fetch { id: "1".into() },
+            "clock was ahead"
+        );
+    }
+
+    // STS-50
+    #[test]
+    fn alarms_grow_as_the_end_comes_near_and_never_sound_for_none() {
+        let policy = stored(Mode::Enforce, DAY * 10);
+        for (since, now, want) in [
+            (T0, T0, Alarm::Warn),
+            (T0, T0.after(DAY), Alarm::Warn),
+            (T0, T0.after(DAY * 8), Alarm::Urgent),
+            (T0, T0.after(DAY * 11), Alarm::Urgent),
+        ] {
+            assert_eq!(refresh_alarm(&policy, since, now), want, "{now}");
+        }
+        assert_eq!(refresh_alarm(&stored(Mode::None, DAY), T0, T0.after(DAY)), Alarm::Silent);
+    }
+
+    proptest! {
+        // `What always holds` 4: before its day nothing that the DNS says makes a policy go away.
+        #[test]
+        fn no_answer_and_no_memory_ends_a_valid_policy(
+            age in 0_u64..86400, answer in 0..3, tried in prop::option::of(0_u64..86400), graced in any::<bool>(),
+        ) {
+            let policy = stored(Mode::Enforce, DAY);
+            let now = T0.after(Duration::from_secs(age));
+            let memory = DomainMemory {
+                refresh_tried: tried.map(|t| T0.after(Duration::from_secs(t))),
+                grace_started: graced.then_some(T0),
+                ..DomainMemory::default()
+            };
+            let txt = match answer { 0 => id("1"), 1 => Txt::Failed, _ => Txt::Nothing(NoRecord::Missing) };
+            let step = at(Some(&policy), &memory, &txt, now);
+            prop_assert!(matches!(step, Step::UseStored | Step::UseStoredUndiscovered));
+        }
+    }
+}

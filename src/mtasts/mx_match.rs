@@ -18,3 +18,37 @@ fn matches(pattern: &str, host: &Domain) -> bool {
         None => host.as_str() == pattern,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::mtasts::Mode;
+
+    // STS-64, STS-65, STS-66, NAME-01, NAME-03, NAME-07
+    #[test]
+    fn a_pattern_lists_its_name_or_one_label_below_its_wildcard() {
+        for (pattern, host, want) in [
+            ("*.example.com", "MX1.Example.COM.", true),
+            ("*.example.com", "example.com", false),
+            ("*.example.com", "a.b.example.com", false),
+            ("*.example.com", "xexample.com", false),
+            ("mx.example.com", "mx.example.com.", true),
+            ("mx.example.com", "a.mx.example.com", false),
+            ("mx.example.com", "mx.example.co", false),
+            ("example.com", "example.com", true),
+            ("*.com", "example.com", true),
+            ("*.example.com", "_mx.example.com.", true),
+            ("h1.prov.net", "mx.example.com", false),
+        ] {
+            let policy = Policy {
+                mode: Mode::Enforce,
+                mx: vec![pattern.to_owned()],
+                max_age: Duration::from_secs(1),
+                lines: Vec::new(),
+            };
+            assert_eq!(policy.allows(&Domain::parse_host(host).unwrap()), want, "{pattern} {host}");
+        }
+    }
+}

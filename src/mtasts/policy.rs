@@ -165,3 +165,144 @@ fn error(token: &str) -> PolicyError {
 
 /// The longest life of a policy (RFC 8461 §3.2).
 pub const MAX_AGE: Duration = Duration::from_secs(31_557_600);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const GOOD: &str = "version: STSv1\nmode: enforce\nmx: mx.example.com\nmax_age: 86400\n";
+
+    fn token(text: &str) -> String {
+        Policy::parse(text.as_bytes()).expect_err(text).token
+    }
+
+    #[test]
+    fn the_policy_of_the_rfc_is_read() {
+        let text = "version: STSv1\r\nmode: enforce\r\nmx: mail.example.com\r\nmx: *.Example.NET\r\n\
+                    mx: backupmx.example.com.\r\nmax_age: 604800\r\n";
+        let policy = Policy::parse(text.as_bytes()).unwrap();
+        assert_eq!(policy.mode, Mode::Enforce);
+        assert_eq!(policy.mx, ["mail.example.com", "*.example.net", "backupmx.example.com"]);
+        assert_eq!(policy.max_age, Duration::from_secs(604_800));
+        assert_eq!(policy.lines.len(), 6);
+        assert_eq!(policy.lines[3], "mx: *.Example.NET", "raw lines stay raw (RPT-47)");
+    }
+
+    // STS-31..37, STS-42
+    #[test]
+    fn what_the_rfc_lets_pass_is_a_policy() {
+        for (what, text) in [
+            ("LF", GOOD.to_owned()),
+            ("CRLF", GOOD.replace('\n', "\r\n")),
+            ("mixed", GOOD.replacen('\n', "\r\n", 2)),
+            ("no last terminator", GOOD.trim_end().to_owned()),
+            ("empty lines", GOOD.replace("\nmode", "\n\n\nmode") + "\n\n"),
+            ("no blank after the colon", GOOD.replace(": ", ":")),
+            ("tabs and trailing blanks", GOOD.replace(": enforce", ":\tenforce  ")),
+            ("mode before version", format!("mode: enforce\n{GOOD}")),
+            ("a second mode, malformed", format!("{GOOD}mode: bogus\n")),
+            ("a second max_age, malformed", format!("{GOOD}max_age: x\n")),
+            ("a second version, empty", format!("{GOOD}version:\n")),
+            ("an unknown key", format!("{GOOD}note: grüße aus Köln\n")),
+            ("an underscore in a host", format!("{GOOD}mx: mx_1.example.com\n")),
+        ] {
+            let policy = Policy::parse(text.as_bytes()).unwrap_or_else(|e| panic!("{what}: {e}"));
+            assert_eq!((policy.mode, policy.max_age.as_secs()), (Mode::Enforce, 86400), "{what}");
+        }
+        assert!(Policy::parse(b"version: STSv1\nmode: none\nmax_age: 1").is_ok(), "none needs no mx");
+        assert_eq!(Policy::parse(format!("mode: testing\n{GOOD}").as_bytes()).unwrap().mode, Mode::Testing);
+    }
+
+    // STS-31..43
+    #[test]
+    fn what_is_no_policy_says_which_rule_it_breaks() {
+        let with = |from: &str, to: &str| GOOD.replace(from, to);
+        for (text, want) in [
+            (GOOD.replace('\n', "\r"), "control-character"),
+            (format!("{GOOD}garbage\n"), "bad-line"),
+            (format!("{GOOD} \n"), "bad-line"),
+            (with("mode:", "Mode:"), "missing-mode"),
+            (with("mode:", "mode :"), "bad-line"),
+            (with("mode:", " mode:"), "bad-line"),
+            (with("enforce", "Enforce"), "bad-mode"),
+            (with("enforce", "report"), "bad-mode"),
+            (with("version: STSv1\n", ""), "missing-version"),
+            (with("STSv1", "STSv2"), "bad-version"),
+            (with("mode: enforce\n", ""), "missing-mode"),
+            (with("max_age: 86400\n", ""), "missing-max_age"),
+            (with("mx: mx.example.com\n", ""), "missing-mx"),
+            (with("mx.example.com", "a.example, b.example"), "bad-mx"),
+            (format!("{GOOD}note: a\u{7}b\n"), "control-character"),
+            (format!("{GOOD}note:\n"), "bad-line"),
+            (format!("{GOOD}{}: x\n", "n".repeat(33)), "bad-line"),
+            (format!("\u{feff}{GOOD}"), "policy-bom"),
+            (format!("\0{GOOD}"), "policy-nul"),
+            (String::new(), "missing-version"),
+        ] {
+            assert_eq!(token(&text), want, "{text:?}");
+        }
+        assert_eq!(Policy::parse(b"version: STSv1\nx: \xff\n").unwrap_err().token, "not-utf8");
+    }
+
+    // STS-39
+    #[test]
+    fn max_age_is_digits_and_at_most_a_year() {
+        for (text, want) in [
+            ("0", Some(0)),
+            ("1", Some(1)),
+            ("31557600", Some(31_557_600)),
+            ("31557601", Some(31_557_600)),
+            ("9999999999", Some(31_557_600)),
+            ("0000000060", Some(60)),
+            ("99999999999", None),
+            ("86400s", None),
+            ("-1", None),
+            ("+5", None),
+            ("1e5", None),
+            ("", None),
+            ("8 6", None),
+        ] {
+            let got = Policy::parse(GOOD.replace("86400", text).as_bytes()).map(|p| p.max_age.as_secs());
+            assert_eq!(got.ok(), want, "{text:?}");
+        }
+    }
+
+    // STS-40, STS-41
+    #[test]
+    fn patterns_are_a_domain_or_one_whole_wildcard_label() {
+        for bad in [
+            "*",
+            "*.",
+            "*.*.a.example",
+            "mx*.a.example",
+            "a.*.example",
+            "[192.0.2.1]",
+            "mail.bücher.example",
+            "",
+            ".",
+            "a..b",
+        ] {
+            assert_eq!(token(&GOOD.replace("mx.example.com", bad)), "bad-mx", "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn lines_of_a_broken_body_are_kept_within_bounds() {
+        assert_eq!(raw_lines(b"a: b\r\n\xff\n"), ["a: b", "\u{fffd}"]);
+        let huge = "x\n".repeat(30_000);
+        assert_eq!(raw_lines(huge.as_bytes()).len(), 100);
+    }
+
+    proptest! {
+        // STS-36, RPT-47: lines read back to the same policy.
+        #[test]
+        fn any_body_is_read_without_panic_and_its_lines_read_back(body in "[a-zA-Z0-9_:.* \t\r\nü]{0,200}") {
+            let text = format!("version: STSv1\nmode: none\nmax_age: 5\n{body}");
+            if let Ok(policy) = Policy::parse(text.as_bytes()) {
+                prop_assert_eq!(Policy::parse(policy.lines.join("\n").as_bytes()).unwrap(), policy);
+            }
+        }
+    }
+}

@@ -78,3 +78,84 @@ fn is_field_value(value: &str) -> bool {
 
 /// Blank space of both formats.
 pub(super) const WSP: [char; 2] = [' ', '\t'];
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn id_of(records: &[&str]) -> Result<String, NoRecord> {
+        policy_id(&records.iter().map(|r| r.as_bytes().to_vec()).collect::<Vec<_>>())
+    }
+
+    // STS-04..11
+    #[test]
+    fn a_single_record_gives_its_id_or_nothing() {
+        let longest = format!("v=STSv1; id={};", "a".repeat(32));
+        let too_long = format!("v=STSv1; id={};", "a".repeat(33));
+        let long_name = format!("v=STSv1; id=1; {}=x", "n".repeat(32));
+        let too_long_name = format!("v=STSv1; id=1; {}=x", "n".repeat(33));
+        for (text, want) in [
+            ("v=STSv1; id=1;", Ok("1")),
+            ("v=STSv1 ; id=1", Ok("1")),
+            ("v=STSv1\t;\tid=1", Ok("1")),
+            ("v=STSv1;id=1", Ok("1")),
+            ("v=STSv1;\tid=1 ; ", Ok("1")),
+            ("v=STSv1; x=y; id=1", Ok("1")),
+            ("v=STSv1; id=abC9;", Ok("abC9")),
+            ("v=STSv1; id=a; id=b", Ok("a")),
+            ("v=STSv1; id=1; future.x=Y", Ok("1")),
+            ("v=STSv1; id=1; v=STSv1", Ok("1")),
+            (&longest, Ok(&longest[12..44])),
+            (&long_name, Ok("1")),
+            ("v=STSv1", Err(NoRecord::Missing)),
+            ("V=STSv1; id=1", Err(NoRecord::Missing)),
+            (" v=STSv1; id=1", Err(NoRecord::Missing)),
+            ("v=STSv1x; id=1", Err(NoRecord::Missing)),
+            ("v=stsv1; id=1", Err(NoRecord::Missing)),
+            ("id=1; v=STSv1;", Err(NoRecord::Missing)),
+            ("v=STSv1;", Err(NoRecord::Invalid)),
+            ("v=STSv1; id=", Err(NoRecord::Invalid)),
+            ("v=STSv1; id=2024-01-01", Err(NoRecord::Invalid)),
+            ("v=STSv1; id=a_b", Err(NoRecord::Invalid)),
+            (&too_long, Err(NoRecord::Invalid)),
+            (&too_long_name, Err(NoRecord::Invalid)),
+            ("v=STSv1; ID=1", Err(NoRecord::Invalid)),
+            ("v=STSv1; id=1; bad", Err(NoRecord::Invalid)),
+            ("v=STSv1; id=1; k=", Err(NoRecord::Invalid)),
+            ("v=STSv1; id=1; k=a=b", Err(NoRecord::Invalid)),
+            ("v=STSv1; id=1; k=a b", Err(NoRecord::Invalid)),
+            ("v=STSv1; id=1; -k=a", Err(NoRecord::Invalid)),
+            ("v=STSv1;;id=1", Err(NoRecord::Invalid)),
+            ("v=STSv1; id=1;;", Err(NoRecord::Invalid)),
+            ("v=STSv1; id=1; k=ü", Err(NoRecord::Invalid)),
+            ("v=STSv1; id=1\u{0}", Err(NoRecord::Invalid)),
+        ] {
+            assert_eq!(id_of(&[text]), want.map(str::to_owned), "{text:?}");
+        }
+    }
+
+    // STS-04
+    #[test]
+    fn exactly_one_candidate_must_remain() {
+        assert_eq!(id_of(&[]), Err(NoRecord::Missing));
+        assert_eq!(id_of(&["v=spf1 -all", "v=STSv1; id=1"]), Ok("1".into()));
+        assert_eq!(id_of(&["v=STSv1; id=1", "v=STSv1; id=2"]), Err(NoRecord::Multiple));
+        assert_eq!(id_of(&["v=STSv1; id=1", "v=STSv1; bad"]), Err(NoRecord::Multiple));
+    }
+
+    proptest! {
+        #[test]
+        fn any_octets_are_read_without_panic_and_ids_are_alphanumeric(
+            records in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 0..4),
+            tail in "[ -~]{0,40}",
+        ) {
+            let mut records = records;
+            records.push(format!("v=STSv1;{tail}").into_bytes());
+            if let Ok(id) = policy_id(&records) {
+                prop_assert!((1..=32).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric()));
+            }
+        }
+    }
+}

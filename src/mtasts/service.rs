@@ -216,7 +216,9 @@ impl PolicyService {
         };
         self.inner.get(domain, &id).await.map_err(|e| match e {
             NotFetched::Failed(failure) => failure,
-            NotFetched::NoSlot => fetch_error("busy", "all fetches that are allowed at a time are under way"),
+            NotFetched::NoSlot => {
+                FetchFailure::fetch_error("busy", "all fetches that are allowed at a time are under way")
+            }
         })
     }
 
@@ -237,7 +239,9 @@ impl PolicyService {
             Txt::Id(id) => Some(match self.inner.download(domain, id).await {
                 Ok(policy) => Ok(Arc::new(policy)),
                 Err(NotFetched::Failed(failure)) => Err(failure),
-                Err(NotFetched::NoSlot) => Err(fetch_error("busy", "too many fetches are under way")),
+                Err(NotFetched::NoSlot) => {
+                    Err(FetchFailure::fetch_error("busy", "too many fetches are under way"))
+                }
             }),
             Txt::Nothing(_) | Txt::Failed => None,
         };
@@ -437,7 +441,7 @@ impl Inner {
             Ok(Ok(body)) => body,
             Ok(Err(failure)) => return Err(NotFetched::Failed(failure)),
             Err(_) => {
-                return Err(NotFetched::Failed(fetch_error(
+                return Err(NotFetched::Failed(FetchFailure::fetch_error(
                     "timeout",
                     "the policy host did not finish in time",
                 )));
@@ -574,20 +578,11 @@ fn differs(a: &StoredPolicy, b: &StoredPolicy) -> bool {
 
 fn undiscovered(txt: &Txt, error: Option<&DnsError>) -> FetchFailure {
     match txt {
-        Txt::Nothing(why) => fetch_error("txt-missing", why.as_str()),
-        Txt::Id(_) | Txt::Failed => fetch_error(
+        Txt::Nothing(why) => FetchFailure::fetch_error("txt-missing", why.as_str()),
+        Txt::Id(_) | Txt::Failed => FetchFailure::fetch_error(
             "txt-error",
             &error.map_or_else(|| "the TXT lookup failed".to_owned(), ToString::to_string),
         ),
-    }
-}
-
-fn fetch_error(reason: &str, detail: &str) -> FetchFailure {
-    FetchFailure {
-        result: ResultType::StsPolicyFetchError,
-        reason: reason.to_owned(),
-        detail: detail.to_owned(),
-        lines: Vec::new(),
     }
 }
 
@@ -597,3 +592,6 @@ fn unavailable(domain: &Domain, record: &'static str) -> DnsError {
 }
 
 const TOUCH_EVERY: Duration = Duration::from_secs(3600);
+
+#[cfg(test)]
+mod tests;

@@ -130,7 +130,7 @@ fn is_ours(host: &Host, settings: &RouteSettings) -> bool {
 fn is_own_listener(ip: IpAddr, settings: &RouteSettings) -> bool {
     let ip = embedded_v4(ip).map_or(ip, IpAddr::V4);
     settings.own_listeners.iter().filter(|l| l.port() == settings.port).any(|l: &SocketAddr| {
-        let own = embedded_v4(l.ip()).map_or(l.ip(), IpAddr::V4);
+        let own = embedded_v4(l.ip()).map_or_else(|| l.ip(), IpAddr::V4);
         own == ip || (own.is_unspecified() && (ip.is_loopback() || ip.is_unspecified()))
     })
 }
@@ -255,3 +255,110 @@ pub fn networks_of(word: &str) -> Option<Vec<IpNet>> {
 pub const MAX_HOSTS: usize = 16;
 /// Addresses tried of one route (OUT-02).
 pub const MAX_ADDRESSES: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mx(preference: u16, exchange: &str) -> Mx {
+        Mx { preference, exchange: Domain::parse_host(exchange).ok() }
+    }
+
+    // OUT-02
+    #[test]
+    fn equal_preferences_come_first_about_equally_often_and_better_ones_always() {
+        let set = [mx(10, "a.example"), mx(10, "b.example"), mx(10, "c.example"), mx(20, "d.example")];
+        let mut firsts = [0_u32; 3];
+        for seed in 0..3000 {
+            let MxSet::Hosts(hosts) = order(set.to_vec(), seed) else { panic!("hosts expected") };
+            assert_eq!(hosts[3].1.as_str(), "d.example");
+            let first =
+                ["a.example", "b.example", "c.example"].iter().position(|n| *n == hosts[0].1.as_str());
+            firsts[first.unwrap()] += 1;
+        }
+        assert!(firsts.iter().all(|n| (850..1150).contains(n)), "{firsts:?}");
+    }
+
+    // NMX-01, NMX-02, NMX-03, OUT-05, OUT-10
+    #[test]
+    fn a_root_exchange_alone_means_no_mail_and_among_others_nothing() {
+        assert_eq!(order(vec![mx(0, ".")], 1), MxSet::Null);
+        assert_eq!(order(vec![mx(10, ".")], 1), MxSet::Null);
+        let host = Domain::parse_host("mx.example").unwrap();
+        assert_eq!(order(vec![mx(0, "."), mx(10, "mx.example")], 1), MxSet::Hosts(vec![(10, host.clone())]));
+        assert_eq!(
+            order(vec![mx(20, "mx.example"), mx(10, "MX.example.")], 1),
+            MxSet::Hosts(vec![(10, host)])
+        );
+        let many = (0..10_000).map(|i| mx(i, &format!("mx{i}.example"))).collect();
+        let MxSet::Hosts(hosts) = order(many, 1) else { panic!("hosts expected") };
+        assert_eq!((hosts.len(), hosts[15].1.as_str()), (MAX_HOSTS, "mx15.example"));
+    }
+
+    // OUT-09, STS-30
+    #[test]
+    fn denied_networks_are_seen_through_every_disguise() {
+        let words = |words: &[&str]| words.iter().flat_map(|w| networks_of(w).unwrap()).collect::<Vec<_>>();
+        let deny = words(&["loopback", "private", "link-local"]);
+        let allow = ["10.1.0.0/16".parse().unwrap()];
+        let (l, n, h) = (Some(DeniedKind::Loopback), Some(DeniedKind::Network), Some(DeniedKind::NotAHost));
+        for (ip, want, with_nothing_denied) in [
+            ("192.0.2.1", None, None),
+            ("2001:db8::1", None, None),
+            ("127.0.0.1", l, None),
+            ("::1", l, None),
+            ("::ffff:127.0.0.1", l, None),
+            ("::7f00:1", l, None),
+            ("64:ff9b::7f00:1", l, None),
+            ("2002:7f00:1::", l, None),
+            ("0.1.2.3", l, None),
+            ("0.0.0.0", l, l),
+            ("::", l, l),
+            ("::ffff:0.0.0.0", l, l),
+            ("10.0.0.1", n, None),
+            ("10.1.0.1", None, None),
+            ("::ffff:10.0.0.1", n, None),
+            ("64:ff9b::a00:1", n, None),
+            ("64:ff9b::a01:1", None, None),
+            ("64:ff9b:1::1", n, None),
+            ("172.31.255.255", n, None),
+            ("172.32.0.1", None, None),
+            ("192.168.1.1", n, None),
+            ("100.64.0.1", n, None),
+            ("fd00::1", n, None),
+            ("169.254.169.254", n, None),
+            ("fe80::1", n, None),
+            ("224.0.0.1", h, h),
+            ("ff02::1", h, h),
+            ("::ffff:224.0.0.1", h, h),
+            ("255.255.255.255", h, h),
+        ] {
+            let ip: IpAddr = ip.parse().unwrap();
+            assert_eq!(denied(ip, &deny, &allow), want, "{ip}");
+            assert_eq!(denied(ip, &[], &[]), with_nothing_denied, "{ip}");
+        }
+        assert_eq!(networks_of("lan"), None);
+    }
+
+    // OUT-02, OUT-07
+    #[test]
+    fn the_address_cap_leaves_every_host_both_families() {
+        let settings = RouteSettings { port: 25, ..RouteSettings::default() };
+        let hosts = (0..16_u16)
+            .map(|i| {
+                let v6 = (0..40_u16).map(|n| IpAddr::from([0x2001, 0xdb8, i, n, 0, 0, 0, 1]));
+                let v4 = (0..40_u8).map(|n| IpAddr::from([192, 0, 2, n]));
+                Host {
+                    name: Domain::parse_host(&format!("mx{i}.example")).unwrap(),
+                    preference: i,
+                    addresses: Ok(interleave(vec![v6.collect(), v4.collect()])),
+                    addresses_secure: false,
+                }
+            })
+            .collect();
+        let hosts = cut(hosts, &settings).unwrap();
+        let addresses: Vec<_> = hosts.iter().map(|h| h.addresses.clone().unwrap()).collect();
+        assert_eq!(addresses.iter().map(Vec::len).sum::<usize>(), MAX_ADDRESSES);
+        assert!(addresses.iter().all(|a| a.iter().any(IpAddr::is_ipv4) && a.iter().any(IpAddr::is_ipv6)));
+    }
+}

@@ -55,3 +55,160 @@ async fn find_host(resolver: &dyn Resolver, settings: &RouteSettings, preference
     let (addresses, addresses_secure) = mx::usable_addresses(answers, settings);
     Host { name, preference, addresses, addresses_secure }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use futures_util::FutureExt;
+
+    use super::super::mx::networks_of;
+    use super::*;
+    use crate::dns::DnsErrorKind;
+    use crate::dns::zone::ZoneResolver;
+
+    fn name(text: &str) -> Domain {
+        Domain::parse_host(text).unwrap()
+    }
+
+    fn settings() -> RouteSettings {
+        RouteSettings {
+            hostname: Some(name("relay.example")),
+            own_listeners: vec!["198.51.100.1:25".parse().unwrap(), "127.0.0.1:2525".parse().unwrap()],
+            port: 25,
+            deny: ["loopback", "private"].iter().flat_map(|w| networks_of(w).unwrap()).collect(),
+            ..RouteSettings::default()
+        }
+    }
+
+    fn run(zone: &ZoneResolver, settings: &RouteSettings) -> Result<Route, RouteFailure> {
+        let domain = name("d.example");
+        let found = resolve(zone, settings, &domain, 7).now_or_never();
+        found.expect("the zone answers at once")
+    }
+
+    fn route(zone: &str) -> Result<Route, RouteFailure> {
+        run(&ZoneResolver::new(zone).unwrap(), &settings())
+    }
+
+    fn names(route: Result<Route, RouteFailure>) -> Vec<String> {
+        route.unwrap().hosts.iter().map(|h| h.name.to_string()).collect()
+    }
+
+    // OUT-01, OUT-03, OUT-04, OUT-05, OUT-06, OUT-09, OUT-11, NMX-01..03, each zone for d.example
+    #[test]
+    fn every_way_of_finding_no_host_is_told_apart() {
+        let short = |r: Result<Route, RouteFailure>| match r {
+            Ok(route) => {
+                let kind = route.kind;
+                format!("{kind:?} {}", names(Ok(route)).join(" "))
+            }
+            Err(RouteFailure::Dns(e)) => format!("dns {:?} {}", e.kind, e.record),
+            Err(RouteFailure::HostLookupFailed(e)) => format!("host dns {:?} {}", e.kind, e.name),
+            Err(e) => format!("{e:?}"),
+        };
+        for (zone, want) in [
+            ("d.example MX 10 a.example\n a.example A 192.0.2.1", "Mx a.example"),
+            ("d.example A 192.0.2.1", "ImplicitMx d.example"),
+            ("d.example AAAA 2001:db8::1", "ImplicitMx d.example"),
+            ("d.example TXT x", "NoMxNoAddress"),
+            ("d.example TXT x\n d.example A SERVFAIL", "dns Servfail A"),
+            ("other.example A 192.0.2.1", "NoSuchDomain { secure: false }"),
+            ("secure d.example", "NoSuchDomain { secure: true }"),
+            ("d.example MX SERVFAIL\n d.example A 192.0.2.1", "dns Servfail MX"),
+            ("d.example MX TIMEOUT\n d.example A 192.0.2.1", "dns Timeout MX"),
+            ("d.example MX REFUSED\n d.example A 192.0.2.1", "dns Refused MX"),
+            ("d.example MX BOGUS\n d.example A 192.0.2.1", "dns Bogus MX"),
+            ("d.example MX 0 .", "NullMx { secure: false }"),
+            ("d.example MX 10 .\n d.example A 192.0.2.1\n secure d.example", "NullMx { secure: true }"),
+            ("d.example MX 0 .\n d.example MX 10 a.example\n a.example A 192.0.2.1", "Mx a.example"),
+            ("d.example MX 10 a.example\n d.example A 192.0.2.1", "NoHostHasAddress { host: \"a.example\" }"),
+            (
+                "d.example MX 10 a.example\n d.example MX 20 b.example\n b.example A TIMEOUT",
+                "host dns Timeout b.example",
+            ),
+            (
+                "d.example MX 10 a.example\n a.example A 127.0.0.1",
+                "LoopbackOnly { host: \"a.example\", address: 127.0.0.1 }",
+            ),
+            (
+                "d.example MX 10 a.example\n a.example A 10.0.0.1",
+                "DeniedOnly { host: \"a.example\", address: 10.0.0.1 }",
+            ),
+            (
+                "d.example MX 10 a.example\n a.example A 127.0.0.1\n a.example AAAA fd00::1",
+                "DeniedOnly { host: \"a.example\", address: fd00::1 }",
+            ),
+            (
+                "d.example MX 10 a.example\n a.example A 10.0.0.1\n a.example AAAA SERVFAIL",
+                "host dns Servfail a.example",
+            ),
+            ("d.example MX 10 a.example\n a.example A 10.0.0.1\n a.example A 192.0.2.1", "Mx a.example"),
+            ("d.example CNAME e.example\n e.example MX 10 a.example\n a.example A 192.0.2.1", "Mx a.example"),
+            ("d.example MX 10 a.example\n a.example CNAME h.example\n h.example A 192.0.2.1", "Mx a.example"),
+            ("d.example MX 10 a.example\n a.example CNAME a.example", "host dns Malformed a.example"),
+            ("d.example MX 10 a.example\n a.example A 192.0.2.1\n a.example AAAA SERVFAIL", "Mx a.example"),
+        ] {
+            assert_eq!(short(route(zone)), want, "{zone}");
+        }
+    }
+
+    // OUT-08
+    #[test]
+    fn our_own_place_in_the_list_and_all_behind_it_are_cut() {
+        let better = "d.example MX 10 a.example\n d.example MX 20 us.example\n d.example MX 30 c.example\n\
+                      us.example A 198.51.100.1\n c.example A 192.0.2.3\n";
+        assert_eq!(names(route(&format!("{better} a.example A 192.0.2.1"))), ["a.example"]);
+        let unproven = RouteFailure::LoopUnproven { host: name("a.example") };
+        assert_eq!(route(&format!("{better} a.example A SERVFAIL")), Err(unproven.clone()));
+        assert_eq!(route(better), Err(unproven));
+        let first = "d.example MX 10 us.example\n d.example MX 10 b.example\n us.example A 198.51.100.1\n b.example A 192.0.2.1";
+        assert_eq!(route(first), Err(RouteFailure::Loop { host: name("us.example") }));
+        let mapped = "d.example MX 10 us.example\n us.example AAAA ::ffff:198.51.100.1";
+        assert_eq!(route(mapped), Err(RouteFailure::Loop { host: name("us.example") }));
+        let implicit = "d.example A 198.51.100.1";
+        assert_eq!(route(implicit), Err(RouteFailure::Loop { host: name("d.example") }));
+        let by_name = "d.example MX 10 relay.example\n relay.example A 127.0.0.1";
+        assert_eq!(route(by_name), Err(RouteFailure::Loop { host: name("relay.example") }));
+        // Another server may answer at our name or, on another port, at our address.
+        assert_eq!(
+            names(route("d.example MX 10 relay.example\n relay.example A 192.0.2.9")),
+            ["relay.example"]
+        );
+        let lab = RouteSettings { deny: vec![], ..settings() };
+        let zone = ZoneResolver::new("d.example MX 10 a.example\n a.example A 127.0.0.1").unwrap();
+        assert_eq!(names(run(&zone, &lab)), ["a.example"]);
+        assert!(matches!(run(&zone, &RouteSettings { port: 2525, ..lab }), Err(RouteFailure::Loop { .. })));
+    }
+
+    // NMX-01
+    #[test]
+    fn a_null_mx_costs_no_address_question() {
+        let zone = ZoneResolver::new("d.example MX 0 .\n d.example A 192.0.2.1").unwrap();
+        assert!(run(&zone, &settings()).is_err());
+        assert_eq!(zone.queries(), ["MX d.example"]);
+    }
+
+    // OUT-07, DANE-03
+    #[test]
+    fn both_families_are_asked_and_security_is_that_of_every_answer() {
+        let text = "secure d.example\n d.example MX 10 a.d.example\n d.example MX 20 b.example\n\
+                    a.d.example A 192.0.2.1\n a.d.example AAAA 2001:db8::1\n b.example A 192.0.2.2";
+        let zone = ZoneResolver::new(text).unwrap();
+        let route = run(&zone, &settings()).unwrap();
+        assert!(route.mx_secure && route.hosts[0].addresses_secure && !route.hosts[1].addresses_secure);
+        let both: Vec<IpAddr> = vec!["2001:db8::1".parse().unwrap(), "192.0.2.1".parse().unwrap()];
+        assert_eq!(route.hosts[0].addresses, Ok(both));
+        let v4 = RouteSettings { families: Families::V4, ..settings() };
+        zone.clear_queries();
+        assert_eq!(run(&zone, &v4).unwrap().hosts[0].addresses, Ok(vec!["192.0.2.1".parse().unwrap()]));
+        assert!(!zone.queries().iter().any(|q| q.starts_with("AAAA")));
+    }
+
+    #[test]
+    fn a_chain_of_aliases_has_an_end() {
+        let chain: String = (0..9).map(|i| format!("n{i}.example CNAME n{}.example\n", i + 1)).collect();
+        let e = route(&format!("d.example CNAME n0.example\n{chain}")).unwrap_err();
+        assert!(matches!(e, RouteFailure::Dns(e) if e.kind == DnsErrorKind::Malformed));
+    }
+}
