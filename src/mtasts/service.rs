@@ -631,8 +631,6 @@ fn unavailable(domain: &Domain, record: &'static str) -> DnsError {
 }
 
 const TOUCH_EVERY: Duration = Duration::from_secs(3600);
-/// Domains whose limits are lifted one by one; beyond that they are lifted for all.
-const MAX_LIFTED: usize = 1000;
 
 #[cfg(test)]
 mod tests;
