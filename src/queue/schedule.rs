@@ -30,7 +30,7 @@ impl RetrySchedule {
     /// The longest wait that [`RetrySchedule::wait`] can give.
     pub fn longest(&self) -> Duration {
         let base = self.waits.iter().max().copied().unwrap_or_default();
-        Duration::try_from_secs_f64(base.as_secs_f64() * (1.0 + JITTER)).unwrap_or(base)
+        Duration::try_from_secs_f64(base.as_secs_f64() * (1.0 + JITTER)).unwrap_or(Duration::MAX)
     }
 }
 
