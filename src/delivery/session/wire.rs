@@ -196,7 +196,11 @@ pub(super) async fn read_reply<R: AsyncRead + Unpin>(
 }
 
 /// Writes and flushes everything, each step within `stall`.
-pub(super) async fn write_all<W: AsyncWrite + Unpin>(writer: &mut W, octets: &[u8], stall: Duration) -> Written {
+pub(super) async fn write_all<W: AsyncWrite + Unpin>(
+    writer: &mut W,
+    octets: &[u8],
+    stall: Duration,
+) -> Written {
     let mut written = 0;
     let fault = write_counted(writer, octets, stall, &mut written).await.err();
     Written { octets: written, fault }
