@@ -461,7 +461,8 @@ async fn stage(case: &Value, hosts: usize, policy: Option<Arc<StoredPolicy>>) ->
         let listener = TcpListener::bind(("127.0.0.2", port)).await.unwrap();
         let count = Arc::clone(&second);
         tokio::spawn(async move {
-            while listener.accept().await.is_ok() {
+            while let Ok((_open, _)) = listener.accept().await {
+                // Counted before it is closed, which is what the client waits for.
                 *count.lock().unwrap() += 1;
             }
         });
