@@ -44,6 +44,7 @@ mod site;
 mod table;
 #[allow(
     dead_code,
+    unreachable_pub,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,

@@ -38,10 +38,6 @@ pub(crate) struct Site {
     pub(crate) https_port: u16,
     /// The TLS of each MX host.
     pub(crate) hosts: Vec<(SocketAddr, TlsAcceptor)>,
-    /// Scratch space.
-    pub(crate) dir: PathBuf,
-    /// Whether the well-known ports are ours, which Postfix needs.
-    pub(crate) private: bool,
 }
 
 impl Site {
@@ -74,7 +70,7 @@ impl Site {
         }
         dns.mx(DARK, &[(10, "mx.dark.test")]);
         dns.a("mx.dark.test", DARK_ADDRESS.into());
-        Ok(Self { ca_file, dns: dns_address, smtp_port, https_port, hosts, dir: dir.to_owned(), private })
+        Ok(Self { ca_file, dns: dns_address, smtp_port, https_port, hosts })
     }
 }
 

@@ -1,0 +1,126 @@
+//! A certificate authority, and leaves with one flaw each.
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    date_time_ymd,
+};
+use rustls::ServerConfig;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::sign::CertifiedKey;
+use std::sync::Arc;
+
+use super::provider;
+
+/// What is wrong with a leaf.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flaw {
+    /// Nothing.
+    None,
+    /// Its last day was in 2020.
+    Expired,
+    /// Its first day is in 2090.
+    NotYetValid,
+    /// It names `wrong.invalid` instead.
+    WrongName,
+    /// It is its own issuer.
+    SelfSigned,
+    /// Its issuer is an authority that nobody trusts.
+    UntrustedIssuer,
+    /// The name stands in the common name only.
+    CommonNameOnly,
+}
+
+/// An authority.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: rcgen::Certificate,
+}
+
+/// A leaf certificate with its chain and key.
+#[derive(Clone)]
+pub struct Leaf {
+    /// Leaf first, then the authority.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The chain as PEM.
+    pub chain_pem: String,
+    /// The private key as PEM (PKCS #8).
+    pub key_pem: String,
+    key: Vec<u8>,
+}
+
+impl Authority {
+    /// A new authority with a key of its own.
+    pub fn new(name: &str) -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.distinguished_name.push(DnType::OrganizationName, "Lab");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(2099, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        Self { issuer: Issuer::new(params, key), certificate }
+    }
+
+    /// The authority's own certificate.
+    pub fn pem(&self) -> String {
+        self.certificate.pem()
+    }
+
+    /// A leaf for `names`; a name may be a wildcard.
+    pub fn issue(&self, flaw: Flaw, names: &[&str]) -> Leaf {
+        let own_names = match flaw {
+            Flaw::WrongName => vec!["wrong.invalid".to_owned()],
+            Flaw::CommonNameOnly => Vec::new(),
+            _ => names.iter().map(|n| (*n).to_owned()).collect(),
+        };
+        let common_name = own_names.first().map_or(names[0], String::as_str).to_owned();
+        let mut params = CertificateParams::new(own_names).unwrap();
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let (first, last) = match flaw {
+            Flaw::Expired => (2020, date_time_ymd(2020, 3, 1)),
+            Flaw::NotYetValid => (2090, date_time_ymd(2091, 1, 1)),
+            _ => (2020, date_time_ymd(2098, 1, 1)),
+        };
+        params.not_before = date_time_ymd(first, 1, 1);
+        params.not_after = last;
+        let key = KeyPair::generate().unwrap();
+        let (certificate, issuer_pem) = match flaw {
+            Flaw::SelfSigned => (params.self_signed(&key).unwrap(), None),
+            Flaw::UntrustedIssuer => {
+                let other = Self::new("Nobody's authority");
+                (params.signed_by(&key, &other.issuer).unwrap(), Some(other.certificate))
+            }
+            _ => (params.signed_by(&key, &self.issuer).unwrap(), Some(self.certificate.clone())),
+        };
+        let all: Vec<_> = std::iter::once(certificate).chain(issuer_pem).collect();
+        Leaf {
+            chain: all.iter().map(|c| c.der().clone()).collect(),
+            chain_pem: all.iter().map(rcgen::Certificate::pem).collect(),
+            key_pem: key.serialize_pem(),
+            key: key.serialize_der(),
+        }
+    }
+}
+
+impl Leaf {
+    /// The server half of a TLS session that shows this leaf whatever the SNI.
+    pub fn server_config(&self) -> Arc<ServerConfig> {
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.key.clone()));
+        let config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(self.chain.clone(), key)
+            .unwrap();
+        Arc::new(config)
+    }
+
+    /// Chain and key for a resolver that chooses by SNI.
+    pub fn certified_key(&self) -> Arc<CertifiedKey> {
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.key.clone()));
+        Arc::new(CertifiedKey::from_der(self.chain.clone(), key, &provider()).unwrap())
+    }
+}

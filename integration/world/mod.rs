@@ -1,0 +1,139 @@
+//! The private internet: an authority, DNS, policy hosts and MX hosts, all on loopback and without root.
+//!
+//! A [`World`] owns one port number and one network 127.x.y.0/24 that nobody else uses: the port is held on
+//! 127.0.0.1 as long as the world lives, and x.y is made from it. So any number of worlds run side by side, and
+//! one number serves as `delivery.port`, `mta_sts.port` and the port of everything else.
+//!
+//! | address | what |
+//! | --- | --- |
+//! | .1 | the relay's submission listener |
+//! | .2 | the relay's admin listener |
+//! | .3 | the policy hosts, told apart by SNI |
+//! | .4 | DNS |
+//! | .5 to .9 | real daemons of a scenario |
+//! | .10 and up | MX hosts |
+//! | .254 | nothing: connections are refused |
+
+pub mod ca;
+pub mod client;
+pub mod dns;
+pub mod mx;
+pub mod policy_host;
+pub mod relay;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use rustls::crypto::CryptoProvider;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+use ca::{Authority, Flaw};
+use dns::Dns;
+use mx::MxHost;
+use policy_host::PolicyHost;
+
+/// A private internet of its own.
+pub struct World {
+    /// The authority that the relay is told to trust.
+    pub ca: Authority,
+    /// The name server.
+    pub dns: Dns,
+    /// All policy hosts.
+    pub policies: PolicyHost,
+    /// The one port of this world.
+    pub port: u16,
+    /// Scratch space; holds `ca.pem` and whatever a relay or daemon writes.
+    pub dir: TempDir,
+    next_host: AtomicU8,
+    _held: TcpListener,
+}
+
+impl World {
+    /// Starts DNS and the policy hosts; there is no domain yet.
+    pub async fn start() -> Self {
+        let held = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = held.local_addr().unwrap().port();
+        let ca = Authority::new("Lab authority");
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("ca.pem"), ca.pem()).unwrap();
+        Self {
+            dns: Dns::start(address(port, 4)).await,
+            policies: PolicyHost::start(address(port, 3)).await,
+            ca,
+            port,
+            dir,
+            next_host: AtomicU8::new(10),
+            _held: held,
+        }
+    }
+
+    /// The address with this last octet, with the world's port.
+    pub fn address(&self, last: u8) -> SocketAddr {
+        address(self.port, last)
+    }
+
+    /// A new MX host of this name, sound in every way, with an address in DNS.
+    pub async fn mx_host(&self, name: &str) -> MxHost {
+        let at = self.address(self.next_host.fetch_add(1, Ordering::Relaxed));
+        self.dns.a(name, at.ip());
+        MxHost::start(name, at, &self.ca.issue(Flaw::None, &[name])).await
+    }
+
+    /// A domain with the one MX host `mx.<domain>`.
+    pub async fn domain(&self, domain: &str) -> MxHost {
+        let host = self.mx_host(&format!("mx.{domain}")).await;
+        self.dns.mx(domain, &[(10, host.name())]);
+        host
+    }
+
+    /// Publishes an MTA-STS policy for `domain`: record, policy host with a sound certificate, text.
+    pub fn publish_policy(&self, domain: &str, id: &str, mode: &str, mx: &[&str]) {
+        let host = format!("mta-sts.{domain}");
+        self.dns.txt(&format!("_mta-sts.{domain}"), &format!("v=STSv1; id={id};"));
+        self.dns.a(&host, self.address(3).ip());
+        self.policies.certificate(&host, &self.ca.issue(Flaw::None, &[&host]));
+        self.policies.serve(&host, &policy_text(mode, mx));
+    }
+
+    /// A domain with one sound MX host that an enforce policy lists.
+    pub async fn enforcing_domain(&self, domain: &str) -> MxHost {
+        let host = self.domain(domain).await;
+        self.publish_policy(domain, "1", "enforce", &[host.name()]);
+        host
+    }
+}
+
+/// The text of a policy that lives for a week.
+pub fn policy_text(mode: &str, mx: &[&str]) -> String {
+    let mx: String = mx.iter().map(|m| format!("mx: {m}\r\n")).collect();
+    format!("version: STSv1\r\nmode: {mode}\r\n{mx}max_age: 604800\r\n")
+}
+
+/// Asks `condition` again until it answers, within `limit`; `None` when it never did.
+pub async fn eventually<T>(limit: Duration, condition: impl AsyncFn() -> Option<T>) -> Option<T> {
+    let end = Instant::now() + limit;
+    loop {
+        if let Some(found) = condition().await {
+            return Some(found);
+        }
+        if Instant::now() >= end {
+            return None;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+}
+
+/// The one TLS provider of the house, named wherever a configuration is built.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+fn address(port: u16, last: u8) -> SocketAddr {
+    let [high, low] = port.to_be_bytes();
+    // 127.0.0.0/24 stays with the machine's own services.
+    let high = if high == 0 { 1 } else { high };
+    SocketAddr::from((Ipv4Addr::new(127, high, low, last), port))
+}
