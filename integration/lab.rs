@@ -23,10 +23,10 @@ use std::time::Instant;
 
 use serde_json::{Map, Value};
 
+use world::World;
 use world::ca::Flaw;
 use world::mx::{MxHost, StartTls};
 use world::relay::{Relay, Setup};
-use world::World;
 
 /// The name of the envelope sender's domain.
 const SENDER: &str = "app@sender.example";
@@ -44,7 +44,11 @@ struct Case {
 const CASES: &[Case] = &[
     case("sound.example", "enforce, all sound", ("delivered", "verified", "")),
     case("expired.example", "enforce, certificate ran out", ("deferred", "", "certificate-expired")),
-    case("wrongname.example", "enforce, certificate for another name", ("deferred", "", "certificate-host-mismatch")),
+    case(
+        "wrongname.example",
+        "enforce, certificate for another name",
+        ("deferred", "", "certificate-host-mismatch"),
+    ),
     case("untrusted.example", "enforce, unknown authority", ("deferred", "", "certificate-not-trusted")),
     case("stripped.example", "enforce, STARTTLS stripped", ("deferred", "", "starttls-not-supported")),
     case("unlisted.example", "enforce, MX not in the policy", ("deferred", "", "validation-failure")),
@@ -127,7 +131,12 @@ async fn show(stay: bool) -> ExitCode {
     let id = waiting_id(&relay, "user@expired.example").await;
     relay.json(&["queue", "retry", &id]).await;
     let line = relay.delivery("user@expired.example", 2).await;
-    say(&format!("expired.example: {} ({}), security {}", word(&line, "outcome"), reason(&line), word(&line, "security")));
+    say(&format!(
+        "expired.example: {} ({}), security {}",
+        word(&line, "outcome"),
+        reason(&line),
+        word(&line, "security")
+    ));
     wrong += usize::from(line["outcome"] != "delivered" || line["security"] != "verified");
 
     say("and the greylisted one: `queue retry`");

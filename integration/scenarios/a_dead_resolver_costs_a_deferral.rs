@@ -19,7 +19,11 @@ async fn mail_waits_for_the_resolver() {
         let to = format!("u@{domain}");
         assert_eq!(relay.submit(SENDER, &to, "dns").await.code, 250);
         let row = relay.deferred(&to).await;
-        assert_eq!((&row["last"]["enhanced"], &row["last"]["tls_failure"]), (&"4.4.3".into(), &().into()), "{row}");
+        assert_eq!(
+            (&row["last"]["enhanced"], &row["last"]["tls_failure"]),
+            (&"4.4.3".into(), &().into()),
+            "{row}"
+        );
         assert!(host.seen().connections.is_empty(), "never the domain's own address instead of its MX");
         world.dns.fault_everywhere(None);
         relay.json(&["queue", "retry", row["id"].as_str().unwrap()]).await;

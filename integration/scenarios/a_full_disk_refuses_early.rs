@@ -25,7 +25,9 @@ async fn new_mail_gets_452_while_the_disk_is_full() {
         ("submission", "max_message_size = \"1 MiB\"".to_owned()),
         ("queue", "reserve = \"8 MiB\"".to_owned()),
     ];
-    let relay = relay_with(&world, Setup { wrapper, keys, data_dir: Some(data_dir.clone()), ..Setup::default() }).await;
+    let relay =
+        relay_with(&world, Setup { wrapper, keys, data_dir: Some(data_dir.clone()), ..Setup::default() })
+            .await;
     assert_eq!(relay.submit(SENDER, "u@a.example", "before").await.code, 250);
     let row = relay.deferred("u@a.example").await;
 

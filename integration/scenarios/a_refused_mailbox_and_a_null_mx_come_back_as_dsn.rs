@@ -42,11 +42,18 @@ async fn the_sender_learns_what_happened() {
         relay.gone(to).await;
         let report = dsn(&world, &sender, number).await;
         assert_eq!(report["type"], "multipart/report", "{report}");
-        assert_eq!((&report["report"], &report["defects"]), (&"delivery-status".into(), &Value::Array(vec![])));
+        assert_eq!(
+            (&report["report"], &report["defects"]),
+            (&"delivery-status".into(), &Value::Array(vec![]))
+        );
         assert_eq!(report["parts"][1], "message/delivery-status");
         assert_eq!(report["mta"], "dns; relay.lab.example".replace("; ", report_separator(&report)));
         let recipient = &report["recipients"][0];
-        assert_eq!((&recipient["action"], &recipient["status"]), (&"failed".into(), &status.into()), "{report}");
+        assert_eq!(
+            (&recipient["action"], &recipient["status"]),
+            (&"failed".into(), &status.into()),
+            "{report}"
+        );
         assert!(recipient["final-recipient"].as_str().unwrap().ends_with(to), "{report}");
     }
     let seen = sender.seen();

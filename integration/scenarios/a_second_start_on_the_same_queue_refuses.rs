@@ -19,7 +19,8 @@ async fn the_second_names_the_first_and_ends() {
     let output = tokio::time::timeout(std::time::Duration::from_secs(30), second.output()).await;
     let output = output.expect("it ends by itself").unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(said.contains(&relay.pid().to_string()), "{said}");
 
     assert_eq!(relay.submit(SENDER, "u@a.example", "first").await.code, 250);

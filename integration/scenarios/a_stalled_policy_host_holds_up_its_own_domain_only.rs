@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use crate::world::World;
 use crate::world::policy_host::Page;
 use crate::world::relay::Setup;
-use crate::world::World;
 use crate::{SENDER, relay_with};
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,8 +1,8 @@
 //! Enforce, and each way in which a host fails to do STARTTLS: no envelope is ever sent.
 
+use crate::world::World;
 use crate::world::mx::StartTls;
 use crate::world::relay::Setup;
-use crate::world::World;
 use crate::{SENDER, relay_with};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -24,7 +24,11 @@ async fn no_envelope_without_starttls() {
         relay.session_with(domain, failure).await;
         let seen = host.seen();
         assert!(!seen.connections.is_empty(), "{domain} was never tried");
-        assert_eq!((seen.mail_commands(false), seen.mail_commands(true), seen.messages.len()), (0, 0, 0), "{domain}");
+        assert_eq!(
+            (seen.mail_commands(false), seen.mail_commands(true), seen.messages.len()),
+            (0, 0, 0),
+            "{domain}"
+        );
     }
 }
 

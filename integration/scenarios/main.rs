@@ -95,6 +95,18 @@ fn find(program: &str) -> Option<PathBuf> {
     folders.map(|f| f.join(program)).find(|p| p.exists())
 }
 
+/// The whole path of an installed program, for those outside an ordinary PATH.
+fn path_of(program: &str) -> String {
+    find(program).unwrap_or_else(|| program.into()).display().to_string()
+}
+
+/// The numeric id of a system user.
+fn user_id(name: &str) -> u32 {
+    let users = std::fs::read_to_string("/etc/passwd").unwrap();
+    let line = users.lines().find(|l| l.split(':').next() == Some(name)).expect("the user exists");
+    line.split(':').nth(2).unwrap().parse().unwrap()
+}
+
 fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt as _;
     std::fs::metadata("/proc/self").is_ok_and(|m| m.uid() == 0)

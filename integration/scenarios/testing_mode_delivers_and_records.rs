@@ -26,7 +26,11 @@ async fn broken_testing_domains_get_their_mail_and_leave_a_record() {
         let to = format!("u@{domain}");
         assert_eq!(relay.submit(SENDER, &to, domain).await.code, 250);
         let line = relay.delivery(&to, 1).await;
-        assert_eq!((&line["outcome"], &line["security"]), (&"delivered".into(), &security.into()), "{line:?}");
+        assert_eq!(
+            (&line["outcome"], &line["security"]),
+            (&"delivered".into(), &security.into()),
+            "{line:?}"
+        );
         relay.session_with(domain, failure).await;
         relay.gone(&to).await;
         assert_eq!(host.seen().messages.len(), 1, "{domain}");

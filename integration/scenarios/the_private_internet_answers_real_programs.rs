@@ -3,6 +3,7 @@
 use crate::world::ca::Flaw;
 use crate::world::dns::Fault;
 use crate::world::mx::StartTls;
+use crate::world::postfix::Postfix;
 use crate::world::{World, eventually};
 use crate::{can_run, run};
 
@@ -66,8 +67,18 @@ async fn openssl_names_each_flaw_of_a_certificate() {
     let at = host.address().to_string();
     let name = host.name().to_owned();
     let words = [
-        "s_client", "-connect", &at, "-starttls", "smtp", "-servername", &name, "-verify_hostname", &name,
-        "-CAfile", &root, "-brief",
+        "s_client",
+        "-connect",
+        &at,
+        "-starttls",
+        "smtp",
+        "-servername",
+        &name,
+        "-verify_hostname",
+        &name,
+        "-CAfile",
+        &root,
+        "-brief",
     ];
     for (flaw, said) in [
         (Flaw::None, "Verification: OK"),
@@ -81,7 +92,9 @@ async fn openssl_names_each_flaw_of_a_certificate() {
         let seen = run("openssl", &words).await;
         assert!(seen.contains(said), "{flaw:?}: {seen}");
     }
-    assert!(host.seen().connections.iter().all(|c| c.sni.as_deref() == Some("mx.a.example") || c.sni.is_none()));
+    assert!(
+        host.seen().connections.iter().all(|c| c.sni.as_deref() == Some("mx.a.example") || c.sni.is_none())
+    );
     host.behave(|b| b.starttls = StartTls::Stripped);
     assert!(run("openssl", &words).await.contains("STARTTLS"));
 }
@@ -95,7 +108,19 @@ async fn swaks_delivers_and_everything_is_remembered() {
     let host = world.domain("a.example").await;
     let (ip, port) = (host.address().ip().to_string(), host.address().port().to_string());
     let swaks = async |to: &str| {
-        let words = ["--server", &ip, "--port", &port, "--tls", "--to", to, "--from", "x@b.example", "--body", ".dot"];
+        let words = [
+            "--server",
+            &ip,
+            "--port",
+            &port,
+            "--tls",
+            "--to",
+            to,
+            "--from",
+            "x@b.example",
+            "--body",
+            ".dot",
+        ];
         run("swaks", &words).await
     };
     host.behave(|b| {
@@ -123,4 +148,22 @@ async fn swaks_delivers_and_everything_is_remembered() {
         swaks("u@a.example").await.contains("250 2.0.0 taken").then_some(())
     });
     assert!(taken.await.is_some());
+}
+
+#[tokio::test]
+async fn postfix_takes_mail_with_our_certificate() {
+    let needs = [Postfix::NEEDS, &["swaks"]].concat();
+    if !can_run("postfix_takes_mail_with_our_certificate", &needs, true) {
+        return;
+    }
+    let world = World::start().await;
+    let (at, leaf) = (world.address(5), world.ca.issue(Flaw::None, &["mx.a.example"]));
+    let folder = world.dir.path().join("postfix");
+    let postfix = Postfix::start(&folder, "mx.a.example", &["a.example"], at, &leaf, "").await;
+    let (ip, port) = (at.ip().to_string(), at.port().to_string());
+    let words = ["--server", &ip, "--port", &port, "--tls", "--to", "u@a.example", "--from", "x@b.example"];
+    let said = run("swaks", &words).await;
+    assert!(said.contains("queued as") && said.contains("CN=mx.a.example"), "{said}");
+    let arrived = async || postfix.mailbox().contains("for <u@a.example>").then_some(());
+    assert!(eventually(std::time::Duration::from_secs(10), arrived).await.is_some(), "{}", postfix.log());
 }

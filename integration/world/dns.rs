@@ -200,7 +200,11 @@ impl Zone {
             let alias = records.iter().find_map(|r| if let RData::CNAME(c) = r { Some(&c.0) } else { None });
             match alias {
                 Some(target) if kind != RecordType::CNAME => {
-                    answer.add_answer(Record::from_rdata(fqdn(&at), TTL, RData::CNAME(CNAME(target.clone()))));
+                    answer.add_answer(Record::from_rdata(
+                        fqdn(&at),
+                        TTL,
+                        RData::CNAME(CNAME(target.clone())),
+                    ));
                     at = key(&target.to_ascii());
                 }
                 _ => break,

@@ -16,9 +16,11 @@
 
 pub mod ca;
 pub mod client;
+pub mod daemon;
 pub mod dns;
 pub mod mx;
 pub mod policy_host;
+pub mod postfix;
 pub mod relay;
 
 use std::net::{Ipv4Addr, SocketAddr};

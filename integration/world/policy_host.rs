@@ -137,7 +137,8 @@ impl PolicyHost {
             self.0.log.lock().unwrap().push(request);
             let page = self.0.pages.lock().unwrap().get(&sni).cloned().unwrap_or_else(|| Page::status(404));
             tokio::time::sleep(page.delay).await;
-            let page = if line.starts_with("GET /.well-known/mta-sts.txt ") { page } else { Page::status(404) };
+            let page =
+                if line.starts_with("GET /.well-known/mta-sts.txt ") { page } else { Page::status(404) };
             let answer = format!(
                 "HTTP/1.1 {} x\r\nContent-Type: {}\r\nContent-Length: {}\r\n{}\r\n{}",
                 page.status,

@@ -265,7 +265,8 @@ fn configuration(world: &World, setup: &Setup, data_dir: &Path) -> String {
             Some((_, text)) => {
                 for line in lines.lines() {
                     let key = line.split('=').next().unwrap_or_default().trim();
-                    let others = text.lines().filter(|l| l.split('=').next().unwrap_or_default().trim() != key);
+                    let others =
+                        text.lines().filter(|l| l.split('=').next().unwrap_or_default().trim() != key);
                     *text = others.chain([line]).collect::<Vec<_>>().join("\n");
                 }
             }

@@ -1,1 +1,28 @@
 //! The admin interface: queue and policy commands, health.
+//!
+//! [`http`] serves it on loopback, [`client`] asks it, and both speak in the values of [`view`]. Everything
+//! but the health routes wants the bearer token.
+
+use futures_util::future::BoxFuture;
+
+use crate::mail::Domain;
+use crate::mtasts::StoredPolicy;
+use crate::queue::Filter;
+
+pub mod client;
+pub mod http;
+pub mod token;
+pub mod view;
+
+pub use view::Readiness;
+
+/// What the admin interface asks of the running relay, beyond its stores.
+pub trait AdminActions: Send + Sync {
+    /// Fetches the policy of `domain` now, back-off and refetch limits ignored. The error is for people.
+    fn refresh(&self, domain: Domain) -> BoxFuture<'_, Result<StoredPolicy, String>>;
+    /// Recipients that `filter` selects were made due: the manager wakes, pauses of their hosts end and their
+    /// domains' policies may be fetched again at once.
+    fn retried(&self, filter: &Filter);
+    /// Whether the relay can do its work now. Must not block.
+    fn readiness(&self) -> Readiness;
+}

@@ -1,7 +1,7 @@
 //! Delivering one transaction: dial, greet, upgrade, judge, send (RFC 5321, RFC 3207).
 //!
 //! [`attempt`] walks the hosts and sees only ports; [`connect`], [`starttls`], [`session`] and [`pool`] do the
-//! I/O behind [`Connector`]; [`classify`] is the only place that says "permanent".
+//! I/O; [`classify`] is the only place that says "permanent".
 
 use futures_util::future::BoxFuture;
 
@@ -12,9 +12,13 @@ use crate::queue::{Step, StoreError};
 pub mod attempt;
 pub mod classify;
 pub mod connect;
+pub mod ehlo;
 pub mod pool;
+pub mod reply_reader;
 pub mod session;
 pub mod starttls;
+pub mod transcript;
+pub mod wire_form;
 
 /// Where an attempt writes what became of recipients: a commit per final reply, before the next MAIL (OUT-52).
 ///

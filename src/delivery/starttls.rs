@@ -1,1 +1,189 @@
-//! Delivery: starttls.
+//! The TLS handshake after a 220 to STARTTLS, and what was seen in it.
+//!
+//! The handshake itself accepts any certificate; [`security::pkix`](crate::security::pkix) judges the chain
+//! afterwards, so that a refusal comes with every cause and the connection can be closed politely. What cannot
+//! be made up for afterwards is the proof that the peer has the key: where PKIX is demanded a bad handshake
+//! signature ends the handshake, elsewhere it is recorded, since refusing it would mean the clear.
+//!
+//! No resumption: a resumed session would skip the evidence (TLS-27).
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use mail_send::SmtpClient;
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::clock::Timestamp;
+use crate::mail::Domain;
+use crate::security::pkix;
+use crate::security::verdict::{HandshakeFault, TlsFacts};
+
+/// The authorities and algorithms of outbound TLS. One per set of roots; cloning is cheap.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    roots: Arc<RootCertStore>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl Tls {
+    /// Trusts `roots` for MX hosts.
+    pub fn new(roots: Arc<RootCertStore>) -> Self {
+        Self { roots, provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()) }
+    }
+
+    /// Shakes hands within `limit`. `strict` where PKIX is demanded. `now` is when the chain is judged.
+    ///
+    /// # Errors
+    /// [`HandshakeFault`]; the connection is closed then.
+    pub async fn handshake(
+        &self,
+        tcp: TcpStream,
+        host: &Domain,
+        strict: bool,
+        limit: Duration,
+        now: Timestamp,
+    ) -> Result<(TlsStream<TcpStream>, TlsFacts), HandshakeFault> {
+        let verifier = Arc::new(Recorder {
+            provider: Arc::clone(&self.provider),
+            strict,
+            signature_verified: AtomicBool::new(false),
+        });
+        let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .map_err(|e| HandshakeFault { token: "tls-config".to_owned(), words: e.to_string() })?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::clone(&verifier) as Arc<dyn ServerCertVerifier>)
+            .with_no_client_auth();
+        config.resumption = Resumption::disabled();
+        let (name, sni_sent) = sni(host, strict);
+        config.enable_sni = sni_sent;
+        let client = SmtpClient { stream: tcp, timeout: limit };
+        let connector = TlsConnector::from(Arc::new(config));
+        let client = client.into_tls(&connector, name).await.map_err(|e| fault_of(&e))?;
+
+        let session = client.tls_connection();
+        let chain: Vec<CertificateDer<'_>> = session.peer_certificates().unwrap_or_default().to_vec();
+        let algorithms = &self.provider.signature_verification_algorithms;
+        let facts = TlsFacts {
+            version: match session.protocol_version() {
+                Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3".to_owned(),
+                Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2".to_owned(),
+                other => other.and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default(),
+            },
+            cipher: session
+                .negotiated_cipher_suite()
+                .and_then(|s| s.suite().as_str())
+                .unwrap_or_default()
+                .to_owned(),
+            sni_sent,
+            signature_verified: verifier.signature_verified.load(Ordering::Acquire),
+            pkix: pkix::judge(&chain, host, &self.roots, algorithms, now),
+            certificate: chain.first().and_then(pkix::facts),
+        };
+        Ok((client.stream, facts))
+    }
+}
+
+/// The name for SNI (RFC 8461 §7.1), and whether it may be sent. Without any demand an odd name goes unsent
+/// rather than costing the encryption.
+fn sni(host: &Domain, strict: bool) -> (&str, bool) {
+    match ServerName::try_from(host.as_str()) {
+        Ok(ServerName::DnsName(_)) => (host.as_str(), strict || !host.as_str().contains('_')),
+        // Never sent: a placeholder for an API that wants one.
+        _ => ("unnamed.invalid", false),
+    }
+}
+
+fn fault_of(error: &mail_send::Error) -> HandshakeFault {
+    let fault = |token: &str, words: String| HandshakeFault { token: token.to_owned(), words };
+    match error {
+        mail_send::Error::Timeout => fault("handshake-timeout", "timed out".to_owned()),
+        mail_send::Error::Io(e) if e.kind() == io::ErrorKind::TimedOut => {
+            fault("handshake-timeout", e.to_string())
+        }
+        mail_send::Error::Io(_) => fault("handshake-eof", "the peer closed the connection".to_owned()),
+        mail_send::Error::Tls(e) => match &**e {
+            rustls::Error::AlertReceived(alert) => {
+                let number = u8::from(*alert);
+                fault(&format!("tls-alert-{number}"), format!("the peer sent alert {alert:?}"))
+            }
+            rustls::Error::InvalidCertificate(_) => {
+                fault("bad-signature", "the peer did not prove that it has the certificate's key".to_owned())
+            }
+            rustls::Error::PeerIncompatible(_) => fault("tls-incompatible", e.to_string()),
+            rustls::Error::InvalidMessage(_) => fault("tls-invalid-message", e.to_string()),
+            _ => fault("tls-error", e.to_string()),
+        },
+        _ => fault("tls-error", error.to_string()),
+    }
+}
+
+/// Lets every chain through, and checks the handshake's signature strictly or for the record.
+#[derive(Debug)]
+struct Recorder {
+    provider: Arc<CryptoProvider>,
+    strict: bool,
+    signature_verified: AtomicBool,
+}
+
+impl Recorder {
+    fn recorded(
+        &self,
+        checked: Result<HandshakeSignatureValid, rustls::Error>,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        match checked {
+            Ok(valid) => {
+                self.signature_verified.store(true, Ordering::Release);
+                Ok(valid)
+            }
+            Err(e) if self.strict => Err(e),
+            Err(_) => Ok(HandshakeSignatureValid::assertion()),
+        }
+    }
+}
+
+impl ServerCertVerifier for Recorder {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        self.recorded(verify_tls12_signature(message, cert, dss, algorithms))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        self.recorded(verify_tls13_signature(message, cert, dss, algorithms))
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,1 +1,223 @@
-//! DNS: cache.
+//! [`CachingResolver`]: answers kept for their TTL within bounds (OUT-10), and questions asked once at a time.
+//!
+//! Errors are never kept: the next attempt asks anew.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use super::flight::Flights;
+use super::{Answer, Data, DnsResult, Family, Mx, Resolver};
+use crate::clock::Clock;
+use crate::mail::Domain;
+
+/// Bounds of the cache.
+#[derive(Debug, Clone)]
+pub struct CacheSettings {
+    /// The shortest life of an answer, denials included: 30 s.
+    pub floor: Duration,
+    /// The longest life of data: 1 day.
+    pub cap: Duration,
+    /// The longest life of a denial: 5 min.
+    pub denial_cap: Duration,
+    /// Room for the answers of each record type, in bytes: 16 MiB.
+    pub size: u64,
+}
+
+impl Default for CacheSettings {
+    fn default() -> Self {
+        Self {
+            floor: Duration::from_secs(30),
+            cap: Duration::from_secs(24 * 3600),
+            denial_cap: Duration::from_secs(300),
+            size: 16 << 20,
+        }
+    }
+}
+
+/// A cache in front of `R`.
+pub struct CachingResolver<R> {
+    inner: Arc<R>,
+    settings: CacheSettings,
+    clock: Arc<dyn Clock>,
+    mx: Shelf<Mx>,
+    v4: Shelf<IpAddr>,
+    v6: Shelf<IpAddr>,
+    txt: Shelf<Vec<u8>>,
+}
+
+impl<R: Resolver + 'static> CachingResolver<R> {
+    /// A cache that reads the monotonic side of `clock`.
+    pub fn new(inner: R, settings: CacheSettings, clock: Arc<dyn Clock>) -> Self {
+        let size = settings.size;
+        Self {
+            inner: Arc::new(inner),
+            settings,
+            clock,
+            mx: Shelf::new(size, |_| 300),
+            v4: Shelf::new(size, |_| 20),
+            v6: Shelf::new(size, |_| 20),
+            txt: Shelf::new(size, |text| 32 + text.len()),
+        }
+    }
+
+    /// The resolver behind the cache.
+    pub fn inner(&self) -> &R {
+        &self.inner
+    }
+
+    async fn answer<T: Clone + Send + Sync + 'static>(
+        &self,
+        shelf: &Shelf<T>,
+        name: &Domain,
+        ask: impl FnOnce(Arc<R>, Domain) -> BoxFuture<'static, DnsResult<T>>,
+    ) -> DnsResult<T> {
+        if let Some(answer) = shelf.get(name, self.clock.monotonic()) {
+            return Ok(answer);
+        }
+        let mut answer = shelf.flights.join(name, || ask(Arc::clone(&self.inner), name.clone())).await?;
+        let most = match answer.data {
+            Data::Records(_) => self.settings.cap,
+            Data::NoData | Data::NxDomain => self.settings.denial_cap,
+        };
+        answer.ttl = answer.ttl.max(self.settings.floor).min(most);
+        shelf.put(name, &answer, self.clock.monotonic());
+        Ok(answer)
+    }
+}
+
+impl<R: Resolver + 'static> Resolver for CachingResolver<R> {
+    fn mx<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, DnsResult<Mx>> {
+        self.answer(&self.mx, name, |inner, name| async move { inner.mx(&name).await }.boxed()).boxed()
+    }
+
+    fn addresses<'a>(&'a self, name: &'a Domain, family: Family) -> BoxFuture<'a, DnsResult<IpAddr>> {
+        let shelf = if family == Family::V4 { &self.v4 } else { &self.v6 };
+        self.answer(shelf, name, move |inner, name| {
+            async move { inner.addresses(&name, family).await }.boxed()
+        })
+        .boxed()
+    }
+
+    fn txt<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, DnsResult<Vec<u8>>> {
+        self.answer(&self.txt, name, |inner, name| async move { inner.txt(&name).await }.boxed()).boxed()
+    }
+
+    fn forget(&self, name: &Domain) {
+        self.mx.forget(name);
+        self.v4.forget(name);
+        self.v6.forget(name);
+        self.txt.forget(name);
+        self.inner.forget(name);
+    }
+}
+
+/// The answers of one record type, each with the monotonic moment of its end.
+struct Shelf<T: Clone + Send + Sync + 'static> {
+    kept: moka::sync::Cache<Domain, (Answer<T>, Duration)>,
+    flights: Flights<Domain, DnsResult<T>>,
+}
+
+impl<T: Clone + Send + Sync + 'static> Shelf<T> {
+    /// Room for `size` bytes; `weigh` says about how many a record takes.
+    fn new(size: u64, weigh: fn(&T) -> usize) -> Self {
+        let weigher = move |_: &Domain, (answer, _): &(Answer<T>, Duration)| {
+            let records = match &answer.data {
+                Data::Records(records) => records.iter().map(weigh).sum(),
+                Data::NoData | Data::NxDomain => 0,
+            };
+            u32::try_from(ENTRY + records).unwrap_or(u32::MAX)
+        };
+        let kept = moka::sync::Cache::builder().max_capacity(size).weigher(weigher).build();
+        Self { kept, flights: Flights::new() }
+    }
+
+    /// The answer, with the TTL that is left.
+    fn get(&self, name: &Domain, now: Duration) -> Option<Answer<T>> {
+        let (mut answer, ends) = self.kept.get(name)?;
+        answer.ttl = ends.checked_sub(now).filter(|left| !left.is_zero())?;
+        Some(answer)
+    }
+
+    fn put(&self, name: &Domain, answer: &Answer<T>, now: Duration) {
+        self.kept.insert(name.clone(), (answer.clone(), now.saturating_add(answer.ttl)));
+    }
+
+    fn forget(&self, top: &Domain) {
+        for (name, _) in &self.kept {
+            if name.is_at_or_below(top) {
+                self.kept.invalidate(&*name);
+            }
+        }
+    }
+}
+
+/// About the bytes of a name and its place in the cache.
+const ENTRY: usize = 400;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{ManualClock, Timestamp};
+    use crate::dns::zone::ZoneResolver;
+
+    fn cache(zone: &str) -> (CachingResolver<ZoneResolver>, Arc<ManualClock>) {
+        let clock = Arc::new(ManualClock::new(Timestamp::from_millis(0)));
+        let zone = ZoneResolver::new(zone).unwrap();
+        (CachingResolver::new(zone, CacheSettings::default(), Arc::clone(&clock) as Arc<dyn Clock>), clock)
+    }
+
+    fn name(text: &str) -> Domain {
+        Domain::parse_host(text).unwrap()
+    }
+
+    // OUT-10, DANE-39
+    #[tokio::test]
+    async fn answers_live_for_their_ttl_within_bounds() {
+        let (dns, clock) = cache(
+            "short.example 1 A 192.0.2.1\n usual.example 60 A 192.0.2.2\n long.example 900000 A 192.0.2.3\n\
+             denied.example 900000 TXT x",
+        );
+        for (host, life) in [("short", 30), ("usual", 60), ("long", 86400), ("denied", 300), ("none", 300)] {
+            let host = name(&format!("{host}.example"));
+            let asked = || dns.inner().queries().len();
+            let before = asked();
+            let first = dns.addresses(&host, Family::V4).await.unwrap();
+            assert_eq!(first.ttl.as_secs(), life, "{host}");
+            clock.advance(Duration::from_secs(life - 1));
+            let second = dns.addresses(&host, Family::V4).await.unwrap();
+            assert_eq!((second.ttl.as_secs(), asked() - before), (1, 1), "{host}: from the cache");
+            clock.advance(Duration::from_secs(1));
+            dns.addresses(&host, Family::V4).await.unwrap();
+            assert_eq!(asked() - before, 2, "{host}: asked anew");
+        }
+    }
+
+    #[tokio::test]
+    async fn errors_are_asked_anew_and_types_do_not_mix() {
+        let (dns, _clock) = cache("d.example MX SERVFAIL\n d.example A 192.0.2.1");
+        let d = name("d.example");
+        assert!(dns.mx(&d).await.is_err());
+        dns.inner().replace("d.example MX 10 a.example").unwrap();
+        assert!(matches!(dns.mx(&d).await.unwrap().data, Data::Records(_)));
+        assert_eq!(dns.addresses(&d, Family::V6).await.unwrap().data, Data::NoData);
+        assert_eq!(dns.addresses(&d, Family::V4).await.unwrap().data, Data::NoData);
+    }
+
+    #[tokio::test]
+    async fn forgetting_a_name_forgets_what_lies_below_it_and_no_more() {
+        let (dns, _clock) = cache("x TXT x");
+        for host in ["d.example", "_mta-sts.d.example", "xd.example"] {
+            dns.txt(&name(host)).await.unwrap();
+        }
+        dns.forget(&name("d.example"));
+        dns.inner().clear_queries();
+        for host in ["d.example", "_mta-sts.d.example", "xd.example"] {
+            dns.txt(&name(host)).await.unwrap();
+        }
+        assert_eq!(dns.inner().queries(), ["TXT d.example", "TXT _mta-sts.d.example"]);
+    }
+}

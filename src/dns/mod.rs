@@ -13,6 +13,7 @@ use futures_util::future::BoxFuture;
 use crate::mail::Domain;
 
 pub mod cache;
+pub mod flight;
 pub mod hickory;
 pub mod zone;
 

@@ -89,6 +89,11 @@ impl Domain {
         Self::parse_host(&format!("{label}.{}", self.0)).ok()
     }
 
+    /// Whether this name is `top` or lies below it.
+    pub fn is_at_or_below(&self, top: &Self) -> bool {
+        self.0.strip_suffix(&*top.0).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    }
+
     /// The canonical text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -181,6 +186,19 @@ mod tests {
         assert!(Domain::parse(&name).is_ok());
         assert_eq!(Domain::parse(&format!("{name}c")), Err(DomainError::TooLong));
         assert_eq!(Domain::parse(&format!("{}.example", "b".repeat(64))), Err(DomainError::TooLong));
+    }
+
+    #[test]
+    fn a_name_lies_below_another_by_whole_labels() {
+        let name = |text| Domain::parse_host(text).unwrap();
+        for (lower, top, want) in [
+            ("a.example.net", "example.net", true),
+            ("example.net", "example.net", true),
+            ("notexample.net", "example.net", false),
+            ("example.net", "a.example.net", false),
+        ] {
+            assert_eq!(name(lower).is_at_or_below(&name(top)), want, "{lower} {top}");
+        }
     }
 
     #[test]

@@ -139,6 +139,18 @@ pub struct FetchFailure {
     pub lines: Vec<String>,
 }
 
+impl FetchFailure {
+    /// An `sts-policy-fetch-error`: anything but a bad certificate or a bad file.
+    pub fn fetch_error(reason: &str, detail: &str) -> Self {
+        Self {
+            result: ResultType::StsPolicyFetchError,
+            reason: reason.to_owned(),
+            detail: detail.to_owned(),
+            lines: Vec::new(),
+        }
+    }
+}
+
 /// What discovery says about a domain at this attempt ([`service`]).
 #[derive(Debug, Clone)]
 pub enum Discovery {

@@ -1,3 +1,4 @@
 //! What the relay tells about itself.
 
 pub mod fields;
+pub mod log;

@@ -320,6 +320,9 @@ pub struct SessionFacts {
     /// 8-bit content went to a host that does not offer 8BITMIME (OUT-28).
     #[serde(default)]
     pub body_8bit_undeclared: bool,
+    /// The host offered DSN, so that success is its to report (RFC 3461 §5.2.2, OUT-49).
+    #[serde(default)]
+    pub dsn_offered: bool,
     /// Time from the start of the attempt to a session that was ready for MAIL, in milliseconds.
     pub connect_ms: u64,
     /// Time from MAIL to the final reply, in milliseconds.

@@ -10,7 +10,6 @@ use crate::mail::Domain;
 
 pub mod mx;
 pub mod resolve;
-pub mod smart_host;
 
 /// The ordered hosts of a recipient domain.
 #[derive(Debug, Clone, PartialEq, Eq)]

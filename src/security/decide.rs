@@ -1,1 +1,171 @@
-//! Security: decide.
+//! Joins every source of a demand on one host's session into one [`TlsPolicy`].
+//!
+//! Pure, and the only place where a demand is made. Sources are joined, never assigned: no source can take
+//! back what another asked for (STS-74). A new source is one more field of [`Sources`] and, where it asks for
+//! another kind of proof, one more field of [`Demand`].
+
+use std::sync::Arc;
+
+use crate::mail::{Domain, Origin};
+use crate::mtasts::{FetchFailure, Mode, StoredPolicy};
+
+/// What a session must be before MAIL may be sent on it. A lattice: [`Demand::join`] is its union.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Demand {
+    /// TLS, whoever the peer is.
+    pub tls: bool,
+    /// TLS with a chain to a trusted authority and a certificate for the host's name.
+    pub pkix: bool,
+}
+
+impl Demand {
+    /// Nothing: TLS is used where it is offered.
+    pub const NOTHING: Self = Self { tls: false, pkix: false };
+    /// TLS, the peer not authenticated.
+    pub const ENCRYPTED: Self = Self { tls: true, pkix: false };
+    /// TLS, authenticated by PKIX.
+    pub const VERIFIED: Self = Self { tls: true, pkix: true };
+
+    /// Both demands together. Never weaker than either.
+    #[must_use]
+    pub const fn join(self, other: Self) -> Self {
+        Self { tls: self.tls || other.tls, pkix: self.pkix || other.pkix }
+    }
+}
+
+/// Who asked for something: `mta-sts` or `local` in every text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// The recipient domain's enforce policy (RFC 8461 §5).
+    MtaSts,
+    /// The operator.
+    Operator,
+}
+
+impl Reason {
+    /// The word in texts: `TLS is required by <word> policy`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::MtaSts => "mta-sts",
+            Self::Operator => "local",
+        }
+    }
+}
+
+/// How a message itself changes what is demanded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MessageKind {
+    /// Recipient policies bind.
+    Normal,
+    /// A TLS report of ours: delivered whatever TLS does, and never recorded (RFC 8460 §3).
+    TlsReport,
+}
+
+impl From<Origin> for MessageKind {
+    fn from(origin: Origin) -> Self {
+        match origin {
+            Origin::TlsReport => Self::TlsReport,
+            Origin::Submitted | Origin::Dsn => Self::Normal,
+        }
+    }
+}
+
+/// Everything that has a say about one candidate.
+#[derive(Debug, Clone)]
+pub struct Sources<'a> {
+    /// The next-hop domain, which is also the policy domain (STS-60).
+    pub next_hop: &'a Domain,
+    /// The candidate's name as in the MX record.
+    pub host: &'a Domain,
+    /// Whether the name came to us securely without any policy: a DNSSEC-secure MX set or a configured host.
+    pub name_assured: bool,
+    /// The policy in force, of any mode, and whether it lists the host (STS-64).
+    pub policy: Option<(&'a Arc<StoredPolicy>, bool)>,
+    /// What went wrong getting a live policy (RPT-26).
+    pub fetch_failure: Option<&'a FetchFailure>,
+    /// What the operator demands for this next hop.
+    pub operator: Demand,
+    /// What kind of message asks.
+    pub message: MessageKind,
+}
+
+/// The policy as it applies to one candidate.
+#[derive(Debug, Clone)]
+pub struct StsPolicy {
+    /// The policy with the facts of its fetch; enforce or testing.
+    pub stored: Arc<StoredPolicy>,
+    /// Whether one of its patterns covers the host.
+    pub lists_host: bool,
+}
+
+/// What is demanded of a session with one host, why, and what is to be reported.
+#[derive(Debug, Clone)]
+pub struct TlsPolicy {
+    /// The next-hop domain: who is reported to.
+    pub next_hop: Domain,
+    /// The candidate: what SNI and certificate go by.
+    pub host: Domain,
+    /// What must hold. Whatever else fails is only reported.
+    pub demand: Demand,
+    /// Who asked for it; empty when nothing is demanded.
+    pub reasons: Vec<Reason>,
+    /// An enforce or testing policy, evaluated in full either way (STS-73).
+    pub sts: Option<StsPolicy>,
+    /// The failure to report beside a cached policy, or in place of one.
+    pub fetch_failure: Option<FetchFailure>,
+    /// Whether a matching certificate authenticates more than a name that anybody could have forged into the DNS.
+    pub name_assured: bool,
+    /// Whether sessions leave records at all (RPT-27).
+    pub recorded: bool,
+}
+
+impl TlsPolicy {
+    /// Who requires TLS, for the text of a failure.
+    pub fn required_by(&self) -> String {
+        let words: Vec<_> = self.reasons.iter().map(|r| r.as_str()).collect();
+        words.join(" and ")
+    }
+}
+
+/// Whether a host may be contacted at all.
+#[derive(Debug, Clone)]
+pub enum Gate {
+    /// An enforce policy does not list it: no connection (R5, RFC 8461 §5). The policy is for the record.
+    Refuse(TlsPolicy),
+    /// It may be dialled; no MAIL before `verdict` says so.
+    Contact(TlsPolicy),
+}
+
+/// Joins the sources for one candidate (R4, R5).
+pub fn decide(sources: &Sources<'_>) -> Gate {
+    let sts = sources
+        .policy
+        .filter(|(stored, _)| stored.policy.mode != Mode::None)
+        .map(|(stored, lists_host)| StsPolicy { stored: Arc::clone(stored), lists_host });
+    let enforced = sources.message == MessageKind::Normal
+        && sts.as_ref().is_some_and(|s| s.stored.policy.mode == Mode::Enforce);
+
+    let mut demand = Demand::NOTHING;
+    let mut reasons = Vec::new();
+    let asked = [(enforced, Reason::MtaSts, Demand::VERIFIED), (true, Reason::Operator, sources.operator)];
+    for (_, reason, wanted) in asked.into_iter().filter(|(binding, ..)| *binding) {
+        if wanted != Demand::NOTHING {
+            demand = demand.join(wanted);
+            reasons.push(reason);
+        }
+    }
+    let listed = sts.as_ref().is_some_and(|s| s.lists_host);
+    // A cached policy of mode none lapses in silence (RFC 8461 §8.3, STS-51).
+    let opted_out = sources.policy.is_some() && sts.is_none();
+    let policy = TlsPolicy {
+        next_hop: sources.next_hop.clone(),
+        host: sources.host.clone(),
+        demand,
+        reasons,
+        fetch_failure: sources.fetch_failure.filter(|_| !opted_out).cloned(),
+        name_assured: sources.name_assured || listed,
+        recorded: sources.message != MessageKind::TlsReport,
+        sts,
+    };
+    if enforced && !listed { Gate::Refuse(policy) } else { Gate::Contact(policy) }
+}

@@ -1,10 +1,12 @@
 //! What is demanded of a session, and the clearance that says it was met.
 //!
 //! [`decide`] joins every source of a demand into one [`decide::TlsPolicy`]; joining never weakens.
-//! [`verdict`] compares demand and evidence and is the only maker of a [`verdict::Clearance`].
+//! [`pkix`] judges a certificate chain; [`verdict`] compares demand and evidence and is the only maker of a
+//! [`verdict::Clearance`].
 
 pub mod decide;
 pub mod level;
+pub mod pkix;
 pub mod verdict;
 
 pub use level::Level;

@@ -1,1 +1,239 @@
-//! Submission: accept.
+//! The single door from outside: who may send, what the header must be, and the commit (`What always holds` 1).
+//!
+//! Between end of data and the reply there is no DNS, no policy and no delivery (SUB-45): only the header
+//! fix-up and [`QueueStore::enqueue`].
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tracing::{error, info, warn};
+
+use super::content::{Received as Content, Spooled};
+use super::fixup::{FixupContext, Refused, fix_header, reencode_long_lines};
+use super::{Settings, User};
+use crate::clock::Clock;
+use crate::mail::trace::{Received, With};
+use crate::mail::{EnhancedCode, Envelope, Origin, QueueId, ReversePath};
+use crate::queue::{ContentSource, Intake, NewMessage, QueueStore, StoreError};
+
+/// LIM-30: more Received fields than this are a loop (RFC 5321 §6.3).
+const MAX_HOPS: usize = 100;
+/// LIM-30: more Received fields of our own than this are a loop.
+const MAX_OWN_HOPS: usize = 5;
+/// The longest line of a message, CRLF not included (RFC 5322 §2.1.1).
+const MAX_LINE: u64 = 998;
+/// Whole messages in memory at once, for re-encoding.
+const REENCODING: usize = 2;
+
+/// Lets messages into the queue. Cloning is cheap.
+#[derive(Clone)]
+pub struct Acceptor {
+    settings: Arc<Settings>,
+    store: Arc<dyn QueueStore>,
+    intake: Arc<dyn Intake>,
+    clock: Arc<dyn Clock>,
+    reencoding: Arc<Semaphore>,
+}
+
+/// Who hands a message in, and how.
+#[derive(Debug, Clone)]
+pub struct Who {
+    /// The peer.
+    pub client: IpAddr,
+    /// The name in EHLO.
+    pub helo: String,
+    /// How it came, for the trace field.
+    pub with: With,
+    /// TLS version and cipher suite.
+    pub tls: Option<String>,
+    /// Who has authenticated.
+    pub user: Option<Arc<User>>,
+    /// The session, for the log.
+    pub session: String,
+}
+
+impl Acceptor {
+    /// An acceptor over the given ports.
+    pub fn new(
+        settings: Arc<Settings>,
+        store: Arc<dyn QueueStore>,
+        intake: Arc<dyn Intake>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { settings, store, intake, clock, reencoding: Arc::new(Semaphore::new(REENCODING)) }
+    }
+
+    /// What it was built with.
+    pub const fn settings(&self) -> &Arc<Settings> {
+        &self.settings
+    }
+
+    /// Whether the store takes commits (DUR-06, DUR-13).
+    pub fn writable(&self) -> bool {
+        self.store.health().writable
+    }
+
+    /// Whether `user` may begin a message from `path` now.
+    ///
+    /// # Errors
+    /// 452 4.3.1 without room on the disk (DUR-11), 550 5.7.1 for a sender that is not the user's (SUB-25).
+    pub fn sender(&self, user: Option<&User>, path: &ReversePath) -> Result<(), Refused> {
+        self.room()?;
+        match user {
+            Some(user) if !user.may_send_as(path) => {
+                Err(refused(550, (7, 1), "this user may not use this sender address"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Accepts a message: `Ok` means that it is committed and synced (DUR-01).
+    ///
+    /// The message counts as accepted even if the caller goes away meanwhile (DUR-05).
+    ///
+    /// # Errors
+    /// The reply that refuses it; nothing was stored, but for the case of a deadline passed (see [`Refused`] 451 4.3.0).
+    pub async fn accept(&self, envelope: Envelope, content: Content, who: Who) -> Result<QueueId, Refused> {
+        let (session, client) = (who.session.clone(), who.client);
+        let deadline = self.settings.timers.accept;
+        let this = self.clone();
+        // A task of its own: neither a lost connection nor the deadline may cut a commit from what follows it.
+        let task = tokio::spawn(async move { this.enqueue(envelope, content, who).await });
+        let result = match tokio::time::timeout(deadline, task).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(panic)) => {
+                error!(event = "accept_failed", %session, error = %panic);
+                Err(refused(451, (3, 0), "internal error"))
+            }
+            Err(_) => {
+                // Should the commit still come, the message goes out and the client's repeat is a second copy:
+                // the choice of RFC 1047, a duplicate rather than a loss.
+                warn!(event = "accept_slow", %session, limit = ?deadline);
+                Err(refused(451, (3, 0), "storing the message takes too long"))
+            }
+        };
+        if let Err(r) = &result {
+            info!(event = "refused", stage = "content", %session, %client, code = r.code, enhanced = %r.enhanced, text = %r.text);
+        }
+        result
+    }
+
+    async fn enqueue(&self, mut envelope: Envelope, content: Content, who: Who) -> Result<QueueId, Refused> {
+        self.room()?;
+        let now = self.clock.now();
+        let id = queue_id(now);
+        let only_recipient = match envelope.recipients.as_slice() {
+            [only] => Some(only.path.to_string()),
+            _ => None,
+        };
+        let received = Received {
+            helo: &who.helo,
+            client: who.client,
+            by: &self.settings.hostname,
+            with: who.with,
+            id,
+            tls: who.tls.as_deref(),
+            only_recipient: only_recipient.as_deref(),
+            at: now,
+        }
+        .render();
+        let context = FixupContext {
+            hostname: &self.settings.hostname,
+            reverse_path: &envelope.reverse_path,
+            authenticated: who.user.is_some(),
+            allowed_senders: who.user.as_ref().map_or(&[], |u| u.allowed_senders.as_slice()),
+            smtputf8_declared: who.with.utf8,
+            now,
+            random: rand::random(),
+            received: &received,
+        };
+        let fixed = fix_header(content.header(), &context)?;
+        if fixed.received_count > MAX_HOPS || fixed.received_by_us > MAX_OWN_HOPS {
+            return Err(refused(554, (4, 6), "too many hops: this message is in a loop"));
+        }
+        let scan = content.scan;
+        envelope.smtputf8 |= fixed.needs_smtputf8;
+        envelope.has_8bit = scan.body_8bit || !fixed.bytes.is_ascii();
+        let mut content = content.with_header(fixed.bytes);
+        if scan.longest_line > MAX_LINE {
+            (content, envelope.has_8bit) = self.reencode(content).await?;
+        }
+        let (size, recipients) = (content.len(), envelope.recipients.len());
+        let sender = envelope.reverse_path.to_string();
+        let user = who.user.as_ref().map(|u| u.name.clone());
+        let message = NewMessage {
+            id,
+            origin: Origin::Submitted,
+            message_id: fixed.message_id.clone(),
+            submitter: user.clone().unwrap_or_else(|| who.client.to_canonical().to_string()),
+            arrived: now,
+            content: Arc::new(content),
+            origin_key: None,
+            envelope,
+        };
+        let permit = self.intake.permit(&message.envelope);
+        let claim = permit.as_ref().map(|p| self.intake.terms(p));
+        let stored = self.store.enqueue(message, claim).await.map_err(|e| self.not_stored(&e, &who))?;
+        self.intake.arrived(permit, stored.lease);
+        info!(
+            event = "accepted", queue_id = %id, message_id = %fixed.message_id, %sender, recipients, size,
+            client = %who.client, user = user.as_deref(), tls = who.tls.as_deref(), session = %who.session,
+        );
+        Ok(id)
+    }
+
+    /// SIG-18: brings lines under the limit. The whole message lies in memory meanwhile, so few do this at once.
+    async fn reencode(&self, content: Spooled) -> Result<(Spooled, bool), Refused> {
+        let broken = |e: io::Error| {
+            error!(event = "temporary_file_failed", error = %e);
+            refused(451, (3, 0), "cannot read the message back")
+        };
+        let closed = || refused(451, (3, 0), "shutting down");
+        let permit = Arc::clone(&self.reencoding).acquire_owned().await.map_err(|_| closed())?;
+        let dir = self.settings.data_dir.clone();
+        let work = move || {
+            let _permit = permit;
+            let fixed = reencode_long_lines(&content.load().map_err(broken)?)?;
+            let has_8bit = !fixed.is_ascii();
+            Ok((Spooled::store(fixed, &dir).map_err(broken)?, has_8bit))
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|_| refused(451, (3, 0), "internal error"))?
+    }
+
+    /// DUR-11: mail is accepted only while the disk has room for it and for what delivery will write.
+    fn room(&self) -> Result<(), Refused> {
+        let needed = self.settings.max_message_size.saturating_mul(2).max(self.settings.reserve);
+        if self.store.health().free > needed { Ok(()) } else { Err(disk_full()) }
+    }
+
+    fn not_stored(&self, error: &StoreError, who: &Who) -> Refused {
+        error!(event = "not_stored", session = %who.session, %error);
+        match error {
+            StoreError::Full => disk_full(),
+            StoreError::Busy => refused(451, (3, 0), "the queue is busy"),
+            StoreError::LeaseLost | StoreError::Content(_) | StoreError::Broken(_) | StoreError::Closed => {
+                refused(451, (3, 0), "the queue cannot store the message")
+            }
+        }
+    }
+}
+
+/// A refusal in the class of `code`.
+pub fn refused(code: u16, (subject, detail): (u16, u16), text: &str) -> Refused {
+    let class = if code < 500 { 4 } else { 5 };
+    Refused { code, enhanced: EnhancedCode::new(class, subject, detail), text: text.to_owned() }
+}
+
+fn disk_full() -> Refused {
+    refused(452, (3, 1), "not enough disk space, try again later")
+}
+
+/// A UUIDv7 (RFC 9562 §5.7) of our own clock's time.
+fn queue_id(now: crate::clock::Timestamp) -> QueueId {
+    let ms = u64::try_from(now.as_millis()).unwrap_or(0);
+    QueueId::from_bytes(
+        uuid::Builder::from_unix_timestamp_millis(ms, &rand::random()).into_uuid().into_bytes(),
+    )
+}

@@ -1,1 +1,497 @@
-//! Submission: smtp_connection.
+//! One SMTP connection: drives `smtp::session` over a stream, with deadlines and bounds on everything.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+use super::accept::{Acceptor, Who};
+use super::auth::{Authenticator, NoRandomness};
+use super::content::{Received, Spool};
+use super::fixup::Refused;
+use super::{AuthRule, Listener, Protocol, Settings, Timers, User};
+use crate::mail::ReversePath;
+use crate::mail::trace::With;
+use crate::smtp::Answer;
+use crate::smtp::data::{Limits, Progress, Receiver};
+use crate::smtp::session::{Judge, Session, Step, Terms, Verdict};
+
+/// Octets asked for in one read.
+const READ: usize = 16 * 1024;
+/// Replies waiting to be sent beyond which no further command is read (LIM-11).
+const MAX_UNSENT: usize = 64 * 1024;
+/// Octets read and dropped after an abort.
+const MAX_LINGER: usize = 256 * 1024;
+/// Failed AUTH commands of a session (LIM-20).
+const MAX_AUTH_FAILURES: u32 = 3;
+
+/// What every connection of every listener uses.
+pub struct Service {
+    settings: Arc<Settings>,
+    acceptor: Acceptor,
+    authenticator: Authenticator,
+    tls: Option<TlsAcceptor>,
+}
+
+impl Service {
+    /// A service that lets mail in through `acceptor`; without `tls` neither STARTTLS nor AUTH is offered.
+    ///
+    /// # Errors
+    /// [`NoRandomness`].
+    pub fn new(acceptor: Acceptor, tls: Option<Arc<rustls::ServerConfig>>) -> Result<Self, NoRandomness> {
+        let settings = Arc::clone(acceptor.settings());
+        let authenticator = Authenticator::new(&settings.users, settings.timers.auth)?;
+        Ok(Self { settings, acceptor, authenticator, tls: tls.map(TlsAcceptor::from) })
+    }
+
+    /// What it was built with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+}
+
+/// Serves one connection to its end. `close` ends it politely at the next chance.
+pub(super) async fn run(
+    service: &Service,
+    rules: &Listener,
+    tcp: TcpStream,
+    peer: IpAddr,
+    close: &CancellationToken,
+) {
+    let id = format!("{:08x}", rand::random::<u32>());
+    let mut connection = Connection::new(service, rules, peer, close, id.clone());
+    if let Err(error) = connection.serve(rules.protocol, tcp).await {
+        debug!(event = "connection_lost", session = %id, client = %peer, %error);
+    }
+}
+
+struct Connection<'a> {
+    service: &'a Service,
+    timers: &'a Timers,
+    close: &'a CancellationToken,
+    peer: IpAddr,
+    session: Session,
+    user: Option<Arc<User>>,
+    tls: Option<String>,
+    input: BytesMut,
+    out: Vec<u8>,
+    /// When the session ends at the latest.
+    end: Instant,
+}
+
+/// How a conversation ended.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    /// 220 is sent: TLS comes next.
+    StartTls,
+    /// All is said.
+    Closed,
+    /// The client may still be sending what we shall not read as commands.
+    Aborted,
+    /// The client has gone.
+    Gone,
+}
+
+/// What a read brought.
+enum Input {
+    Some,
+    End,
+    TooLate,
+    Closing,
+}
+
+/// A line of input, or why there is none.
+enum Line {
+    Complete(usize),
+    Bare,
+    TooLong,
+    Foreign,
+    Incomplete,
+}
+
+impl<'a> Connection<'a> {
+    fn new(
+        service: &'a Service,
+        rules: &Listener,
+        peer: IpAddr,
+        close: &'a CancellationToken,
+        id: String,
+    ) -> Self {
+        let settings = &service.settings;
+        let terms = Terms {
+            hostname: settings.hostname.clone(),
+            session: id,
+            max_message_size: settings.max_message_size,
+            max_recipients: settings.max_recipients,
+            can_tls: service.tls.is_some(),
+            can_auth: service.authenticator.has_users(),
+            auth_required: rules.auth == AuthRule::Required,
+            trusted: settings.trusts(peer),
+            max_auth_failures: MAX_AUTH_FAILURES,
+        };
+        Self {
+            service,
+            timers: &settings.timers,
+            close,
+            peer,
+            session: Session::new(terms, rules.protocol == Protocol::Smtps),
+            user: None,
+            tls: None,
+            input: BytesMut::new(),
+            out: Vec::new(),
+            end: Instant::now() + settings.timers.session,
+        }
+    }
+
+    async fn serve(&mut self, protocol: Protocol, mut tcp: TcpStream) -> io::Result<()> {
+        tcp.set_nodelay(true)?;
+        if protocol == Protocol::Smtp {
+            let end = match self.greeting(waiting(&tcp)) {
+                None => self.converse(&mut tcp).await?,
+                Some(end) => end,
+            };
+            if end != End::StartTls {
+                return self.finish(&mut tcp, end).await;
+            }
+        }
+        let Some(acceptor) = &self.service.tls else { return Ok(()) };
+        let mut tls = timeout(self.timers.handshake, acceptor.accept(tcp)).await??;
+        self.tls = Some(describe(tls.get_ref().1));
+        let end = match protocol {
+            Protocol::Smtps => self.greeting(false),
+            Protocol::Smtp => None,
+        };
+        let end = match end {
+            None => self.converse(&mut tls).await?,
+            Some(end) => end,
+        };
+        self.finish(&mut tls, end).await
+    }
+
+    /// Writes the greeting, or what stands in its place.
+    fn greeting(&mut self, early: bool) -> Option<End> {
+        let instead = if self.close.is_cancelled() {
+            Answer::new(421, 3, 2, "shutting down")
+        } else if !self.service.acceptor.writable() {
+            Answer::new(421, 3, 0, "the queue cannot store mail now")
+        } else if early {
+            // SUB-06: RFC 5321 §4.3.1 has the client wait for the greeting.
+            Answer::new(554, 5, 0, "the greeting comes first")
+        } else {
+            self.session.greet(&mut self.out);
+            return None;
+        };
+        self.session.say(&instead, &mut self.out);
+        Some(End::Aborted)
+    }
+
+    async fn converse<S: AsyncRead + AsyncWrite + Unpin>(&mut self, io: &mut S) -> io::Result<End> {
+        let mut since = Instant::now();
+        loop {
+            let step = match self.next_line() {
+                Line::Complete(n) => self.take_line(n),
+                Line::Bare => self.session.bare_line_end(&mut self.out),
+                Line::TooLong => self.session.line_too_long(&mut self.out),
+                Line::Foreign => return Ok(End::Aborted),
+                Line::Incomplete => {
+                    let proven = self.session.has_helo() && self.session.may_send();
+                    let wait = if proven { self.timers.idle } else { self.timers.unproven };
+                    // Of the whole command, not of an octet (LIM-10).
+                    match self.read(io, since + wait).await? {
+                        Input::Some => continue,
+                        Input::End => return Ok(End::Gone),
+                        Input::TooLate => self.last_word(Answer::new(421, 4, 2, "timeout")),
+                        Input::Closing => self.last_word(Answer::new(421, 3, 2, "shutting down")),
+                    }
+                }
+            };
+            match step {
+                Step::Line => {}
+                Step::StartTls if self.input.is_empty() => {
+                    self.session.start_tls(&mut self.out);
+                    self.user = None;
+                    self.flush(io).await?;
+                    return Ok(End::StartTls);
+                }
+                Step::StartTls => {
+                    info!(event = "starttls_injection", session = self.session.id(), client = %self.peer);
+                    self.session.injected(&mut self.out);
+                    return Ok(End::Aborted);
+                }
+                Step::Verify(credentials) => {
+                    let (verdict, user) = self.service.authenticator.check(credentials).await;
+                    if verdict != Verdict::Right {
+                        info!(event = "auth_failed", session = self.session.id(), client = %self.peer, ?verdict);
+                    }
+                    self.user = user;
+                    if self.session.authenticated(verdict, &mut self.out) == Step::Close {
+                        return Ok(End::Closed);
+                    }
+                }
+                Step::Content => {
+                    if let Some(end) = self.content(io).await? {
+                        return Ok(end);
+                    }
+                }
+                Step::Abort => return Ok(End::Aborted),
+                Step::Close => return Ok(End::Closed),
+            }
+            since = Instant::now();
+            if self.out.len() > MAX_UNSENT {
+                self.flush(io).await?;
+            }
+        }
+    }
+
+    fn next_line(&self) -> Line {
+        if self.session.is_foreign_start(&self.input) {
+            return Line::Foreign;
+        }
+        let limit = self.session.max_line(&self.input);
+        match self.input.iter().take(limit).position(|b| *b == b'\n') {
+            Some(lf) if self.input.get(..lf).is_some_and(|line| line.ends_with(b"\r")) => {
+                Line::Complete(lf + 1)
+            }
+            Some(_) => Line::Bare,
+            None if self.input.len() >= limit => Line::TooLong,
+            None => Line::Incomplete,
+        }
+    }
+
+    fn take_line(&mut self, len: usize) -> Step {
+        let line = self.input.split_to(len);
+        let line = line.strip_suffix(b"\r\n").unwrap_or(&line);
+        let gate = Gate { acceptor: &self.service.acceptor, user: self.user.as_deref() };
+        let before = self.out.len();
+        let step = self.session.line(line, &gate, &mut self.out);
+        if let Some(reply) = self.out.get(before..).filter(|r| r.starts_with(b"4") || r.starts_with(b"5")) {
+            let reply = String::from_utf8_lossy(reply);
+            let reply = reply.trim_end();
+            if self.session.may_send() {
+                info!(event = "refused", stage = "command", session = self.session.id(), client = %self.peer, reply);
+            } else {
+                debug!(event = "refused", stage = "command", session = self.session.id(), client = %self.peer, reply);
+            }
+        }
+        step
+    }
+
+    /// Receives content and hands it on; `Some` ends the conversation.
+    async fn content<S: AsyncRead + AsyncWrite + Unpin>(&mut self, io: &mut S) -> io::Result<Option<End>> {
+        let utf8 = self.session.declared_smtputf8();
+        let Some(envelope) = self.session.take_envelope() else { return Ok(None) };
+        let mut receiver = Receiver::new(Limits::new(self.service.settings.max_message_size));
+        let mut spool = Ok(Spool::default());
+        let started = Instant::now();
+        let (mut last, mut closing) = (started, None);
+        loop {
+            if self.input.is_empty() {
+                let rate = f64::from(self.timers.data_rate.max(1));
+                #[expect(clippy::cast_precision_loss, reason = "a deadline need not be exact")]
+                let earned = std::time::Duration::from_secs_f64(receiver.raw() as f64 / rate);
+                let slow = started + self.timers.data_grace + earned;
+                let by = slow.min(last + self.timers.idle).min(closing.unwrap_or(self.end));
+                let input = if closing.is_some() {
+                    self.read_closing(io, by).await?
+                } else {
+                    self.read(io, by).await?
+                };
+                match input {
+                    Input::Some => last = Instant::now(),
+                    // DUR-04: without the end nothing is stored.
+                    Input::End => return Ok(Some(End::Gone)),
+                    Input::Closing => closing = Some(Instant::now() + self.timers.close),
+                    Input::TooLate => {
+                        self.last_word(match closing {
+                            Some(_) => Answer::new(421, 3, 2, "shutting down"),
+                            None => Answer::new(421, 4, 2, "timeout"),
+                        });
+                        return Ok(Some(End::Aborted));
+                    }
+                }
+                continue;
+            }
+            let mut dropped = Vec::new();
+            let sink = spool.as_mut().map_or(&mut dropped, Spool::sink);
+            match receiver.feed(&self.input, sink) {
+                Progress::More => self.input.clear(),
+                Progress::End(n) => {
+                    self.input.advance(n);
+                    break;
+                }
+                Progress::TooMuch => {
+                    self.last_word(Answer::new(421, 3, 4, "the message is far too big"));
+                    return Ok(Some(End::Aborted));
+                }
+            }
+            if spool.as_ref().is_ok_and(Spool::must_flush) {
+                spool = self.blocking(spool, |mut s, dir| s.flush(dir).map(|()| s)).await;
+            }
+        }
+        let result = match receiver.finish() {
+            Err(answer) => {
+                info!(event = "refused", stage = "content", session = self.session.id(), client = %self.peer,
+                      code = answer.code, text = %answer.text);
+                Err(answer)
+            }
+            Ok(scan) => match self.blocking(spool, move |s, dir| s.finish(scan, dir)).await {
+                Err(e) => Err(not_spooled(&e)),
+                Ok(content) => self.accept(envelope, content, utf8).await.map_err(Answer::from),
+            },
+        };
+        self.session.content_done(result, &mut self.out);
+        Ok(None)
+    }
+
+    async fn accept(
+        &self,
+        envelope: crate::mail::Envelope,
+        content: Received,
+        utf8: bool,
+    ) -> Result<crate::mail::QueueId, Refused> {
+        let (helo, extended) = self.session.helo();
+        let who = Who {
+            client: self.peer,
+            helo: helo.to_owned(),
+            with: With { extended, tls: self.tls.is_some(), authenticated: self.user.is_some(), utf8 },
+            tls: self.tls.clone(),
+            user: self.user.clone(),
+            session: self.session.id().to_owned(),
+        };
+        self.service.acceptor.accept(envelope, content, who).await
+    }
+
+    /// Runs file work where it may block; small content never needs it.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        spool: io::Result<Spool>,
+        work: impl FnOnce(Spool, &std::path::Path) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let spool = spool?;
+        if spool.is_small() {
+            return work(spool, &self.service.settings.data_dir);
+        }
+        let settings = Arc::clone(&self.service.settings);
+        tokio::task::spawn_blocking(move || work(spool, &settings.data_dir))
+            .await
+            .map_err(io::Error::other)?
+    }
+
+    /// Sends what waits (RFC 2920 §3.2: whenever there is no more input at hand), then reads.
+    async fn read<S>(&mut self, io: &mut S, by: Instant) -> io::Result<Input>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        self.flush(io).await?;
+        let close = self.close;
+        tokio::select! {
+            biased;
+            input = self.read_closing(io, by) => input,
+            () = close.cancelled() => Ok(Input::Closing),
+        }
+    }
+
+    /// The same, when closing has begun.
+    async fn read_closing<S>(&mut self, io: &mut S, by: Instant) -> io::Result<Input>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        self.flush(io).await?;
+        self.input.reserve(READ);
+        match timeout_at(by.min(self.end), io.read_buf(&mut self.input)).await {
+            Err(_) => Ok(Input::TooLate),
+            Ok(Ok(0)) => Ok(Input::End),
+            Ok(Ok(_)) => Ok(Input::Some),
+            // TLS without close_notify.
+            Ok(Err(e)) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(Input::End),
+            Ok(Err(e)) => Err(e),
+        }
+    }
+
+    fn last_word(&mut self, answer: Answer) -> Step {
+        self.session.say(&answer, &mut self.out);
+        Step::Abort
+    }
+
+    async fn flush<S: AsyncWrite + Unpin>(&mut self, io: &mut S) -> io::Result<()> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        timeout(self.timers.write, async {
+            io.write_all(&self.out).await?;
+            io.flush().await
+        })
+        .await??;
+        self.out.clear();
+        Ok(())
+    }
+
+    /// Says the last words and closes: close_notify inside TLS (SUB-13), then FIN.
+    async fn finish<S: AsyncRead + AsyncWrite + Unpin>(&mut self, io: &mut S, end: End) -> io::Result<()> {
+        self.flush(io).await?;
+        timeout(self.timers.write, io.shutdown()).await??;
+        if end == End::Aborted {
+            // Closing with unread input resets the connection, and the reset may overtake our reply.
+            let by = Instant::now() + self.timers.linger;
+            let mut read = 0;
+            while read < MAX_LINGER {
+                self.input.clear();
+                self.input.reserve(READ);
+                match timeout_at(by, io.read_buf(&mut self.input)).await {
+                    Ok(Ok(n)) if n > 0 => read += n,
+                    _ => break,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The judge of senders for one session.
+struct Gate<'a> {
+    acceptor: &'a Acceptor,
+    user: Option<&'a User>,
+}
+
+impl Judge for Gate<'_> {
+    fn sender(&self, path: &ReversePath) -> Result<(), Answer> {
+        self.acceptor.sender(self.user, path).map_err(Answer::from)
+    }
+}
+
+impl From<Refused> for Answer {
+    fn from(refused: Refused) -> Self {
+        Self { code: refused.code, enhanced: Some(refused.enhanced), text: refused.text.into() }
+    }
+}
+
+/// Whether the client has spoken already. Asks the kernel, and so costs no time.
+fn waiting(tcp: &TcpStream) -> bool {
+    rustix::io::ioctl_fionread(tcp).is_ok_and(|n| n > 0)
+}
+
+fn not_spooled(error: &io::Error) -> Answer {
+    tracing::error!(event = "temporary_file_failed", %error);
+    if error.kind() == io::ErrorKind::StorageFull {
+        Answer::new(452, 3, 1, "not enough disk space, try again later")
+    } else {
+        Answer::new(451, 3, 0, "cannot store the message now")
+    }
+}
+
+/// `TLSv1.3 TLS13_AES_256_GCM_SHA384`.
+fn describe(tls: &rustls::ServerConnection) -> String {
+    let version = match tls.protocol_version() {
+        Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
+        _ => "TLSv1.3",
+    };
+    let suite = tls.negotiated_cipher_suite().map(|s| format!(" {:?}", s.suite())).unwrap_or_default();
+    format!("{version}{suite}")
+}

@@ -1,0 +1,299 @@
+//! The composition root: builds adapters from the configuration, connects ports, starts tasks, shuts down.
+//!
+//! The order of the start is the order of trust: store and instance lock first, then what can refuse to work
+//! (roots, resolver, certificate, sockets), and only when everything stands is anybody told that we are ready.
+//! The shutdown (DUR-18) goes the other way: no new attempts, running ones end, listeners close, store last.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admin::http::{self as admin_http, AdminState};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::delivery::pool::Pool;
+use crate::mtasts::PolicyStore;
+use crate::observe;
+use crate::queue::manager::Manager;
+use crate::queue::{Intake, QueueStore};
+use crate::store::sqlite::{SqliteSettings, SqliteStore};
+use crate::submission::accept::Acceptor;
+use crate::submission::smtp_connection::Service;
+use crate::submission::smtp_listener::{self, Slots};
+use crate::submission::tls::ReloadingCertificate;
+use crate::tlsrpt::SessionStore;
+
+mod admin;
+mod clock;
+pub mod outbound;
+mod settings;
+mod signals;
+mod token;
+pub mod trust;
+
+pub use clock::SystemClock;
+
+/// How long the farewells after the drain may take: content in progress has 30 s of it.
+const FAREWELL: Duration = Duration::from_secs(40);
+
+/// Runs the relay in the foreground until a signal ends it.
+pub fn serve(config: Config) -> ExitCode {
+    if let Err(error) = observe::log::init(config.log.format, &config.log.level, config.log.addresses) {
+        return refuse(&error, 2);
+    }
+    for warning in &config.warnings {
+        tracing::warn!(event = "configuration", "{warning}");
+    }
+    for sentence in config.no_effect() {
+        tracing::warn!(event = "no-effect", "{sentence}");
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return refuse(&format!("the runtime cannot be started: {error}"), 1),
+    };
+    let ended = runtime.block_on(run(&config));
+    // Nothing that is still blocked may keep a stopped relay alive.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => refuse(&error, 1),
+    }
+}
+
+fn refuse(error: &str, status: u8) -> ExitCode {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "sealpost: {error}");
+    ExitCode::from(status)
+}
+
+/// Everything that runs.
+struct Relay {
+    store: Arc<SqliteStore>,
+    manager: Manager,
+    pool: Arc<Pool>,
+    certificate: Option<Arc<ReloadingCertificate>>,
+    listeners: TaskTracker,
+    close_listeners: CancellationToken,
+    background: TaskTracker,
+    stop_background: CancellationToken,
+    listening: Arc<AtomicBool>,
+}
+
+async fn run(config: &Config) -> Result<(), String> {
+    let mut signals =
+        signals::Signals::listen().map_err(|e| format!("signals cannot be listened to: {e}"))?;
+    let relay = start(config).await?;
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    tracing::info!(event = "started", version = env!("CARGO_PKG_VERSION"), hostname = %config.hostname);
+
+    let ended = loop {
+        tokio::select! {
+            wish = signals.next() => match wish {
+                signals::Wish::Stop => break Ok(()),
+                signals::Wish::Reload => relay.reload_certificate(),
+            },
+            // DUR-21: without its writer the process can keep no promise.
+            () = relay.store.closed() => break Err("the writer of the store has ended; see the log".to_owned()),
+            // DUR-13: a damaged database is for an operator, not for more mail.
+            () = unwritable(&relay.store) => {
+                break Err(format!("the database in {} does not take commits any more; see the log", config.data_dir.display()));
+            }
+        }
+    };
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    tracing::info!(event = "stopping", drain = ?config.delivery.drain);
+    tokio::select! {
+        () = relay.shut_down() => tracing::info!(event = "stopped"),
+        _ = signals.next() => {
+            tracing::warn!(event = "stopped-at-once", "second signal: running attempts were cut off");
+            relay.manager.abandon();
+        }
+    }
+    ended
+}
+
+/// Resolves when the store has said for some seconds that it cannot write.
+async fn unwritable(store: &SqliteStore) {
+    let mut bad = 0;
+    while bad < 3 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        bad = if store.health().writable { 0 } else { bad + 1 };
+    }
+}
+
+async fn start(config: &Config) -> Result<Relay, String> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    std::fs::create_dir_all(&config.data_dir)
+        .map_err(|e| format!("data_dir {}: {e}", config.data_dir.display()))?;
+    let store = open_store(config, &clock).await?;
+    let token = token::load_or_make(config)?;
+    let (resolver, dnssec) = outbound::resolver(config, &clock)?;
+    tracing::info!(event = "dnssec", "{dnssec}");
+    let roots = Arc::new(trust::load(config.trust.roots, &config.trust.extra_roots)?);
+    let certificate = certificate(config)?;
+
+    let queue: Arc<dyn QueueStore> = Arc::clone(&store) as _;
+    let policy_store: Arc<dyn PolicyStore> = Arc::clone(&store) as _;
+    let policies = outbound::policies(config, &resolver, &roots, Arc::clone(&policy_store), &clock)?;
+    policies.note_start(store.last_written());
+    let pool = Pool::new(outbound::pool_settings(config), Arc::clone(&clock));
+    let attempts = outbound::Outbound {
+        resolver,
+        policies: policies.clone(),
+        pool: Arc::clone(&pool),
+        roots,
+        records: Arc::clone(&store) as Arc<dyn SessionStore>,
+        store: Arc::clone(&queue),
+        clock: Arc::clone(&clock),
+    }
+    .attempts(config)?;
+    let courier = Arc::new(outbound::Courier { attempts, pool: Arc::clone(&pool) });
+    let manager = Manager::new(settings::manager(config), Arc::clone(&queue), courier, Arc::clone(&clock));
+
+    let relay = Relay {
+        store,
+        manager: manager.clone(),
+        pool: Arc::clone(&pool),
+        certificate,
+        listeners: TaskTracker::new(),
+        close_listeners: CancellationToken::new(),
+        background: TaskTracker::new(),
+        stop_background: CancellationToken::new(),
+        listening: Arc::new(AtomicBool::new(false)),
+    };
+    relay.listen(config, Arc::clone(&queue), &clock).await?;
+    let actions = admin::Actions {
+        manager: manager.clone(),
+        policies: policies.clone(),
+        pool,
+        queue: Arc::clone(&queue),
+        reserve: config.queue.reserve,
+        listening: Arc::clone(&relay.listening),
+        dnssec,
+    };
+    let state = AdminState {
+        queue,
+        policies: policy_store,
+        actions: Arc::new(actions),
+        token,
+        hostname: config.hostname.clone(),
+        max_age: config.queue.max_age,
+        limits: admin_http::Limits::default(),
+    };
+    relay.administer(config, state).await?;
+    relay.background.spawn(policies.run(relay.stop_background.clone()));
+    if let Some(certificate) = &relay.certificate {
+        relay.background.spawn(Arc::clone(certificate).watch(relay.stop_background.clone()));
+    }
+    manager.start();
+    relay.listening.store(true, Ordering::Relaxed);
+    Ok(relay)
+}
+
+async fn open_store(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<SqliteStore>, String> {
+    let store_settings = SqliteSettings {
+        longest_wait: settings::longest_wait(config),
+        ..SqliteSettings::new(&config.data_dir)
+    };
+    let clock = Arc::clone(clock);
+    let opened = tokio::task::spawn_blocking(move || SqliteStore::open(&store_settings, clock)).await;
+    let store = opened.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
+    let recovered = store.recovered();
+    tracing::info!(event = "queue-opened", data_dir = %config.data_dir.display(), recovered = ?recovered);
+    Ok(Arc::new(store))
+}
+
+fn certificate(config: &Config) -> Result<Option<Arc<ReloadingCertificate>>, String> {
+    let Some(tls) = &config.tls else { return Ok(None) };
+    let certificate =
+        ReloadingCertificate::load(&tls.certificate, &tls.private_key).map_err(|e| format!("[tls]: {e}"))?;
+    Ok(Some(Arc::new(certificate)))
+}
+
+impl Relay {
+    /// Binds every listener before the first connection is served, so that a start is whole or not at all.
+    async fn listen(
+        &self,
+        config: &Config,
+        queue: Arc<dyn QueueStore>,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<(), String> {
+        let submission = Arc::new(settings::submission(config));
+        let slots = Slots::new(submission.max_connections, submission.max_connections_per_source);
+        let intake: Arc<dyn Intake> = Arc::new(self.manager.clone());
+        let tls = match &self.certificate {
+            Some(c) => Some(c.server_config().map_err(|e| format!("[tls]: {e}"))?),
+            None => None,
+        };
+        let acceptor = Acceptor::new(submission, queue, intake, Arc::clone(clock));
+        let service = Arc::new(Service::new(acceptor, tls).map_err(|e| e.to_string())?);
+        let mut bound = Vec::new();
+        for (i, listener) in config.listener.iter().enumerate() {
+            let Some(rules) = settings::listener(listener) else { continue };
+            let socket = TcpListener::bind(rules.address)
+                .await
+                .map_err(|e| format!("listener {}: cannot listen on {}: {e}", i + 1, rules.address))?;
+            bound.push((rules, socket));
+        }
+        for (rules, socket) in bound {
+            tracing::info!(event = "listening", address = %rules.address, protocol = ?rules.protocol, auth = ?rules.auth);
+            let serve = smtp_listener::serve(
+                socket,
+                rules,
+                Arc::clone(&service),
+                Arc::clone(&slots),
+                self.close_listeners.clone(),
+            );
+            self.listeners.spawn(serve);
+        }
+        Ok(())
+    }
+
+    async fn administer(&self, config: &Config, state: AdminState) -> Result<(), String> {
+        let Some(address) = config.admin.listen else { return Ok(()) };
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|e| format!("admin.listen: cannot listen on {address}: {e}"))?;
+        tracing::info!(event = "admin-listening", %address);
+        let stop = self.stop_background.clone();
+        self.background.spawn(async move {
+            if let Err(error) = admin_http::serve(state, listener, stop).await {
+                tracing::error!(event = "admin-failed", %error);
+            }
+        });
+        Ok(())
+    }
+
+    fn reload_certificate(&self) {
+        match &self.certificate {
+            Some(certificate) => match certificate.reload() {
+                Ok(()) => tracing::info!(event = "certificate-reloaded"),
+                Err(error) => {
+                    tracing::error!(event = "certificate-not-reloaded", %error, "the old one stays in use")
+                }
+            },
+            None => tracing::info!(event = "nothing-to-reload", "this version re-reads certificates only"),
+        }
+    }
+
+    /// DUR-18: new mail is accepted while attempts drain; then listeners close, and the store is last.
+    async fn shut_down(&self) {
+        self.manager.drain().await;
+        self.listening.store(false, Ordering::Relaxed);
+        self.close_listeners.cancel();
+        self.listeners.close();
+        if tokio::time::timeout(FAREWELL, self.listeners.wait()).await.is_err() {
+            tracing::warn!(event = "clients-cut-off");
+        }
+        self.pool.close_idle();
+        self.stop_background.cancel();
+        self.background.close();
+        let _ = tokio::time::timeout(Duration::from_secs(5), self.background.wait()).await;
+        self.store.close().await;
+    }
+}

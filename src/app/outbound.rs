@@ -1,0 +1,142 @@
+//! The outbound half, built from the configuration: resolver, policies, sessions. `check` builds the same.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use rustls::RootCertStore;
+use tokio_util::sync::CancellationToken;
+
+use super::settings;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::delivery::attempt::{AttemptSettings, Attempts, DnsRoutes, Parts};
+use crate::delivery::pool::{Pool, PoolSettings};
+use crate::delivery::starttls::Tls;
+use crate::delivery::{AttemptReport, Ledger};
+use crate::dns::Resolver;
+use crate::dns::cache::{CacheSettings, CachingResolver};
+use crate::dns::hickory::HickoryResolver;
+use crate::mail::Domain;
+use crate::mtasts::PolicyStore;
+use crate::mtasts::fetch::{FetchSettings, HttpsFetcher};
+use crate::mtasts::service::{PolicyService, ServiceSettings};
+use crate::queue::manager::Deliverer;
+use crate::queue::{Lease, QueueStore};
+use crate::tlsrpt::SessionStore;
+
+/// The resolver, and what is believed of it about DNSSEC, in words.
+///
+/// # Errors
+/// One sentence, when there is no resolver to ask.
+pub fn resolver(config: &Config, clock: &Arc<dyn Clock>) -> Result<(Arc<dyn Resolver>, String), String> {
+    let (settings, word) = settings::dns(config);
+    let inner = HickoryResolver::new(settings).map_err(|e| format!("[dns]: {e}"))?;
+    Ok((Arc::new(CachingResolver::new(inner, CacheSettings::default(), Arc::clone(clock))), word))
+}
+
+/// The policy service over `store`.
+///
+/// # Errors
+/// One sentence, when the TLS or HTTP stack cannot be set up.
+pub fn policies(
+    config: &Config,
+    resolver: &Arc<dyn Resolver>,
+    roots: &Arc<RootCertStore>,
+    store: Arc<dyn PolicyStore>,
+    clock: &Arc<dyn Clock>,
+) -> Result<PolicyService, String> {
+    let fetch = FetchSettings {
+        port: config.mta_sts.port,
+        timeout: config.mta_sts.fetch_timeout,
+        max_size: usize::try_from(config.mta_sts.max_policy_size).unwrap_or(usize::MAX),
+        deny: config.delivery.deny_networks.nets.clone(),
+        roots: Arc::clone(roots),
+    };
+    let fetcher = HttpsFetcher::new(fetch, Arc::clone(resolver)).map_err(|e| e.to_string())?;
+    let service = ServiceSettings {
+        enabled: config.mta_sts.enabled,
+        fetch_timeout: config.mta_sts.fetch_timeout,
+        ..ServiceSettings::default()
+    };
+    Ok(PolicyService::new(service, Arc::clone(resolver), Arc::new(fetcher), store, Arc::clone(clock)))
+}
+
+/// The limits of the pool.
+pub fn pool_settings(config: &Config) -> PoolSettings {
+    let d = &config.delivery;
+    PoolSettings {
+        max_connections: d.max_connections,
+        max_per_host: d.max_connections_per_host,
+        max_messages: u32::try_from(d.max_messages_per_connection).unwrap_or(u32::MAX),
+        ..PoolSettings::default()
+    }
+}
+
+/// What the rest of an attempt works with.
+pub struct Outbound {
+    /// Asks the DNS.
+    pub resolver: Arc<dyn Resolver>,
+    /// Knows promises.
+    pub policies: PolicyService,
+    /// Lends sessions.
+    pub pool: Arc<Pool>,
+    /// Authorities of MX hosts.
+    pub roots: Arc<RootCertStore>,
+    /// Takes session records.
+    pub records: Arc<dyn SessionStore>,
+    /// Content that is not at hand.
+    pub store: Arc<dyn QueueStore>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Outbound {
+    /// The maker of attempts.
+    ///
+    /// # Errors
+    /// One sentence, when the TLS stack cannot be set up.
+    pub fn attempts(self, config: &Config) -> Result<Attempts, String> {
+        let route = settings::route(config);
+        let attempt = AttemptSettings {
+            port: route.port,
+            own_listeners: route.own_listeners.clone(),
+            ..AttemptSettings::new(config.hostname.clone())
+        };
+        let parts = Parts {
+            routes: Arc::new(DnsRoutes::new(self.resolver, route)),
+            policies: Arc::new(self.policies),
+            pool: self.pool,
+            tls: Tls::new(self.roots),
+            records: self.records,
+            store: self.store,
+            clock: self.clock,
+        };
+        Ok(Attempts::new(attempt, parts))
+    }
+}
+
+/// Attempts as the queue sees them.
+pub(super) struct Courier {
+    pub(super) attempts: Attempts,
+    pub(super) pool: Arc<Pool>,
+}
+
+impl Deliverer for Courier {
+    fn run<'a>(
+        &'a self,
+        lease: &'a Lease,
+        ledger: &'a dyn Ledger,
+        cancel: &'a CancellationToken,
+    ) -> BoxFuture<'a, AttemptReport> {
+        self.attempts.run(lease, ledger, cancel).boxed()
+    }
+
+    fn final_look<'a>(&'a self, domain: &'a Domain) -> BoxFuture<'a, bool> {
+        self.attempts.final_look(domain).boxed()
+    }
+
+    fn freed(&self) -> BoxFuture<'_, ()> {
+        self.pool.freed().boxed()
+    }
+}

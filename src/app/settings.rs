@@ -1,0 +1,136 @@
+//! The configuration as the rooms know it: each gets a small settings struct of its own.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{Config, Dnssec, IpFamily, Listener, ListenerAuth, Protocol};
+use crate::dns::hickory::DnsSettings;
+use crate::queue::RetrySchedule;
+use crate::queue::manager::ManagerSettings;
+use crate::route::{Families, RouteSettings};
+use crate::submission::fixup::SenderRule;
+use crate::submission::{self, AuthRule};
+
+/// Connections per untrusted source, so that one client cannot take all of them (LIM-13).
+const PER_SOURCE: usize = 50;
+
+/// Forwarders that answer on loopback and validate nothing (DANE-01).
+const KNOWN_FORWARDERS: [IpAddr; 3] = [
+    IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11)),
+    IpAddr::V4(Ipv4Addr::new(127, 0, 0, 53)),
+    IpAddr::V4(Ipv4Addr::new(127, 0, 0, 54)),
+];
+
+/// What the submission server is told.
+pub(super) fn submission(config: &Config) -> submission::Settings {
+    let s = &config.submission;
+    let users = s.user.iter().map(|u| submission::User {
+        name: u.name.clone(),
+        password_hash: u.password_hash.expose().to_owned(),
+        allowed_senders: u.allowed_senders.iter().filter_map(|rule| SenderRule::parse(rule)).collect(),
+    });
+    submission::Settings {
+        hostname: config.hostname.clone(),
+        trusted_networks: s.trusted_networks.clone(),
+        max_message_size: s.max_message_size,
+        max_recipients: s.max_recipients,
+        max_connections: s.max_connections,
+        max_connections_per_source: s.max_connections.min(PER_SOURCE),
+        reserve: config.queue.reserve,
+        users: users.collect(),
+        data_dir: config.data_dir.clone(),
+        timers: submission::Timers::default(),
+    }
+}
+
+/// One listener; `None` for protocols that come later.
+pub(super) fn listener(listener: &Listener) -> Option<submission::Listener> {
+    let protocol = match listener.protocol {
+        Protocol::Smtp => submission::Protocol::Smtp,
+        Protocol::Smtps => submission::Protocol::Smtps,
+        Protocol::Http | Protocol::Https => return None,
+    };
+    let auth = match listener.auth {
+        ListenerAuth::Required => AuthRule::Required,
+        ListenerAuth::Optional => AuthRule::Optional,
+    };
+    Some(submission::Listener { address: listener.address, protocol, auth })
+}
+
+/// What the queue is told.
+pub(super) fn manager(config: &Config) -> ManagerSettings {
+    let q = &config.queue;
+    ManagerSettings {
+        max_age: q.max_age,
+        delay_warning_after: q.delay_warning_after,
+        schedule: Arc::new(RetrySchedule::new(q.retry.clone())),
+        history: q.history,
+        history_limit: q.history_limit,
+        places: config.delivery.max_connections,
+        drain: config.delivery.drain,
+        ..ManagerSettings::new(config.hostname.clone())
+    }
+}
+
+/// What routing is told.
+pub(crate) fn route(config: &Config) -> RouteSettings {
+    let d = &config.delivery;
+    RouteSettings {
+        hostname: Some(config.hostname.clone()),
+        own_listeners: config.listener.iter().flat_map(|l| own_addresses(l.address)).collect(),
+        port: d.port,
+        families: match d.ip_family {
+            IpFamily::Any => Families::Any,
+            IpFamily::Ipv4 => Families::V4,
+            IpFamily::Ipv6 => Families::V6,
+        },
+        deny: d.deny_networks.nets.clone(),
+        allow: d.allow_networks.nets.clone(),
+    }
+}
+
+/// A listener on every address answers on loopback too.
+fn own_addresses(listen: SocketAddr) -> Vec<SocketAddr> {
+    let loopback: IpAddr =
+        if listen.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+    let mut own = vec![listen];
+    if listen.ip().is_unspecified() {
+        own.push(SocketAddr::new(loopback, listen.port()));
+        own.push(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), listen.port()));
+    }
+    own
+}
+
+/// What the resolver is told, and the sentence that says so (`/readyz`, `check`, the log).
+pub(crate) fn dns(config: &Config) -> (DnsSettings, String) {
+    let base = DnsSettings { servers: config.dns.servers.clone(), ..DnsSettings::default() };
+    let servers = if base.servers.is_empty() { system_servers() } else { base.servers.clone() };
+    let local = |s: &SocketAddr| s.ip().is_loopback() && !KNOWN_FORWARDERS.contains(&s.ip());
+    let vouched = |s: &SocketAddr| local(s) || config.dns.trusted_servers.contains(&s.ip());
+    let (trust_ad, word) = match config.dns.dnssec {
+        Dnssec::Off => (false, "off: switched off by dns.dnssec".to_owned()),
+        Dnssec::TrustAd => (true, "trust-ad: dns.dnssec says so".to_owned()),
+        Dnssec::Auto if !servers.is_empty() && servers.iter().all(vouched) => {
+            (true, "trust-ad: every resolver is on this machine or in dns.trusted_servers".to_owned())
+        }
+        Dnssec::Auto => {
+            (false, "off: not every resolver is on this machine or in dns.trusted_servers".to_owned())
+        }
+        Dnssec::Validate => {
+            (false, "off: dns.dnssec = \"validate\" has no effect in this version".to_owned())
+        }
+    };
+    (DnsSettings { trust_ad, ..base }, word)
+}
+
+fn system_servers() -> Vec<SocketAddr> {
+    crate::dns::hickory::HickoryResolver::new(DnsSettings::default())
+        .map(|r| r.servers().to_vec())
+        .unwrap_or_default()
+}
+
+/// How long a commit waits for another process, and the like, that the store is told.
+pub(super) fn longest_wait(config: &Config) -> Duration {
+    RetrySchedule::new(config.queue.retry.clone()).longest().max(Duration::from_secs(24 * 3600))
+}

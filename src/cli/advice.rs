@@ -1,0 +1,56 @@
+//! What an operator can do about a recipient that waits, by cause.
+
+use crate::queue::DeferReason;
+
+/// One sentence for the person at the terminal.
+pub(super) const fn advice(reason: DeferReason) -> &'static str {
+    match reason {
+        DeferReason::Reply => {
+            "The remote host asked to try later. Nothing to do, unless its words say otherwise."
+        }
+        DeferReason::Connect => {
+            "No host of the domain could be reached. If other domains are affected too, look at this machine's \
+             network and whether outbound port 25 is open."
+        }
+        DeferReason::Lost => {
+            "The connection broke in mid-session. Retried by itself; if it repeats, look at the network path."
+        }
+        DeferReason::Uncertain => {
+            "The content was sent and no reply came: it may have been delivered. The next attempt may make a \
+             second copy."
+        }
+        DeferReason::Protocol => "The remote host does not speak SMTP properly. Its operator has to look.",
+        DeferReason::Dns => {
+            "A DNS lookup failed. Ask your resolver for the name; if other domains are affected too, the \
+             resolver is the trouble."
+        }
+        DeferReason::PolicyMx => {
+            "The domain's MTA-STS policy does not list this MX host. Its postmaster has to correct MX or policy; \
+             `sealpost policy show DOMAIN` shows the policy."
+        }
+        DeferReason::TlsMissing => {
+            "The domain promises TLS and the host offers none. Its postmaster has to look; mail is not sent in \
+             the clear."
+        }
+        DeferReason::TlsHandshake => {
+            "The domain promises TLS and the handshake failed. Its postmaster has to look."
+        }
+        DeferReason::TlsCertificate => {
+            "The domain promises a valid certificate and shows another. Forward the lines above to its \
+             postmaster."
+        }
+        DeferReason::PolicyContradiction => {
+            "The DNS says that the domain takes no mail and its policy says otherwise. Wait; the DNS may be \
+             broken or forged."
+        }
+        DeferReason::Forbidden => {
+            "The domain's hosts have addresses in delivery.deny_networks. If that is meant, add them to \
+             delivery.allow_networks."
+        }
+        DeferReason::Loop => {
+            "Mail for the domain seems to come back to this relay. Look at the domain's MX records."
+        }
+        DeferReason::Local => "Something on this machine failed. See the log.",
+        DeferReason::Interrupted => "The relay stopped during the attempt. Retried by itself.",
+    }
+}

@@ -1,0 +1,208 @@
+//! The arguments, and what `--help` says about them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::mail::{Domain, QueueId};
+use crate::queue::{DeferReason, Filter, RecipientState};
+
+/// An outbound SMTP relay that keeps every recipient domain's TLS promise.
+#[derive(Debug, Parser)]
+#[command(
+    name = "sealpost",
+    version,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "Exit status: 0 done; 1 the answer is \"no\" or the operation failed; 2 the command line or the \
+                  configuration is wrong."
+)]
+pub(super) struct Arguments {
+    /// The configuration file
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "SEALPOST_CONFIG",
+        default_value = "/etc/sealpost/sealpost.toml"
+    )]
+    pub(super) config: PathBuf,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the relay in the foreground
+    Serve,
+    /// See what waits and why; make it due now
+    #[command(subcommand)]
+    Queue(Queue),
+    /// See and refresh the MTA-STS policies of recipient domains
+    #[command(subcommand)]
+    Policy(Policy),
+    /// Check, show or write the configuration
+    #[command(subcommand)]
+    Config(Config),
+    /// Make what [[submission.user]] needs
+    #[command(subcommand)]
+    User(User),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Queue {
+    /// One row per recipient still owed a delivery, oldest first
+    List {
+        #[command(flatten)]
+        select: Select,
+        /// At most so many rows
+        #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// One message: envelope, recipients, header, and the timeline of every attempt
+    Show {
+        /// The id of the 250 reply and of `queue list`
+        id: QueueId,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Make recipients due now, ending suspensions of their domains and pauses of their hosts
+    ///
+    /// An ID means all recipients of that message still owed; the options select recipients, never other
+    /// domains' copies. Rows in flight are left alone and named. More than 100 rows ask first, unless --yes.
+    Retry {
+        /// Messages
+        #[arg(value_name = "ID")]
+        ids: Vec<QueueId>,
+        #[command(flatten)]
+        select: Select,
+        /// Recipients with this address
+        #[arg(long, value_name = "ADDRESS")]
+        recipient: Option<String>,
+        /// Everything that waits
+        #[arg(long)]
+        all: bool,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Select {
+    /// Recipients in this domain
+    #[arg(long, value_parser = domain)]
+    domain: Option<Domain>,
+    /// Recipients in this state
+    #[arg(long)]
+    state: Option<State>,
+    /// Messages from this envelope sender; <> for the null sender
+    #[arg(long, value_name = "ADDRESS")]
+    sender: Option<String>,
+    /// Recipients that wait for this cause
+    #[arg(long, value_parser = DeferReason::ALL.map(DeferReason::as_str))]
+    cause: Option<String>,
+}
+
+impl Select {
+    /// The filter that these options mean.
+    pub(super) fn filter(self, ids: Vec<QueueId>, recipient: Option<String>) -> Filter {
+        let sender = self.sender.map(|s| if s == "<>" { String::new() } else { s });
+        Filter {
+            ids,
+            recipient,
+            domain: self.domain,
+            state: self.state.map(Into::into),
+            sender,
+            cause: self.cause,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct Output {
+    /// Print one JSON document
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Ask the running relay only: exit 1 when it does not answer, instead of reading its database
+    #[arg(long)]
+    pub(super) online: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum State {
+    Queued,
+    Delivering,
+    Deferred,
+    Held,
+    Delivered,
+    Bounced,
+    Deleted,
+}
+
+impl From<State> for RecipientState {
+    fn from(s: State) -> Self {
+        match s {
+            State::Queued => Self::Queued,
+            State::Delivering => Self::Delivering,
+            State::Deferred => Self::Deferred,
+            State::Held => Self::Held,
+            State::Delivered => Self::Delivered,
+            State::Bounced => Self::Bounced,
+            State::Deleted => Self::Deleted,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Policy {
+    /// All stored policies
+    List {
+        #[command(flatten)]
+        output: Output,
+    },
+    /// One domain: its policy, and what changed when
+    Show {
+        #[arg(value_parser = domain)]
+        domain: Domain,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Fetch a domain's policy now, ignoring back-off
+    Refresh {
+        #[arg(value_parser = domain)]
+        domain: Domain,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Config {
+    /// Say everything that is wrong, with line and key
+    Check,
+    /// Print the effective configuration, secrets blanked
+    Show,
+    /// Write a commented starter file that shows every key and its default
+    Init {
+        /// Where to; - for stdout. An existing file is left alone
+        #[arg(default_value = "-")]
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum User {
+    /// Read a password from stdin and print its argon2id hash
+    Hash,
+}
+
+fn domain(text: &str) -> Result<Domain, String> {
+    Domain::parse(text).map_err(|e| e.to_string())
+}

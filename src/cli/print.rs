@@ -1,0 +1,99 @@
+//! Tables, JSON and times for people.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::clock::Timestamp;
+use crate::config::duration;
+
+/// One JSON document and a line end.
+pub(super) fn json(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(io::Error::other)?;
+    writeln!(out, "{text}")
+}
+
+/// Columns as wide as their widest cell; the last is left as it is.
+pub(super) fn table(out: &mut dyn Write, head: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
+    let rows: Vec<Vec<String>> = rows.iter().map(|r| r.iter().map(|c| clean(c)).collect()).collect();
+    let head: Vec<String> = head.iter().map(|h| (*h).to_owned()).collect();
+    let mut widths: Vec<usize> = head.iter().map(|h| h.chars().count()).collect();
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    for row in std::iter::once(&head).chain(&rows) {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            line.push_str(&format!("{cell:<width$}  "));
+        }
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+/// Text of others, made fit for a terminal.
+pub(super) fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+/// `in 20m`, `3h ago`, `now`: rounded down to the largest whole unit.
+pub(super) fn relative(t: Timestamp, now: Timestamp) -> String {
+    let rough = |d: std::time::Duration| {
+        let s = d.as_secs();
+        let unit = [86400, 3600, 60].into_iter().find(|u| s >= *u).unwrap_or(1);
+        duration::format(std::time::Duration::from_secs(s / unit * unit))
+    };
+    let (ahead, behind) = (t.since(now), now.since(t));
+    if ahead.as_secs() > 0 {
+        format!("in {}", short(&rough(ahead), ahead))
+    } else if behind.as_secs() > 0 {
+        format!("{} ago", short(&rough(behind), behind))
+    } else {
+        "now".to_owned()
+    }
+}
+
+/// Keeps `36h` from reading `1d`: below two days hours say more, below two hours minutes do.
+fn short(rough: &str, d: std::time::Duration) -> String {
+    match d.as_secs() {
+        s @ 7200..172_800 => format!("{}h", s / 3600),
+        s @ 120..7200 => format!("{}m", s / 60),
+        _ => rough.to_owned(),
+    }
+}
+
+/// `2026-11-22T07:38:00Z (3h ago)`.
+pub(super) fn moment(t: Timestamp, now: Timestamp) -> String {
+    format!("{t} ({})", relative(t, now))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_read_as_people_say_them() {
+        let now = Timestamp::from_millis(1_000_000_000_000);
+        for (ms, want) in [
+            (0, "now"),
+            (999, "now"),
+            (30_000, "in 30s"),
+            (20 * 60_000, "in 20m"),
+            (-3 * 3_600_000, "3h ago"),
+            (36 * 3_600_000, "in 36h"),
+            (-5 * 86_400_000, "5d ago"),
+        ] {
+            assert_eq!(relative(Timestamp::from_millis(now.as_millis() + ms), now), want);
+        }
+    }
+
+    #[test]
+    fn tables_are_aligned_and_free_of_control_characters() {
+        let mut out = Vec::new();
+        let rows = [vec!["a".into(), "x\u{1b}[2J".into()], vec!["long".into(), "y".into()]];
+        table(&mut out, &["ID", "TEXT"], &rows).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "ID    TEXT\na     x?[2J\nlong  y\n");
+    }
+}

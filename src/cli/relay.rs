@@ -1,0 +1,65 @@
+//! Where commands get their answers: from the running relay, or (reading ones) from its database.
+
+use std::future::Future;
+
+use super::offline::{self, Offline};
+use super::{Failure, Io, failed};
+use crate::admin::client::{Client, ClientError};
+use crate::admin::token;
+use crate::config::Config;
+
+/// A client of the running relay.
+pub(super) fn client(config: &Config) -> Result<Client, String> {
+    let address = config.admin.listen.ok_or("admin.listen is \"\": the relay cannot be asked")?;
+    let token = token::read(&config.admin.token, &config.data_dir).map_err(|e| {
+        format!("the admin token cannot be read ({e}); it is made at the relay's first start")
+    })?;
+    Ok(Client::new(address, token))
+}
+
+/// Asks the running relay, and its database when it does not answer. `Ok(None)`: there is no such thing.
+pub(super) fn read<T>(
+    config: &Config,
+    online: bool,
+    io: &mut Io<'_>,
+    ask: impl FnOnce(&Client) -> Result<T, ClientError>,
+    look: impl AsyncFnOnce(&Offline) -> Result<Option<T>, String>,
+) -> Result<Option<T>, Failure> {
+    let silence = match client(config) {
+        Ok(client) => match ask(&client) {
+            Ok(value) => return Ok(Some(value)),
+            Err(ClientError::Refused(404, _)) => return Ok(None),
+            Err(e @ ClientError::Silent(..)) => e.to_string(),
+            Err(e) => return Err(failed(e.to_string())),
+        },
+        Err(e) => e,
+    };
+    if online {
+        return Err(failed(silence));
+    }
+    let _ = writeln!(io.err, "{silence}; reading its database instead");
+    let stores = offline::open(config).map_err(failed)?;
+    block_on(look(&stores))?.map_err(failed)
+}
+
+/// Asks the running relay to change something.
+pub(super) fn change<T>(
+    config: &Config,
+    ask: impl FnOnce(&Client) -> Result<T, ClientError>,
+) -> Result<T, Failure> {
+    let what = "start it (`sealpost serve`) or correct [admin], then repeat the command";
+    let client = client(config).map_err(|e| failed(format!("{e}; {what}")))?;
+    ask(&client).map_err(|e| match e {
+        ClientError::Silent(..) => failed(format!("{e}; {what}")),
+        ClientError::Refused(401, _) => failed(format!(
+            "the relay refuses the token of [admin].token; is {} its configuration?",
+            config.path.display()
+        )),
+        e => failed(e.to_string()),
+    })
+}
+
+fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(future))
+}

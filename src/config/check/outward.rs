@@ -1,0 +1,256 @@
+//! Checks of what faces the Internet: queue, DNS, trust anchors, delivery, destinations.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::{
+    Check, count, domain, lasting, networks, optional, optional_file, port, positive_size, rate, sized, span,
+    word,
+};
+use crate::config::raw::{Field, Section, Wrong};
+use crate::config::{
+    Delivery, Destination, Dns, Dnssec, IpFamily, MinimumTls, Networks, NextHop, Queue, Roots, SelfTest,
+    SourceAddress, Trust, defaults,
+};
+use crate::mail::Domain;
+
+impl Check<'_> {
+    pub(super) fn queue(&self, section: Section<'_>) -> Queue {
+        let max_age = section.get("max_age", defaults::MAX_AGE, lasting);
+        let retry = section.get("retry", defaults::RETRY.to_vec(), |f| {
+            let list = f.list(lasting)?;
+            if f.value.as_array().is_some_and(|a| a.is_empty()) {
+                return Err(Wrong::new("is empty", "write at least one wait, as in [\"5m\", \"30m\"]"));
+            }
+            Ok(list)
+        });
+        let delay_warning_after =
+            section.get("delay_warning_after", Some(defaults::DELAY_WARNING_AFTER), |f| optional(f, span));
+        if delay_warning_after.is_some_and(|d| d >= max_age) {
+            self.warn(
+                "queue.delay_warning_after: not shorter than queue.max_age, so no warning is ever sent",
+            );
+        }
+        if max_age < std::time::Duration::from_secs(86400) {
+            self.warn("queue.max_age: shorter than a day; RFC 5321 asks for four to five");
+        }
+        let history = section.get("history", defaults::HISTORY, lasting);
+        let history_limit = section.get("history_limit", defaults::HISTORY_LIMIT, positive_size);
+        let reserve = section.get("reserve", defaults::RESERVE, sized);
+        section.finish();
+        Queue { max_age, retry, delay_warning_after, history, history_limit, reserve }
+    }
+
+    pub(super) fn dns(&self, section: Section<'_>) -> Dns {
+        let servers = section.get("servers", Vec::new(), |f| f.list(|i| server(i.string()?)));
+        let dnssec = section.get("dnssec", Dnssec::Auto, |f| {
+            word(
+                f,
+                &[
+                    ("auto", Dnssec::Auto),
+                    ("trust-ad", Dnssec::TrustAd),
+                    ("validate", Dnssec::Validate),
+                    ("off", Dnssec::Off),
+                ],
+            )
+        });
+        if dnssec == Dnssec::Validate {
+            self.later("dns.dnssec = \"validate\"");
+            self.warn(
+                "dns.dnssec: \"validate\" is treated as \"off\" in this version: no answer counts as secure",
+            );
+        }
+        let trusted_servers =
+            section.get("trusted_servers", Vec::new(), |f| f.list(|i| server(i.string()?).map(|s| s.ip())));
+        let trust_anchor =
+            section.get("trust_anchor", None, |f| optional_file(f, |f| self.file(f).map(|(path, _)| path)));
+        if trust_anchor.is_some() {
+            self.later("dns.trust_anchor");
+        }
+        let test = section.section("self_test");
+        if test.written() {
+            self.later("dns.self_test");
+        }
+        let name = |f: &Field<'_>| {
+            let text = f.string()?;
+            if text.is_empty() || text == "." || Domain::parse_host(text).is_ok() {
+                Ok(text.to_owned())
+            } else {
+                Err(Wrong::new(format!("\"{text}\" is not a name"), "write a DNS name, or \"\" for none"))
+            }
+        };
+        let self_test = SelfTest {
+            secure: test.get("secure", defaults::SELF_TEST_SECURE.to_owned(), name),
+            bogus: test.get("bogus", defaults::SELF_TEST_BOGUS.to_owned(), name),
+        };
+        test.finish();
+        section.finish();
+        Dns { servers, dnssec, trusted_servers, trust_anchor, self_test }
+    }
+
+    pub(super) fn trust(&self, section: Section<'_>) -> Trust {
+        let roots = section.get("roots", Roots::Webpki, |f| {
+            word(f, &[("webpki", Roots::Webpki), ("system", Roots::System), ("none", Roots::None)])
+        });
+        let extra_roots = section.get("extra_roots", Vec::new(), |f| f.list(|item| self.certificate(item)));
+        if roots != Roots::None && !extra_roots.is_empty() {
+            self.warn("trust.extra_roots: these authorities may now vouch for every MX and policy host");
+        }
+        if roots == Roots::None && extra_roots.is_empty() {
+            self.warn(
+                "trust.roots: \"none\" without extra_roots: no certificate can hold, no policy be fetched",
+            );
+        }
+        section.finish();
+        Trust { roots, extra_roots }
+    }
+
+    pub(super) fn delivery(&self, section: Section<'_>) -> Delivery {
+        let port = section.get("port", defaults::SMTP_PORT, port);
+        let ip_family = section.get("ip_family", IpFamily::Any, |f| {
+            word(f, &[("any", IpFamily::Any), ("ipv4", IpFamily::Ipv4), ("ipv6", IpFamily::Ipv6)])
+        });
+        let source_addresses = section.get("source_addresses", Vec::new(), |f| f.list(source_address));
+        if !source_addresses.is_empty() {
+            self.later("delivery.source_addresses");
+        }
+        let standard = Networks::parse(&defaults::DENY_NETWORKS).unwrap_or_default();
+        let deny_networks = section.get("deny_networks", standard, networks);
+        let allow_networks = section.get("allow_networks", Networks::default(), networks);
+        let max_connections =
+            section.get("max_connections", defaults::MAX_CONNECTIONS_OUT, |f| count(f, 100_000));
+        let max_connections_per_host =
+            section.get("max_connections_per_host", defaults::MAX_CONNECTIONS_PER_HOST, |f| count(f, 10_000));
+        let max_messages_per_connection =
+            section.get("max_messages_per_connection", defaults::MAX_MESSAGES_PER_CONNECTION, |f| {
+                count(f, 1_000_000)
+            });
+        let drain = section.get("drain", defaults::DRAIN, lasting);
+        if drain < defaults::DRAIN_SHORT {
+            self.warn(
+                "delivery.drain: below 60s, so a stop may cut transactions whose mail is then sent twice",
+            );
+        }
+        section.finish();
+        Delivery {
+            port,
+            ip_family,
+            source_addresses,
+            deny_networks,
+            allow_networks,
+            max_connections,
+            max_connections_per_host,
+            max_messages_per_connection,
+            drain,
+        }
+    }
+
+    pub(super) fn destinations(&self, sections: Vec<Section<'_>>) -> Vec<Destination> {
+        let mut out: Vec<Destination> = Vec::new();
+        for section in sections {
+            self.later("[[destination]]");
+            let pattern = section
+                .need("domain", "write a recipient domain, \"*.domain\" or \"*\"", |f| pattern(f.string()?));
+            let minimum_tls = section.opt("minimum_tls", |f| {
+                word(
+                    f,
+                    &[
+                        ("none", MinimumTls::None),
+                        ("encrypt", MinimumTls::Encrypt),
+                        ("verify", MinimumTls::Verify),
+                        ("dane", MinimumTls::Dane),
+                    ],
+                )
+            });
+            let next_hop = section.get("next_hop", None, |f| optional(f, next_hop));
+            let user = section.get("user", String::new(), |f| f.string().map(str::to_owned));
+            let password = section.opt("password", |f| self.secret(f));
+            let roots = section.get("roots", Vec::new(), |f| f.list(|item| self.certificate(item)));
+            let rate = section.get("rate", None, |f| optional(f, rate));
+            let max_connections = section.opt("max_connections", |f| count(f, 10_000));
+            if user.is_empty() != password.is_none() {
+                let (has, lacks) = if user.is_empty() { ("password", "user") } else { ("user", "password") };
+                section.report(has, Wrong::new("stands alone", format!("write {lacks} too")));
+            }
+            if !user.is_empty() && next_hop.is_none() {
+                section.report("user", Wrong::new("AUTH without a next hop", "write next_hop too"));
+            }
+            if let Some(domain) = pattern {
+                if out.iter().any(|d| d.domain == domain) {
+                    section.report(
+                        "domain",
+                        Wrong::new(format!("\"{domain}\" occurs twice"), "write one section for it"),
+                    );
+                }
+                out.push(Destination {
+                    domain,
+                    minimum_tls,
+                    next_hop,
+                    user,
+                    password,
+                    roots,
+                    rate,
+                    max_connections,
+                });
+            }
+            section.finish();
+        }
+        out
+    }
+}
+
+fn server(text: &str) -> Result<SocketAddr, Wrong> {
+    text.parse::<SocketAddr>().or_else(|_| text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53))).map_err(
+        |_| {
+            Wrong::new(
+                format!("\"{text}\" is not an address"),
+                "write \"192.0.2.53\", \"192.0.2.53:5353\" or \"[2001:db8::53]:53\"",
+            )
+        },
+    )
+}
+
+fn source_address(f: &Field<'_>) -> Result<SourceAddress, Wrong> {
+    const RIGHT: &str = "write \"192.0.2.1\" or { address = \"192.0.2.1\", ehlo = \"out.example.net\" }";
+    let ip = |f: &Field<'_>| {
+        let text = f.string()?;
+        text.parse::<IpAddr>().map_err(|_| Wrong::new(format!("\"{text}\" is not an IP address"), RIGHT))
+    };
+    let Some(section) = f.as_section() else {
+        return ip(f).map(|address| SourceAddress { address, ehlo: None });
+    };
+    let address = section.need("address", RIGHT, ip);
+    let ehlo = section.opt("ehlo", |f| domain(f.string()?, "out.example.net"));
+    section.finish();
+    // What `need` found wrong is reported already; the placeholder never leaves the check.
+    Ok(SourceAddress { address: address.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)), ehlo })
+}
+
+fn pattern(text: &str) -> Result<String, Wrong> {
+    let bad = || {
+        Wrong::new(format!("\"{text}\" is not a domain"), "write a recipient domain, \"*.domain\" or \"*\"")
+    };
+    if text == "*" {
+        return Ok(text.to_owned());
+    }
+    match text.strip_prefix("*.") {
+        // `*.example` is a pattern too, and `example` alone is not fully qualified.
+        Some(rest) if !rest.is_empty() => Domain::parse(&format!("x.{rest}"))
+            .map(|d| format!("*.{}", d.as_str().trim_start_matches("x.")))
+            .map_err(|_| bad()),
+        _ => Domain::parse(text).map(|d| d.as_str().to_owned()).map_err(|_| bad()),
+    }
+}
+
+fn next_hop(text: &str) -> Result<NextHop, Wrong> {
+    let bad = || {
+        Wrong::new(format!("\"{text}\" is not a next hop"), "write \"host:port\" or \"smtps://host:port\"")
+    };
+    let (rest, implicit_tls) = text.strip_prefix("smtps://").map_or((text, false), |rest| (rest, true));
+    let (host, port) = rest.rsplit_once(':').ok_or_else(bad)?;
+    let port = port.parse::<u16>().ok().filter(|p| *p > 0).ok_or_else(bad)?;
+    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    if bare.parse::<IpAddr>().is_err() && (bare != host || Domain::parse_host(host).is_err()) {
+        return Err(bad());
+    }
+    Ok(NextHop { host: bare.to_ascii_lowercase(), port, implicit_tls })
+}

@@ -1,0 +1,326 @@
+//! One attempt at one transaction: steps 5 to 9 of a message's journey, over ports only.
+//!
+//! The hosts of the route are walked in order. Each is judged before it is contacted (`security::decide`) and
+//! again before MAIL (`security::verdict`); every verdict leaves its record, every reply its outcome.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::dns::Resolver;
+use crate::mail::Domain;
+use crate::mtasts::service::PolicyService;
+use crate::mtasts::{Applicable, Discovery};
+use crate::queue::outcome::{Diagnosis, SessionFacts, Stage};
+use crate::queue::{Lease, QueueStore};
+use crate::route::{Host, Route, RouteFailure, RouteKind, RouteSettings};
+use crate::security::decide::{Demand, Gate, MessageKind, Sources, TlsPolicy, decide};
+use crate::security::verdict::{Judgement, judge};
+use crate::tlsrpt::SessionStore;
+
+use super::classify::{self, HostFailure, Ruling};
+use super::pool::Pool;
+use super::session::{Opening, Seen, Session, Timers, Unopened};
+use super::starttls::Tls;
+use super::{AttemptReport, HandBack, Ledger};
+
+mod walk;
+
+use walk::Walk;
+
+/// Finds the hosts of a domain. [`DnsRoutes`] is the real one.
+pub trait Routes: Send + Sync {
+    /// The route, or why there is none.
+    fn resolve<'a>(&'a self, domain: &'a Domain) -> BoxFuture<'a, Result<Route, RouteFailure>>;
+}
+
+/// Knows the promises of domains. [`PolicyService`] is the real one.
+pub trait Policies: Send + Sync {
+    /// The policy to apply now (STS-47).
+    fn discover<'a>(&'a self, domain: &'a Domain) -> BoxFuture<'a, Discovery>;
+    /// Whether an enforce policy is in force, asking nobody outside (NMX-06, NMX-07).
+    fn has_enforce<'a>(&'a self, domain: &'a Domain) -> BoxFuture<'a, bool>;
+    /// The last attempt broke on an enforce policy: fetch it again, if it is time (STS-55).
+    fn after_enforce_failure<'a>(&'a self, domain: &'a Domain) -> BoxFuture<'a, bool>;
+    /// A last look before the lifetime ends; `true`: a new policy was found, try once more (STS-53).
+    fn final_look<'a>(&'a self, domain: &'a Domain) -> BoxFuture<'a, bool>;
+}
+
+impl Policies for PolicyService {
+    fn discover<'a>(&'a self, domain: &'a Domain) -> BoxFuture<'a, Discovery> {
+        Box::pin(Self::discover(self, domain))
+    }
+
+    fn has_enforce<'a>(&'a self, domain: &'a Domain) -> BoxFuture<'a, bool> {
+        Box::pin(Self::has_enforce(self, domain))
+    }
+
+    fn after_enforce_failure<'a>(&'a self, domain: &'a Domain) -> BoxFuture<'a, bool> {
+        Box::pin(Self::after_enforce_failure(self, domain))
+    }
+
+    fn final_look<'a>(&'a self, domain: &'a Domain) -> BoxFuture<'a, bool> {
+        Box::pin(Self::final_look(self, domain))
+    }
+}
+
+/// Routes from the DNS (`route::resolve`), equal preferences in a new order every time.
+pub struct DnsRoutes {
+    resolver: Arc<dyn Resolver>,
+    settings: RouteSettings,
+}
+
+impl DnsRoutes {
+    /// Routes over this resolver.
+    pub fn new(resolver: Arc<dyn Resolver>, settings: RouteSettings) -> Self {
+        Self { resolver, settings }
+    }
+}
+
+impl Routes for DnsRoutes {
+    fn resolve<'a>(&'a self, domain: &'a Domain) -> BoxFuture<'a, Result<Route, RouteFailure>> {
+        Box::pin(crate::route::resolve::resolve(&*self.resolver, &self.settings, domain, rand::random()))
+    }
+}
+
+/// What attempts need to know.
+#[derive(Debug, Clone)]
+pub struct AttemptSettings {
+    /// What we say in EHLO.
+    pub hostname: Domain,
+    /// The port of MX hosts.
+    pub port: u16,
+    /// Our source address per family, where configured.
+    pub source: Option<IpAddr>,
+    /// Where our own listeners answer (OUT-08).
+    pub own_listeners: Vec<SocketAddr>,
+    /// What the operator demands of every host.
+    pub operator: Demand,
+    /// Deadlines of a session.
+    pub timers: Timers,
+    /// Sessions that reach MAIL, per attempt (OUT-02).
+    pub max_sessions: u32,
+    /// How long to wait for a place in the pool before handing back.
+    pub patience: Duration,
+    /// The overall watchdog (QUE-08).
+    pub watchdog: Duration,
+}
+
+impl AttemptSettings {
+    /// The defaults for a relay of this name.
+    pub fn new(hostname: Domain) -> Self {
+        Self {
+            hostname,
+            port: 25,
+            source: None,
+            own_listeners: Vec::new(),
+            operator: Demand::NOTHING,
+            timers: Timers::default(),
+            max_sessions: 2,
+            patience: Duration::from_secs(5),
+            watchdog: Duration::from_secs(2 * 3600),
+        }
+    }
+}
+
+/// Everything that an attempt works with.
+#[derive(Clone)]
+pub struct Parts {
+    /// Finds hosts.
+    pub routes: Arc<dyn Routes>,
+    /// Knows promises.
+    pub policies: Arc<dyn Policies>,
+    /// Lends sessions.
+    pub pool: Arc<Pool>,
+    /// Authorities of MX hosts.
+    pub tls: Tls,
+    /// Takes session records.
+    pub records: Arc<dyn SessionStore>,
+    /// Content that is not at hand.
+    pub store: Arc<dyn QueueStore>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Makes attempts. Cheap to clone; all clones share the parts.
+#[derive(Clone)]
+pub struct Attempts {
+    settings: Arc<AttemptSettings>,
+    parts: Parts,
+}
+
+/// What must survive when an attempt is cut off from outside.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Recipients without an outcome, by their place in the lease.
+    pending: Vec<usize>,
+    /// A transaction is under way at this host: its content may have arrived.
+    at: Option<Domain>,
+}
+
+impl Attempts {
+    /// Attempts over these parts.
+    pub fn new(settings: AttemptSettings, parts: Parts) -> Self {
+        Self { settings: Arc::new(settings), parts }
+    }
+
+    /// Tries to deliver one lease. Every recipient gets an outcome in `ledger` or stands in the report's
+    /// `hand_back`. `cancel` cuts the attempt off: what is under way becomes uncertain, the rest is handed back.
+    pub async fn run(&self, lease: &Lease, ledger: &dyn Ledger, cancel: &CancellationToken) -> AttemptReport {
+        let progress = Mutex::new(Progress { pending: (0..lease.recipients.len()).collect(), at: None });
+        let cut_off = {
+            let walk = Walk::new(&self.settings, &self.parts, lease, ledger, &progress);
+            tokio::select! {
+                biased;
+                report = Box::pin(walk.run()) => return report,
+                () = cancel.cancelled() => true,
+                () = tokio::time::sleep(self.settings.watchdog) => false,
+            }
+        };
+        let Progress { pending, at } =
+            std::mem::take(&mut *progress.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut report = AttemptReport::default();
+        if cut_off && at.is_none() {
+            let recipients = pending.iter().filter_map(|i| lease.recipients.get(*i)).map(|r| r.no).collect();
+            report.hand_back = Some(HandBack { recipients, until: None });
+            return report;
+        }
+        let ruling = classify::watchdog(at.as_ref(), at.is_some());
+        let base = Diagnosis { host: at, ..blank(self.parts.clock.now()) };
+        let outcomes = pending
+            .iter()
+            .filter_map(|i| lease.recipients.get(*i))
+            .map(|r| (r.no, ruling.clone().into_outcome(base.clone())))
+            .collect();
+        if let Err(e) = ledger.record(outcomes, Vec::new()).await {
+            tracing::error!(queue_id = %lease.message.id, error = %e, "outcomes of a stopped attempt were not stored");
+        }
+        report
+    }
+
+    /// A last look at the policy before the lifetime of waiting mail ends; `true`: try once more (STS-53).
+    pub async fn final_look(&self, domain: &Domain) -> bool {
+        self.parts.policies.final_look(domain).await
+    }
+
+    /// A session up to EHLO inside TLS, judged, then QUIT: no MAIL, no record (`sealpost check --probe`).
+    ///
+    /// # Errors
+    /// The ruling that mail would get from this host when no session comes about.
+    pub async fn probe(&self, address: IpAddr, policy: &TlsPolicy) -> Result<(Seen, Judgement), Ruling> {
+        let to = SocketAddr::new(address, self.settings.port);
+        match Session::open(opening(&self.settings, &self.parts, policy, to)).await {
+            Ok(session) => {
+                let seen = session.seen.clone();
+                session.quit();
+                let judgement = judge(policy, &seen.evidence);
+                Ok((seen, judgement))
+            }
+            Err(fault) => match (fault.seen, &fault.why) {
+                (Some(seen), Unopened::Handshake) => {
+                    let judgement = judge(policy, &seen.evidence);
+                    Ok((*seen, judgement))
+                }
+                (_, why) => {
+                    let failure = host_failure(why, to).ok_or_else(|| classify::local(String::new()))?;
+                    Err(classify::host(&failure, &policy.host, policy).transient)
+                }
+            },
+        }
+    }
+}
+
+/// What is demanded of one host of a route; the same for deliveries and for `check`.
+pub fn gate(
+    route: &Route,
+    host: &Host,
+    applicable: &Applicable,
+    operator: Demand,
+    message: MessageKind,
+) -> Gate {
+    decide(&Sources {
+        next_hop: &route.next_hop,
+        host: &host.name,
+        name_assured: route.kind == RouteKind::SmartHost
+            || route.kind == RouteKind::ImplicitMx
+            || route.mx_secure,
+        policy: applicable.policy.as_ref().map(|p| (p, p.policy.allows(&host.name))),
+        fetch_failure: applicable.fetch_failure.as_ref(),
+        operator,
+        message,
+    })
+}
+
+fn opening<'a>(
+    settings: &'a AttemptSettings,
+    parts: &'a Parts,
+    policy: &'a TlsPolicy,
+    to: SocketAddr,
+) -> Opening<'a> {
+    Opening {
+        host: &policy.host,
+        to,
+        source: settings.source.filter(|s| s.is_ipv4() == to.is_ipv4()),
+        hostname: &settings.hostname,
+        tls: &parts.tls,
+        tls_demanded: policy.demand.tls,
+        strict: policy.demand.pkix,
+        after: None,
+        own_listeners: &settings.own_listeners,
+        timers: &settings.timers,
+        now: parts.clock.now(),
+    }
+}
+
+/// `None` for a failed handshake, which the verdict judges.
+fn host_failure(why: &Unopened, at: SocketAddr) -> Option<HostFailure<'_>> {
+    match why {
+        Unopened::Connect(fault) => {
+            Some(HostFailure::Connect { at, words: fault.words.clone(), local: fault.local })
+        }
+        Unopened::Refused(stage, reply) => Some(HostFailure::Refused(*stage, reply)),
+        Unopened::Fault(stage, fault) => Some(HostFailure::Fault(*stage, fault)),
+        Unopened::Ourselves => Some(HostFailure::Ourselves),
+        Unopened::Handshake => None,
+    }
+}
+
+/// A diagnosis that knows nothing yet but the time; [`Ruling::into_outcome`] fills in the rest.
+fn blank(at: crate::clock::Timestamp) -> Diagnosis {
+    Diagnosis {
+        at,
+        stage: Stage::Local,
+        host: None,
+        ip: None,
+        port: None,
+        source_ip: None,
+        code: None,
+        enhanced: crate::mail::EnhancedCode::new(4, 0, 0),
+        text: String::new(),
+        tls_failure: None,
+        maybe_delivered: false,
+        security: None,
+        promise: None,
+        session: None,
+        remote_id: None,
+    }
+}
+
+/// The facts of a session for log line and timeline.
+fn facts(seen: &Seen, route: &Route, reused: bool, connect: Duration) -> SessionFacts {
+    let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+    SessionFacts {
+        tls_version: seen.tls().map(|t| t.version.clone()),
+        cipher: seen.tls().map(|t| t.cipher.clone()),
+        mx_secure: route.mx_secure,
+        reused,
+        body_8bit_undeclared: false,
+        dsn_offered: false,
+        connect_ms: ms(connect),
+        transfer_ms: 0,
+    }
+}

@@ -1,0 +1,309 @@
+//! The resolver against a scripted server on loopback, UDP and TCP on one port.
+
+use std::sync::{Arc, Mutex};
+
+use hickory_resolver::proto::op::{MessageType, OpCode};
+use hickory_resolver::proto::rr::rdata::{A, CNAME, MX, SOA, TXT};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, UdpSocket};
+
+use super::*;
+
+/// What the server does with a question.
+type Script = fn(&Query, &mut Message) -> Act;
+
+enum Act {
+    Answer,
+    /// Over UDP only the truncated bit is sent; over TCP the answer.
+    Truncate,
+    Silence,
+    WrongId,
+    WrongQuestion,
+    Garbage,
+}
+
+struct Server {
+    address: SocketAddr,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    async fn start(script: Script) -> Self {
+        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = udp.local_addr().unwrap();
+        let tcp = TcpListener::bind(address).await.unwrap();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&log);
+        tokio::spawn(async move {
+            let mut buffer = [0; 4096];
+            loop {
+                let (length, from) = udp.recv_from(&mut buffer).await.unwrap();
+                if let Some(answer) = respond(&buffer[..length], script, &seen, false) {
+                    udp.send_to(&answer, from).await.unwrap();
+                }
+            }
+        });
+        let seen = Arc::clone(&log);
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = tcp.accept().await.unwrap();
+                let length = stream.read_u16().await.unwrap();
+                let mut question = vec![0; usize::from(length)];
+                stream.read_exact(&mut question).await.unwrap();
+                let answer = respond(&question, script, &seen, true).unwrap();
+                stream.write_u16(u16::try_from(answer.len()).unwrap()).await.unwrap();
+                stream.write_all(&answer).await.unwrap();
+            }
+        });
+        Self { address, log }
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+}
+
+fn respond(bytes: &[u8], script: Script, log: &Mutex<Vec<String>>, tcp: bool) -> Option<Vec<u8>> {
+    let question = Message::from_vec(bytes).unwrap();
+    let query = question.queries[0].clone();
+    let flags = &question.metadata;
+    let edns = question.edns.as_ref().unwrap();
+    assert!(flags.recursion_desired && edns.flags().dnssec_ok && edns.max_payload() == 1232);
+    let cd = if flags.checking_disabled { " +cd" } else { "" };
+    let way = if tcp { " tcp" } else { "" };
+    log.lock().unwrap().push(format!("{} {}{cd}{way}", query.query_type, query.name));
+    let mut answer = Message::new(flags.id, MessageType::Response, OpCode::Query);
+    answer.metadata.checking_disabled = flags.checking_disabled;
+    answer.add_query(query.clone());
+    match script(&query, &mut answer) {
+        Act::Answer => {}
+        Act::Truncate if tcp => {}
+        Act::Truncate => {
+            answer.metadata.truncation = true;
+            answer.answers.clear();
+        }
+        Act::Silence => return None,
+        Act::WrongId => answer.metadata.id ^= 1,
+        Act::WrongQuestion => answer.queries[0].name = Name::from_ascii("other.example.").unwrap(),
+        Act::Garbage => return Some(vec![0xff; 40]),
+    }
+    Some(answer.to_vec().unwrap())
+}
+
+fn fqdn(text: &str) -> Name {
+    Name::from_ascii(text).unwrap()
+}
+
+fn put(answer: &mut Message, owner: &str, ttl: u32, data: RData) {
+    answer.add_answer(Record::from_rdata(fqdn(owner), ttl, data));
+}
+
+fn soa(answer: &mut Message) {
+    let soa = SOA::new(fqdn("ns.example."), fqdn("h.example."), 1, 2, 3, 4, 120);
+    answer.add_authority(Record::from_rdata(fqdn("example."), 600, RData::SOA(soa)));
+}
+
+fn address(last: u8) -> RData {
+    RData::A(A::new(192, 0, 2, last))
+}
+
+fn alias(target: &str) -> RData {
+    RData::CNAME(CNAME(fqdn(target)))
+}
+
+/// By the first label of the name asked for.
+fn script(query: &Query, a: &mut Message) -> Act {
+    let name = query.name.to_ascii();
+    let own = name.as_str();
+    a.metadata.authentic_data = true;
+    match own.split('.').next().unwrap() {
+        "data" if query.query_type == RecordType::MX => {
+            put(a, own, 300, RData::MX(MX::new(10, fqdn("MX.data.example."))));
+            put(a, own, 60, RData::MX(MX::new(0, Name::root())));
+            put(a, own, 300, RData::MX(MX::new(5, fqdn("bad\\032name.example."))));
+        }
+        "data" if query.query_type == RecordType::TXT => {
+            put(a, own, 300, RData::TXT(TXT::new(vec!["v=STSv1; i".into(), "d=abc;".into()])));
+        }
+        "badmx" => put(a, own, 300, RData::MX(MX::new(5, fqdn("bad\\032name.example.")))),
+        "nx" => {
+            a.metadata.response_code = ResponseCode::NXDomain;
+            soa(a);
+        }
+        "nodata" => soa(a),
+        "lame" => a.metadata.authentic_data = false,
+        "refused" => a.metadata.response_code = ResponseCode::Refused,
+        "notimp" => a.metadata.response_code = ResponseCode::NotImp,
+        "broken" => a.metadata.response_code = ResponseCode::ServFail,
+        "bogus" if !a.metadata.checking_disabled => a.metadata.response_code = ResponseCode::ServFail,
+        "bogus" => put(a, own, 300, address(1)),
+        "silent" => return Act::Silence,
+        "wrongid" => return Act::WrongId,
+        "wrongq" => return Act::WrongQuestion,
+        "garbage" => return Act::Garbage,
+        "big" => {
+            (0..100).for_each(|n| put(a, own, 300, address(n)));
+            return Act::Truncate;
+        }
+        "many" => {
+            (0..300_u16).for_each(|n| {
+                let [high, low] = n.to_be_bytes();
+                put(a, own, 300, RData::A(A::new(192, 0, high, low)));
+            });
+            return Act::Truncate;
+        }
+        "alias" => {
+            put(a, "unasked.example.", 300, alias("evil.example."));
+            put(a, "evil.example.", 300, address(66));
+            put(a, own, 45, alias("middle.example."));
+            put(a, "middle.example.", 300, alias("end.example."));
+            put(a, "END.example.", 300, address(7));
+        }
+        "loose" => put(a, own, 300, alias("data.example.")),
+        "data" => put(a, own, 300, address(1)),
+        "gone" => {
+            put(a, own, 300, alias("nowhere.example."));
+            a.metadata.response_code = ResponseCode::NXDomain;
+            soa(a);
+        }
+        "loop" => {
+            put(a, own, 300, alias("pool.example."));
+            put(a, "pool.example.", 300, alias(own));
+        }
+        chain if chain.starts_with("chain") => {
+            let length: u8 = chain[5..].parse().unwrap();
+            let hop = |n| if n == 0 { own.to_owned() } else { format!("hop{n}.example.") };
+            (0..length).for_each(|n| put(a, &hop(n), 300, alias(&hop(n + 1))));
+            put(a, &hop(length), 300, address(8));
+        }
+        _ => {}
+    }
+    Act::Answer
+}
+
+fn resolver(servers: &[SocketAddr], trust_ad: bool) -> HickoryResolver {
+    HickoryResolver::new(DnsSettings {
+        servers: servers.to_vec(),
+        trust_ad,
+        timeout: Duration::from_millis(200),
+        attempts: 1,
+        ..DnsSettings::default()
+    })
+    .unwrap()
+}
+
+fn host(label: &str) -> Domain {
+    Domain::parse_host(&format!("{label}.example")).unwrap()
+}
+
+fn v4(last: u8) -> Data<IpAddr> {
+    Data::Records(vec![IpAddr::from([192, 0, 2, last])])
+}
+
+// DANE-03, OUT-06, OUT-10: each class of answer, and that the AD bit of denials is kept.
+#[tokio::test]
+async fn every_answer_is_told_from_every_other() {
+    let server = Server::start(script).await;
+    let dns = resolver(&[server.address], true);
+    for (label, want) in [
+        ("data", Ok((v4(1), true, 300))),
+        ("nx", Ok((Data::NxDomain, true, 120))),
+        ("nodata", Ok((Data::NoData, true, 120))),
+        ("lame", Ok((Data::NoData, false, 0))),
+        ("alias", Ok((v4(7), true, 45))),
+        ("loose", Ok((v4(1), true, 300))),
+        ("gone", Ok((Data::NxDomain, true, 120))),
+        ("chain8", Ok((v4(8), true, 300))),
+        ("chain9", Err(DnsErrorKind::Malformed)),
+        ("loop", Err(DnsErrorKind::Malformed)),
+        ("refused", Err(DnsErrorKind::Refused)),
+        ("notimp", Err(DnsErrorKind::Refused)),
+        ("broken", Err(DnsErrorKind::Servfail)),
+        ("bogus", Err(DnsErrorKind::Bogus)),
+        ("silent", Err(DnsErrorKind::Timeout)),
+        ("wrongid", Err(DnsErrorKind::Malformed)),
+        ("wrongq", Err(DnsErrorKind::Malformed)),
+        ("garbage", Err(DnsErrorKind::Malformed)),
+    ] {
+        let got = dns.addresses(&host(label), Family::V4).await;
+        if let Err(e) = &got {
+            assert_eq!((&e.name, e.record, e.server), (&host(label), "A", Some(server.address)));
+        }
+        let got = got.map(|a| (a.data, a.secure, a.ttl.as_secs())).map_err(|e| e.kind);
+        assert_eq!(got, want, "{label}");
+    }
+}
+
+// STS-02, NMX-03
+#[tokio::test]
+async fn records_are_read_as_mail_needs_them() {
+    let server = Server::start(script).await;
+    let dns = resolver(&[server.address], false);
+    let answer = dns.mx(&host("data")).await.unwrap();
+    let mx = |preference, name: Option<&str>| Mx {
+        preference,
+        exchange: name.map(|n| Domain::parse_host(n).unwrap()),
+    };
+    assert_eq!(answer.data, Data::Records(vec![mx(10, Some("mx.data.example")), mx(0, None)]));
+    assert_eq!((answer.ttl.as_secs(), answer.secure), (60, false), "AD is not believed unless told to");
+    assert_eq!(dns.mx(&host("badmx")).await.unwrap_err().kind, DnsErrorKind::Malformed);
+    let text = dns.txt(&host("data")).await.unwrap();
+    assert_eq!(text.data, Data::Records(vec![b"v=STSv1; id=abc;".to_vec()]));
+}
+
+#[tokio::test]
+async fn a_truncated_answer_is_asked_for_over_tcp_and_bounded() {
+    let server = Server::start(script).await;
+    let dns = resolver(&[server.address], false);
+    for (label, want) in [("big", 100), ("many", 256)] {
+        let Data::Records(found) = dns.addresses(&host(label), Family::V4).await.unwrap().data else {
+            panic!()
+        };
+        assert_eq!(found.len(), want);
+    }
+    assert_eq!(server.asked()[..2], ["A big.example.", "A big.example. tcp"]);
+}
+
+// DANE-01: without a trusted resolver SERVFAIL is not examined further.
+#[tokio::test]
+async fn bogus_is_told_from_servfail_by_one_question_without_checking() {
+    let server = Server::start(script).await;
+    let trusting = resolver(&[server.address], true);
+    assert_eq!(trusting.mx(&host("bogus")).await.unwrap_err().kind, DnsErrorKind::Bogus);
+    assert_eq!(server.asked(), ["MX bogus.example.", "MX bogus.example. +cd"]);
+    let doubting = resolver(&[server.address], false);
+    assert_eq!(doubting.mx(&host("bogus")).await.unwrap_err().kind, DnsErrorKind::Servfail);
+    assert_eq!(server.asked().len(), 3);
+}
+
+#[tokio::test]
+async fn the_next_server_is_asked_after_trouble_and_the_good_one_first_from_then_on() {
+    let bad = Server::start(|_, a| {
+        a.metadata.response_code = ResponseCode::ServFail;
+        Act::Answer
+    })
+    .await;
+    let good = Server::start(script).await;
+    let closed = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let dns = resolver(&[bad.address, closed, good.address], false);
+    for _ in 0..2 {
+        assert_eq!(dns.addresses(&host("data"), Family::V4).await.unwrap().data, v4(1));
+    }
+    assert_eq!((bad.asked().len(), good.asked().len()), (1, 2));
+    let dead = resolver(&[closed], false);
+    assert_eq!(dead.mx(&host("data")).await.unwrap_err().kind, DnsErrorKind::Unreachable);
+}
+
+// DNS dead: every lookup ends, whatever is configured.
+#[tokio::test]
+async fn a_lookup_ends_at_its_deadline() {
+    let server = Server::start(|_, _| Act::Silence).await;
+    let dns = HickoryResolver::new(DnsSettings {
+        servers: vec![server.address],
+        timeout: Duration::from_secs(600),
+        deadline: Duration::from_millis(200),
+        ..DnsSettings::default()
+    })
+    .unwrap();
+    assert_eq!(dns.mx(&host("data")).await.unwrap_err().kind, DnsErrorKind::Timeout);
+}

@@ -1,0 +1,626 @@
+//! The service over a zone, a scripted policy host, a store in memory, and a clock that stands still.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use futures_util::future::{BoxFuture, join_all, ready};
+use tokio::sync::Notify;
+
+use super::*;
+use crate::clock::ManualClock;
+use crate::dns::zone::ZoneResolver;
+use crate::mtasts::PolicyChange;
+
+const T0: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(86400);
+
+/// Rows in memory. Can be told to fail.
+#[derive(Default)]
+struct MemoryStore {
+    rows: Mutex<BTreeMap<Domain, PolicyRow>>,
+    history: Mutex<Vec<String>>,
+    broken: AtomicBool,
+}
+
+impl MemoryStore {
+    fn row(&self, domain: &Domain) -> PolicyRow {
+        self.rows.lock().unwrap().get(domain).cloned().unwrap_or_default()
+    }
+
+    fn up<T>(&self, value: impl FnOnce() -> T) -> BoxFuture<'static, Result<T, StoreFailed>>
+    where
+        T: Send + 'static,
+    {
+        let broken = self.broken.load(Ordering::SeqCst);
+        ready(if broken { Err(StoreFailed("disk on fire".into())) } else { Ok(value()) }).boxed()
+    }
+}
+
+impl PolicyStore for MemoryStore {
+    fn load<'a>(&'a self, domain: &'a Domain) -> BoxFuture<'a, Result<PolicyRow, StoreFailed>> {
+        self.up(|| self.row(domain))
+    }
+
+    fn save(&self, policy: StoredPolicy, change: Option<String>) -> BoxFuture<'_, Result<(), StoreFailed>> {
+        self.up(|| {
+            self.history.lock().unwrap().extend(change);
+            self.rows.lock().unwrap().entry(policy.domain.clone()).or_default().policy = Some(policy);
+        })
+    }
+
+    fn remember(&self, domain: Domain, memory: DomainMemory) -> BoxFuture<'_, Result<(), StoreFailed>> {
+        self.up(|| self.rows.lock().unwrap().entry(domain).or_default().memory = memory)
+    }
+
+    fn touch(&self, domain: &Domain, at: Timestamp) {
+        if let Some(policy) = self.rows.lock().unwrap().get_mut(domain).and_then(|r| r.policy.as_mut()) {
+            policy.last_used = at;
+        }
+    }
+
+    fn due_for_refresh(
+        &self,
+        fetched_before: Timestamp,
+        tried_before: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<StoredPolicy>, StoreFailed>> {
+        self.up(|| {
+            let rows = self.rows.lock().unwrap();
+            let due = rows.values().filter(|r| r.memory.refresh_tried.is_none_or(|t| t < tried_before));
+            due.filter_map(|r| r.policy.clone()).filter(|p| p.fetched < fetched_before).take(limit).collect()
+        })
+    }
+
+    fn purge(&self, before: Timestamp) -> BoxFuture<'_, Result<usize, StoreFailed>> {
+        self.up(|| {
+            let mut rows = self.rows.lock().unwrap();
+            let many = rows.len();
+            rows.retain(|_, r| r.policy.as_ref().is_none_or(|p| p.expires.max(p.last_used) >= before));
+            many - rows.len()
+        })
+    }
+
+    fn list(
+        &self,
+        after: Option<Domain>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<StoredPolicy>, StoreFailed>> {
+        self.up(|| {
+            let rows = self.rows.lock().unwrap();
+            let later = rows.iter().filter(|(d, _)| after.as_ref().is_none_or(|a| *d > a));
+            later.filter_map(|(_, r)| r.policy.clone()).take(limit).collect()
+        })
+    }
+
+    fn history<'a>(&'a self, _: &'a Domain) -> BoxFuture<'a, Result<Vec<PolicyChange>, StoreFailed>> {
+        self.up(Vec::new)
+    }
+}
+
+/// A policy host that serves what it was told last, and counts.
+#[derive(Default)]
+struct Host {
+    serves: Mutex<Option<Result<String, FetchFailure>>>,
+    next: Mutex<VecDeque<Result<String, FetchFailure>>>,
+    gets: Mutex<Vec<String>>,
+    in_flight: AtomicUsize,
+    most_in_flight: AtomicUsize,
+    /// While set, a fetch waits for `go`.
+    stalls: AtomicBool,
+    go: Notify,
+}
+
+impl Host {
+    fn policy(mode: &str, mx: &str, max_age: u64) -> String {
+        format!("version: STSv1\nmode: {mode}\nmx: {mx}\nmax_age: {max_age}\n")
+    }
+
+    fn serve(&self, body: &str) {
+        *self.serves.lock().unwrap() = Some(Ok(body.to_owned()));
+    }
+
+    fn fail(&self, reason: &str) {
+        *self.serves.lock().unwrap() = Some(Err(FetchFailure::fetch_error(reason, "as told")));
+    }
+
+    fn gets(&self) -> usize {
+        self.gets.lock().unwrap().len()
+    }
+}
+
+impl PolicyFetcher for Host {
+    fn fetch<'a>(&'a self, domain: &'a Domain) -> BoxFuture<'a, Result<Vec<u8>, FetchFailure>> {
+        async move {
+            self.gets.lock().unwrap().push(domain.to_string());
+            let now = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
+            self.most_in_flight.fetch_max(now, Ordering::SeqCst);
+            if self.stalls.load(Ordering::SeqCst) {
+                self.go.notified().await;
+            }
+            tokio::task::yield_now().await;
+            self.in_flight.fetch_sub(1, Ordering::SeqCst);
+            let next = self.next.lock().unwrap().pop_front();
+            let told = next.or_else(|| self.serves.lock().unwrap().clone());
+            told.unwrap_or_else(|| Err(FetchFailure::fetch_error("connect", "nobody there")))
+                .map(String::into_bytes)
+        }
+        .boxed()
+    }
+}
+
+struct World {
+    dns: Arc<ZoneResolver>,
+    host: Arc<Host>,
+    store: Arc<MemoryStore>,
+    clock: Arc<ManualClock>,
+    service: PolicyService,
+    domain: Domain,
+}
+
+fn world() -> World {
+    let (dns, host, store) =
+        (Arc::new(ZoneResolver::new("x TXT x").unwrap()), Arc::new(Host::default()), Arc::default());
+    let clock = Arc::new(ManualClock::new(T0));
+    let service = start(&dns, &host, &store, &clock, ServiceSettings::default());
+    World { dns, host, store, clock, service, domain: Domain::parse("d.example").unwrap() }
+}
+
+fn start(
+    dns: &Arc<ZoneResolver>,
+    host: &Arc<Host>,
+    store: &Arc<MemoryStore>,
+    clock: &Arc<ManualClock>,
+    settings: ServiceSettings,
+) -> PolicyService {
+    PolicyService::new(
+        settings,
+        Arc::clone(dns) as Arc<dyn Resolver>,
+        Arc::clone(host) as Arc<dyn PolicyFetcher>,
+        Arc::clone(store) as Arc<dyn PolicyStore>,
+        Arc::clone(clock) as Arc<dyn Clock>,
+    )
+}
+
+impl World {
+    fn publish(&self, id: &str) {
+        self.dns.replace(&format!("_mta-sts.d.example TXT \"v=STSv1; id={id};\"")).unwrap();
+    }
+
+    fn unpublish(&self) {
+        self.dns.remove(&self.domain.with_prefix("_mta-sts").unwrap());
+    }
+
+    fn break_dns(&self) {
+        self.dns.replace("_mta-sts.d.example TXT SERVFAIL").unwrap();
+    }
+
+    /// A domain with id 1 and an enforce policy for mx.d.example, a week long, that is in the cache.
+    async fn enforced() -> Self {
+        let w = world();
+        w.publish("1");
+        w.host.serve(&Host::policy("enforce", "mx.d.example", 7 * 86400));
+        assert_eq!(w.look().await, "enforce 1");
+        w
+    }
+
+    fn restart(&mut self) {
+        self.service = start(&self.dns, &self.host, &self.store, &self.clock, ServiceSettings::default());
+    }
+
+    /// One discovery, as `mode id` and the reason of a failure; `wait` for a wait.
+    async fn look(&self) -> String {
+        match self.service.discover(&self.domain).await {
+            Discovery::Wait(e) => format!("wait {:?}", e.kind),
+            Discovery::Known(a) => {
+                let policy = a.policy.map_or("nothing".into(), |p| format!("{} {}", p.policy.mode, p.id));
+                a.fetch_failure.map_or(policy.clone(), |f| format!("{policy} ({})", f.reason))
+            }
+        }
+    }
+
+    fn stored(&self) -> StoredPolicy {
+        self.store.row(&self.domain).policy.expect("a stored policy")
+    }
+}
+
+// STS-01, STS-61
+#[tokio::test]
+async fn one_question_at_exactly_the_discovery_name() {
+    let w = world();
+    assert_eq!(w.look().await, "nothing");
+    assert_eq!(w.dns.queries(), ["TXT _mta-sts.d.example"]);
+    assert_eq!(w.host.gets(), 0);
+}
+
+// STS-03
+#[tokio::test]
+async fn an_alias_of_the_record_moves_the_id_and_not_the_policy_host() {
+    let w = world();
+    w.dns
+        .add("_mta-sts.d.example CNAME _mta-sts.prov.example\n _mta-sts.prov.example TXT \"v=STSv1; id=p;\"")
+        .unwrap();
+    w.host.serve(&Host::policy("testing", "mx.d.example", 60));
+    assert_eq!(w.look().await, "testing p");
+    assert_eq!(*w.host.gets.lock().unwrap(), ["d.example"]);
+}
+
+// STS-12, STS-48
+#[tokio::test]
+async fn a_cached_policy_outlives_its_record_and_a_restart() {
+    let mut w = World::enforced().await;
+    for _ in 0..2 {
+        w.unpublish();
+        assert_eq!(w.look().await, "enforce 1 (txt-missing)");
+        w.dns
+            .add("_mta-sts.d.example TXT \"v=STSv1; id=1;\"\n _mta-sts.d.example TXT \"v=STSv1; id=2;\"")
+            .unwrap();
+        assert_eq!(w.look().await, "enforce 1 (txt-missing)");
+        w.break_dns();
+        assert_eq!(w.look().await, "enforce 1 (txt-error)");
+        w.restart();
+    }
+    assert_eq!(w.host.gets(), 1);
+}
+
+// STS-13, STS-47
+#[tokio::test]
+async fn another_id_of_any_spelling_is_fetched_and_the_same_one_is_not() {
+    let w = World::enforced().await;
+    assert_eq!(w.look().await, "enforce 1");
+    for (n, id) in ["abc", "ABC", "0"].into_iter().enumerate() {
+        w.publish(id);
+        assert_eq!(w.look().await, format!("enforce {id}"));
+        assert_eq!(w.host.gets(), n + 2);
+    }
+}
+
+// STS-14
+#[tokio::test]
+async fn a_first_failed_discovery_waits_a_quarter_of_an_hour_once_a_day() {
+    let mut w = world();
+    w.break_dns();
+    assert_eq!(w.look().await, "wait Servfail");
+    w.clock.advance(5 * MINUTE);
+    w.restart();
+    assert_eq!(w.look().await, "wait Servfail", "the grace belongs to the domain and survives a restart");
+    w.clock.advance(15 * MINUTE);
+    assert_eq!(w.look().await, "nothing");
+    assert_eq!(w.look().await, "nothing", "the next message goes at once");
+    w.clock.advance(DAY);
+    assert_eq!(w.look().await, "wait Servfail");
+}
+
+// STS-25
+#[tokio::test]
+async fn a_failed_fetch_is_not_repeated_for_its_id_before_the_back_off_ends() {
+    let mut w = world();
+    w.publish("1");
+    w.host.fail("http-404");
+    for _ in 0..10 {
+        assert_eq!(w.look().await, "nothing (http-404)");
+        w.clock.advance(Duration::from_secs(24));
+    }
+    assert_eq!(w.host.gets(), 1);
+    w.restart();
+    assert_eq!(w.look().await, "nothing (http-404)");
+    assert_eq!(w.host.gets(), 1, "the back-off survives a restart");
+    w.publish("2");
+    w.look().await;
+    assert_eq!(w.host.gets(), 2, "a new id is fetched at once");
+    w.clock.advance(5 * MINUTE);
+    w.look().await;
+    w.clock.advance(5 * MINUTE);
+    w.look().await;
+    assert_eq!(w.host.gets(), 3, "the second wait is ten minutes");
+    w.clock.advance(5 * MINUTE);
+    w.host.serve(&Host::policy("enforce", "mx.d.example", 60));
+    assert_eq!(w.look().await, "enforce 2");
+    assert_eq!(w.store.row(&w.domain).memory.backoff, None);
+}
+
+// STS-26
+#[tokio::test(start_paused = true)]
+async fn no_more_fetches_run_at_a_time_than_permitted() {
+    let w = world();
+    let settings = ServiceSettings { max_fetches: 5, ..ServiceSettings::default() };
+    let service = start(&w.dns, &w.host, &w.store, &w.clock, settings);
+    w.host.serve(&Host::policy("enforce", "mx.d.example", 60));
+    let domains: Vec<_> = (0..500).map(|i| Domain::parse(&format!("d{i}.example")).unwrap()).collect();
+    for d in &domains {
+        w.dns.add(&format!("_mta-sts.{d} TXT \"v=STSv1; id=1;\"")).unwrap();
+    }
+    join_all(domains.iter().map(|d| service.discover(d))).await;
+    assert_eq!((w.host.gets(), w.host.most_in_flight.load(Ordering::SeqCst)), (500, 5));
+}
+
+// STS-26: being busy ourselves never sends a first message unprotected.
+#[tokio::test(start_paused = true)]
+async fn without_a_free_fetch_the_first_message_waits() {
+    let w = world();
+    let settings = ServiceSettings { max_fetches: 0, ..ServiceSettings::default() };
+    let service = start(&w.dns, &w.host, &w.store, &w.clock, settings);
+    w.publish("1");
+    assert!(matches!(service.discover(&w.domain).await, Discovery::Wait(_)));
+    assert_eq!(w.store.row(&w.domain), PolicyRow::default(), "and nothing is held against the domain");
+}
+
+// STS-27
+#[tokio::test]
+async fn without_a_cached_policy_a_failed_fetch_leaves_none() {
+    let w = world();
+    w.publish("1");
+    w.host.fail("http-404");
+    assert_eq!(w.look().await, "nothing (http-404)");
+}
+
+// STS-28, STS-44
+#[tokio::test]
+async fn a_cached_policy_outlives_a_broken_successor() {
+    let w = World::enforced().await;
+    w.publish("2");
+    w.host.fail("http-500");
+    assert_eq!(w.look().await, "enforce 1 (http-500)");
+    w.host.serve("garbage");
+    w.clock.advance(6 * MINUTE);
+    assert_eq!(w.look().await, "enforce 1 (bad-line)");
+    let row = w.store.row(&w.domain);
+    assert_eq!(row.policy.unwrap().id, "1", "the next record is still news");
+    assert_eq!(row.memory.backoff.unwrap().failure.lines, ["garbage"]);
+}
+
+// STS-29
+#[tokio::test(start_paused = true)]
+async fn the_first_delivery_waits_for_the_fetch_up_to_its_limit() {
+    let w = world();
+    w.publish("1");
+    w.host.serve(&Host::policy("enforce", "mx.d.example", 60));
+    w.host.stalls.store(true, Ordering::SeqCst);
+    let started = tokio::time::Instant::now();
+    assert_eq!(w.look().await, "nothing (timeout)");
+    assert_eq!(started.elapsed(), MINUTE);
+    w.publish("2");
+    let (seen, ()) = tokio::join!(w.look(), async {
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        w.host.go.notify_one();
+    });
+    assert_eq!(seen, "enforce 2");
+}
+
+// STS-39
+#[tokio::test]
+async fn a_policy_of_no_age_serves_the_attempts_that_fetched_it() {
+    let w = world();
+    w.publish("1");
+    w.host.serve(&Host::policy("enforce", "mx.d.example", 0));
+    for n in 1..4 {
+        assert_eq!(w.look().await, "enforce 1");
+        assert_eq!(w.host.gets(), n);
+        w.clock.advance(MINUTE);
+    }
+    w.host.fail("http-500");
+    assert_eq!(w.look().await, "nothing (http-500)");
+}
+
+// STS-45, STS-46, STS-57
+#[tokio::test]
+async fn a_policy_ends_a_max_age_after_its_fetch_however_often_its_id_is_seen() {
+    let w = World::enforced().await;
+    let expires = w.stored().expires;
+    assert_eq!(expires, T0.after(7 * DAY));
+    w.host.fail("http-500");
+    for _ in 0..6 {
+        w.clock.advance(DAY);
+        assert_eq!(w.look().await, "enforce 1");
+        assert_eq!(w.stored().expires, expires);
+    }
+    w.clock.advance(DAY - Duration::from_millis(1));
+    assert_eq!(w.look().await, "enforce 1");
+    w.clock.advance(Duration::from_millis(1));
+    assert_eq!(w.look().await, "nothing (http-500)", "and only after one more fetch failed");
+    assert_eq!(w.host.gets(), 2);
+}
+
+// STS-57: nobody who hides the record for as long as the policy lives gains anything while HTTPS answers.
+#[tokio::test]
+async fn an_expired_policy_is_renewed_over_https_even_without_a_record() {
+    let w = World::enforced().await;
+    for hide in [World::unpublish, World::break_dns] {
+        hide(&w);
+        w.clock.advance(8 * DAY);
+        assert_eq!(w.look().await, "enforce 1");
+        assert_eq!(w.stored().fetched, w.clock.now());
+    }
+}
+
+// STS-49
+#[tokio::test]
+async fn policies_are_refreshed_daily_without_asking_for_the_record() {
+    let w = World::enforced().await;
+    w.unpublish();
+    w.dns.clear_queries();
+    w.clock.advance(20 * HOUR);
+    w.service.upkeep(&mut None).await;
+    assert_eq!(w.host.gets(), 1);
+    w.clock.advance(4 * HOUR);
+    w.service.upkeep(&mut None).await;
+    assert_eq!(w.stored().fetched, T0.after(DAY));
+    assert_eq!(w.stored().expires, T0.after(8 * DAY));
+    assert!(w.dns.queries().is_empty());
+}
+
+// STS-50
+#[tokio::test]
+async fn a_failed_refresh_is_tried_again_hourly_and_remembered() {
+    let w = World::enforced().await;
+    w.host.fail("http-500");
+    w.clock.advance(DAY);
+    for _ in 0..4 {
+        w.service.upkeep(&mut None).await;
+        w.clock.advance(30 * MINUTE + Duration::from_secs(1));
+    }
+    assert_eq!(w.host.gets(), 1 + 2);
+    assert_eq!(w.store.row(&w.domain).memory.refresh_failing_since, Some(T0.after(DAY)));
+}
+
+// STS-51
+#[tokio::test]
+async fn mode_none_ends_an_enforce_policy_at_once_and_then_lapses_in_silence() {
+    let w = World::enforced().await;
+    w.publish("2");
+    w.host.serve("version: STSv1\nmode: none\nmax_age: 86400\n");
+    assert_eq!(w.look().await, "none 2");
+    assert!(!w.service.has_enforce(&w.domain).await);
+    w.unpublish();
+    assert_eq!(w.look().await, "none 2", "and nothing is reported");
+    w.clock.advance(2 * DAY);
+    assert_eq!(w.look().await, "nothing");
+    assert_eq!(w.host.gets(), 2);
+    assert_eq!(*w.store.history.lock().unwrap(), ["first policy: enforce, id 1", "enforce -> none, id 2"]);
+}
+
+// STS-53
+#[tokio::test]
+async fn the_last_look_passes_every_cache_and_tells_of_a_new_policy() {
+    let w = World::enforced().await;
+    assert!(!w.service.final_look(&w.domain).await);
+    assert_eq!(w.dns.forgotten(), [Domain::parse_host("_mta-sts.d.example").unwrap()]);
+    w.publish("2");
+    w.host.serve(&Host::policy("enforce", "*.d.example", 60));
+    assert!(w.service.final_look(&w.domain).await);
+    assert_eq!(w.look().await, "enforce 2");
+    w.break_dns();
+    assert!(!w.service.final_look(&w.domain).await);
+}
+
+// STS-55
+#[tokio::test]
+async fn an_enforce_failure_fetches_again_once_an_hour_although_the_id_stays() {
+    let w = World::enforced().await;
+    assert!(!w.service.after_enforce_failure(&w.domain).await, "the body is still the old one");
+    w.host.serve(&Host::policy("enforce", "new.d.example", 7 * 86400));
+    w.clock.advance(30 * MINUTE);
+    assert!(!w.service.after_enforce_failure(&w.domain).await);
+    assert_eq!(w.host.gets(), 2);
+    w.clock.advance(31 * MINUTE);
+    assert!(w.service.after_enforce_failure(&w.domain).await);
+    assert_eq!(
+        (w.look().await.as_str(), w.stored().policy.mx),
+        ("enforce 1", vec!["new.d.example".to_owned()])
+    );
+}
+
+// STS-56
+#[tokio::test]
+async fn a_policy_is_purged_a_month_after_its_end_and_last_use() {
+    let w = World::enforced().await;
+    w.host.fail("http-500");
+    for (days, kept) in [(7, true), (29, true), (2, false)] {
+        w.clock.advance(days * DAY);
+        w.service.upkeep(&mut None).await;
+        assert_eq!(w.store.row(&w.domain).policy.is_some(), kept, "after {days} more days");
+    }
+}
+
+// STS-57
+#[tokio::test]
+async fn a_clock_that_jumps_a_year_expires_nothing_and_deletes_nothing() {
+    let w = World::enforced().await;
+    w.host.fail("http-500");
+    w.unpublish();
+    w.clock.jump_to(T0.after(365 * DAY));
+    w.service.upkeep(&mut None).await;
+    assert_eq!(w.host.gets(), 2, "everything is due for refresh");
+    assert_eq!(w.look().await, "enforce 1 (txt-missing)");
+    w.clock.advance(MINUTE);
+    w.clock.jump_to(T0.after(MINUTE));
+    assert_eq!(w.look().await, "enforce 1 (txt-missing)");
+    w.service.upkeep(&mut None).await;
+    w.clock.advance(DAY + MINUTE);
+    assert_eq!(w.look().await, "enforce 1 (txt-missing)", "after the doubt it lives to its day");
+}
+
+// STS-57
+#[tokio::test]
+async fn a_start_with_a_strange_clock_expires_nothing_for_a_day() {
+    let mut w = World::enforced().await;
+    w.host.fail("http-500");
+    w.clock.advance(30 * DAY);
+    w.restart();
+    w.service.note_start(Some(T0));
+    assert_eq!(w.look().await, "enforce 1");
+    w.clock.advance(DAY);
+    assert_eq!(w.look().await, "nothing (http-500)");
+    w.restart();
+    w.service.note_start(Some(w.clock.now().before(HOUR)));
+    assert_eq!(w.look().await, "nothing (http-500)");
+}
+
+// STS-58
+#[tokio::test]
+async fn fifty_messages_at_once_cost_one_question_and_one_fetch() {
+    let w = world();
+    w.publish("1");
+    w.host.serve(&Host::policy("enforce", "mx.d.example", 60));
+    let seen = join_all((0..50).map(|_| w.look())).await;
+    assert!(seen.iter().all(|s| s == "enforce 1"), "{seen:?}");
+    assert_eq!((w.dns.queries().len(), w.host.gets()), (1, 1));
+}
+
+#[tokio::test]
+async fn an_operator_refreshes_past_back_off_and_dns_cache() {
+    let w = world();
+    assert_eq!(w.service.refresh(&w.domain).await.unwrap_err().reason, "txt-missing");
+    w.publish("1");
+    w.host.fail("http-500");
+    w.look().await;
+    assert_eq!(w.service.refresh(&w.domain).await.unwrap_err().reason, "http-500");
+    w.host.serve(&Host::policy("enforce", "mx.d.example", 60));
+    assert_eq!(w.service.refresh(&w.domain).await.unwrap().id, "1");
+    assert!(w.dns.forgotten().contains(&w.domain));
+    w.unpublish();
+    w.service.refresh(&w.domain).await.expect("a stored policy is refreshed without a record");
+}
+
+#[tokio::test]
+async fn looking_live_leaves_no_trace() {
+    let w = World::enforced().await;
+    let before = w.store.row(&w.domain);
+    w.publish("2");
+    w.host.fail("http-500");
+    let look = w.service.look_live(&w.domain).await;
+    assert_eq!(look.live.unwrap().unwrap_err().reason, "http-500");
+    assert_eq!(look.applicable.policy.unwrap().id, "1");
+    assert_eq!(w.store.row(&w.domain), before);
+    w.look().await;
+    assert_eq!(w.host.gets(), 3, "no back-off was used up");
+}
+
+#[tokio::test]
+async fn a_failing_store_loses_no_policy_and_guesses_nothing() {
+    let w = world();
+    w.publish("1");
+    w.host.serve(&Host::policy("enforce", "mx.d.example", 7 * 86400));
+    w.store.broken.store(true, Ordering::SeqCst);
+    assert_eq!(w.look().await, "wait Timeout", "an enforce policy may be stored");
+    assert!(w.service.has_enforce(&w.domain).await);
+    w.store.broken.store(false, Ordering::SeqCst);
+    assert_eq!(w.look().await, "enforce 1");
+    w.publish("2");
+    w.store.broken.store(true, Ordering::SeqCst);
+    assert_eq!(w.look().await, "enforce 2");
+    assert_eq!(w.look().await, "enforce 2");
+    w.store.broken.store(false, Ordering::SeqCst);
+    w.service.upkeep(&mut None).await;
+    assert_eq!(w.stored().id, "2");
+}
+
+#[tokio::test]
+async fn switched_off_the_service_asks_nobody() {
+    let w = world();
+    let settings = ServiceSettings { enabled: false, ..ServiceSettings::default() };
+    let service = start(&w.dns, &w.host, &w.store, &w.clock, settings);
+    assert!(matches!(service.discover(&w.domain).await, Discovery::Known(a) if a.policy.is_none()));
+    assert!(w.dns.queries().is_empty());
+}

@@ -1,0 +1,360 @@
+//! Who may work: places per domain and in all, what is leased and not yet begun, and who is left alone for now.
+//!
+//! A [`Place`] is one running transaction. It gives itself back when dropped, so a panic cannot leak it. All of
+//! this is in memory and of this node; what must survive a restart (suspensions) is a row of the store.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::clock::Timestamp;
+use crate::mail::Domain;
+use crate::queue::{Diagnosis, Lease};
+
+/// The state of one domain. Dropped as soon as it says nothing.
+#[derive(Default)]
+struct DomainPlaces {
+    /// Running transactions and permits.
+    active: usize,
+    /// Leased, and waiting for one of this domain's own workers.
+    ready: VecDeque<Lease>,
+    /// The store may have more due rows than were leased.
+    backlog: bool,
+    /// A claim for this domain is under way.
+    claiming: bool,
+    /// Nothing is tried before.
+    paused_until: Option<Timestamp>,
+    /// No session was free; nothing is tried until one frees.
+    waits_for_session: bool,
+    /// The last deferral while the domain was in trouble: it speaks for messages that could not be tried (QUE-34).
+    trouble: Option<Diagnosis>,
+}
+
+impl DomainPlaces {
+    fn is_idle(&self) -> bool {
+        self.active == 0
+            && self.ready.is_empty()
+            && !self.backlog
+            && !self.claiming
+            && self.paused_until.is_none()
+            && !self.waits_for_session
+            && self.trouble.is_none()
+    }
+
+    fn is_closed(&self, now: Timestamp) -> bool {
+        self.waits_for_session || self.paused_until.is_some_and(|until| until > now)
+    }
+}
+
+#[derive(Default)]
+struct State {
+    domains: HashMap<Domain, DomainPlaces>,
+    active: usize,
+    content: u64,
+}
+
+pub(super) struct Places {
+    state: Arc<Mutex<State>>,
+    total: usize,
+    per_domain: usize,
+    content_budget: u64,
+    /// The dispatcher found work and no free place: workers give theirs back instead of going on.
+    starved: AtomicBool,
+}
+
+/// The right to run one transaction of `domain`.
+pub(super) struct Place {
+    state: Arc<Mutex<State>>,
+    pub(super) domain: Domain,
+    content: u64,
+    content_budget: u64,
+}
+
+impl Places {
+    pub(super) fn new(total: usize, per_domain: usize, content_budget: u64) -> Self {
+        Self {
+            state: Arc::default(),
+            total: total.max(1),
+            per_domain: per_domain.max(1),
+            content_budget,
+            starved: AtomicBool::new(false),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for a message that is arriving, unless its domain is busy, paused or has older mail waiting.
+    pub(super) fn take(&self, domain: &Domain, now: Timestamp) -> Option<Place> {
+        let mut state = self.lock();
+        if state.active >= self.total {
+            return None;
+        }
+        let busy = state.domains.get(domain).is_some_and(|d| {
+            d.active >= self.per_domain || d.is_closed(now) || d.backlog || !d.ready.is_empty()
+        });
+        if busy {
+            // What is stored without a lease is work that the domain's workers are to look for.
+            if let Some(d) = state.domains.get_mut(domain) {
+                d.backlog = true;
+            }
+            return None;
+        }
+        Some(self.occupy(&mut state, domain))
+    }
+
+    fn occupy(&self, state: &mut State, domain: &Domain) -> Place {
+        state.active += 1;
+        state.domains.entry(domain.clone()).or_default().active += 1;
+        Place {
+            state: Arc::clone(&self.state),
+            domain: domain.clone(),
+            content: 0,
+            content_budget: self.content_budget,
+        }
+    }
+
+    /// How many more transactions of `domain` may be leased now.
+    pub(super) fn room(&self, domain: &Domain, now: Timestamp) -> usize {
+        let state = self.lock();
+        state.domains.get(domain).map_or(self.per_domain, |d| {
+            if d.claiming || d.is_closed(now) {
+                0
+            } else {
+                self.per_domain.saturating_sub(d.active + d.ready.len())
+            }
+        })
+    }
+
+    /// Free places in all.
+    pub(super) fn free(&self) -> usize {
+        self.total.saturating_sub(self.lock().active)
+    }
+
+    /// Marks a claim for `domain` as under way; `false` when one already is.
+    pub(super) fn begin_claim(&self, domain: &Domain) -> bool {
+        let mut state = self.lock();
+        let d = state.domains.entry(domain.clone()).or_default();
+        !std::mem::replace(&mut d.claiming, true)
+    }
+
+    /// Takes in what a claim brought and gives out a place for as many as may run; the rest waits in `ready`.
+    pub(super) fn end_claim(&self, domain: &Domain, leases: Vec<Lease>, asked: usize) -> Vec<(Lease, Place)> {
+        let mut state = self.lock();
+        let full = leases.len() >= asked;
+        let d = state.domains.entry(domain.clone()).or_default();
+        d.claiming = false;
+        d.backlog = full;
+        d.ready.extend(leases);
+        let mut out = Vec::new();
+        while state.active < self.total {
+            let Some(d) = state.domains.get_mut(domain) else { break };
+            if d.active >= self.per_domain {
+                break;
+            }
+            let Some(lease) = d.ready.pop_front() else { break };
+            let place = self.occupy(&mut state, domain);
+            out.push((lease, place));
+        }
+        forget_if_idle(&mut state, domain);
+        out
+    }
+
+    /// The next lease for a worker of `domain`, or how many it should claim; `Rest` when its place is needed
+    /// elsewhere, the domain is closed, or nothing waits.
+    pub(super) fn next(&self, domain: &Domain, now: Timestamp) -> Next {
+        let mut state = self.lock();
+        let starved = self.starved.load(Ordering::Relaxed);
+        let Some(d) = state.domains.get_mut(domain) else { return Next::Rest };
+        if d.is_closed(now) {
+            return Next::Rest;
+        }
+        if let Some(lease) = d.ready.pop_front() {
+            return Next::Lease(Box::new(lease));
+        }
+        if d.backlog && !d.claiming && !starved {
+            d.claiming = true;
+            return Next::Claim(d.active.max(1));
+        }
+        Next::Rest
+    }
+
+    /// Notes whether the dispatcher had to leave work for want of places.
+    pub(super) fn set_starved(&self, starved: bool) {
+        self.starved.store(starved, Ordering::Relaxed);
+    }
+
+    /// The store has due rows of `domain`.
+    pub(super) fn note_backlog(&self, domain: &Domain) {
+        if let Some(d) = self.lock().domains.get_mut(domain) {
+            d.backlog = true;
+        }
+    }
+
+    /// Closes `domain` until a moment (`None`: until a session frees) and gives back what it had leased.
+    pub(super) fn close(&self, domain: &Domain, until: Option<Timestamp>) -> Vec<Lease> {
+        let mut state = self.lock();
+        let d = state.domains.entry(domain.clone()).or_default();
+        match until {
+            Some(until) => d.paused_until = d.paused_until.max(Some(until)),
+            None => d.waits_for_session = true,
+        }
+        d.ready.drain(..).collect()
+    }
+
+    /// Everything that is leased and not begun, for the shutdown.
+    pub(super) fn drain_ready(&self) -> Vec<Lease> {
+        let mut state = self.lock();
+        state.domains.values_mut().flat_map(|d| d.ready.drain(..)).collect()
+    }
+
+    /// A session freed: domains that waited for one may try again.
+    pub(super) fn session_freed(&self) -> bool {
+        let mut state = self.lock();
+        let mut any = false;
+        for d in state.domains.values_mut() {
+            any |= std::mem::take(&mut d.waits_for_session);
+        }
+        state.domains.retain(|_, d| !d.is_idle());
+        any
+    }
+
+    /// Ends pauses that have run out, and tells when the next one does.
+    pub(super) fn expire_pauses(&self, now: Timestamp) -> Option<Timestamp> {
+        let mut state = self.lock();
+        for d in state.domains.values_mut() {
+            d.paused_until = d.paused_until.filter(|until| *until > now);
+        }
+        let next = state.domains.values().filter_map(|d| d.paused_until).min();
+        state.domains.retain(|_, d| !d.is_idle());
+        next
+    }
+
+    /// An operator wants it tried now.
+    pub(super) fn forget_pauses(&self, domains: &[Domain]) {
+        let mut state = self.lock();
+        for (name, d) in &mut state.domains {
+            if domains.is_empty() || domains.contains(name) {
+                d.paused_until = None;
+                d.waits_for_session = false;
+            }
+        }
+    }
+
+    /// Remembers, or forgets, what a domain in trouble last ran into.
+    pub(super) fn set_trouble(&self, domain: &Domain, trouble: Option<Diagnosis>) {
+        let mut state = self.lock();
+        match trouble {
+            Some(diagnosis) => state.domains.entry(domain.clone()).or_default().trouble = Some(diagnosis),
+            None => {
+                if let Some(d) = state.domains.get_mut(domain) {
+                    d.trouble = None;
+                }
+            }
+        }
+    }
+
+    /// Domains in trouble.
+    pub(super) fn troubled(&self) -> Vec<(Domain, Diagnosis)> {
+        let state = self.lock();
+        state.domains.iter().filter_map(|(name, d)| Some((name.clone(), d.trouble.clone()?))).collect()
+    }
+}
+
+/// What a worker does next.
+pub(super) enum Next {
+    /// Try this.
+    Lease(Box<Lease>),
+    /// Claim up to so many; the claim is marked as begun.
+    Claim(usize),
+    /// Give the place back.
+    Rest,
+}
+
+impl Place {
+    /// Counts content that waits in memory; `false` when the budget is spent.
+    pub(super) fn reserve_content(&mut self, octets: u64) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.content.saturating_add(octets) > self.content_budget {
+            return false;
+        }
+        state.content += octets;
+        self.content += octets;
+        true
+    }
+
+    /// The content has been sent or dropped.
+    pub(super) fn release_content(&mut self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.content = state.content.saturating_sub(std::mem::take(&mut self.content));
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.release_content();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.active = state.active.saturating_sub(1);
+        if let Some(d) = state.domains.get_mut(&self.domain) {
+            d.active = d.active.saturating_sub(1);
+        }
+        forget_if_idle(&mut state, &self.domain);
+    }
+}
+
+fn forget_if_idle(state: &mut State, domain: &Domain) {
+    if state.domains.get(domain).is_some_and(DomainPlaces::is_idle) {
+        state.domains.remove(domain);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn d(name: &str) -> Domain {
+        Domain::parse(name).unwrap()
+    }
+
+    // QUE-31
+    #[test]
+    fn a_domain_has_its_own_limit_and_all_have_one() {
+        let now = Timestamp::from_millis(0);
+        let places = Places::new(3, 2, 1000);
+        let a1 = places.take(&d("a.example"), now);
+        let a2 = places.take(&d("a.example"), now);
+        assert!(a1.is_some() && a2.is_some());
+        assert!(places.take(&d("a.example"), now).is_none());
+        let b = places.take(&d("b.example"), now);
+        assert!(b.is_some());
+        assert!(places.take(&d("c.example"), now).is_none(), "three in all");
+        drop(b);
+        assert!(places.take(&d("c.example"), now).is_some());
+    }
+
+    #[test]
+    fn a_paused_domain_gets_no_place_until_its_pause_ends() {
+        let now = Timestamp::from_millis(0);
+        let later = Timestamp::from_millis(60_000);
+        let places = Places::new(3, 2, 1000);
+        places.close(&d("a.example"), Some(later));
+        assert!(places.take(&d("a.example"), now).is_none());
+        assert_eq!(places.room(&d("a.example"), now), 0);
+        assert_eq!(places.expire_pauses(now), Some(later));
+        assert_eq!(places.expire_pauses(later), None);
+        assert_eq!(places.room(&d("a.example"), later), 2);
+    }
+
+    #[test]
+    fn content_in_memory_is_bounded_and_given_back() {
+        let now = Timestamp::from_millis(0);
+        let places = Places::new(3, 2, 1000);
+        let mut a = places.take(&d("a.example"), now).unwrap();
+        let mut b = places.take(&d("b.example"), now).unwrap();
+        assert!(a.reserve_content(900));
+        assert!(!b.reserve_content(200));
+        drop(a);
+        assert!(b.reserve_content(200));
+    }
+}

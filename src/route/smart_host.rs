@@ -1,1 +1,0 @@
-//! Routing: smart_host.

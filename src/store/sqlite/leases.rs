@@ -1,0 +1,322 @@
+//! Leases: taking them, settling them, giving them back, and ending those of the dead (QUE-03, QUE-38, DUR-20).
+//!
+//! Every change of state is a guarded update: it names the state, or the lease, that it starts from (QUE-02).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::intake::{self, NewLease, Prepared};
+use super::rows::{self, META, RECIPIENT, code, key, keys, message_of};
+use super::writer::{Fault, Tx};
+use crate::clock::Timestamp;
+use crate::mail::{Domain, QueueId};
+use crate::queue::{
+    CONTENT_PART, ClaimTerms, DeferReason, Lease, LeaseId, LeasedRecipient, MAX_TRANSACTION, Outcome,
+    RecipientState, Settled, StoreError,
+};
+
+/// The next attempt after an interruption comes no later than this (DUR-20).
+const SOON: Duration = Duration::from_secs(60);
+/// So many interruptions in a row, and the full wait is kept: the message may be what kills us (DUR-20).
+const POISON: u32 = 3;
+/// Content of up to so many parts goes in the commit that ends its message; more goes in slices later.
+const PARTS_AT_ONCE: i64 = 8;
+
+/// What the start found of processes that ended without a word.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Recipients that were in flight and are deferred now.
+    pub recipients: u64,
+    /// Those among them that were interrupted for at least the third time in a row and keep their full wait.
+    pub poisonous: u64,
+}
+
+/// Leases the oldest due transactions of `domain`.
+pub(super) fn claim_due(
+    tx: &mut Tx<'_>,
+    domain: &Domain,
+    limit: usize,
+    terms: &ClaimTerms,
+) -> Result<Vec<Lease>, Fault> {
+    let mut leases = Vec::new();
+    while leases.len() < limit {
+        let oldest: Option<i64> = tx
+            .conn
+            .prepare_cached(
+                "SELECT id FROM recipient INDEXED BY recipient_due WHERE domain = ?1 AND state <= 1 AND next_attempt <= ?2 \
+                 ORDER BY next_attempt LIMIT 1",
+            )?
+            .query_row((domain.as_str(), tx.now.as_millis()), |r| r.get(0))
+            .optional()?;
+        let Some(id) = oldest else { break };
+        let Some(lease) = lease_of(tx, message_of(id), domain, tx.now, terms)? else { break };
+        leases.push(lease);
+    }
+    Ok(leases)
+}
+
+/// Leases what waits for `domain` in these messages, due or not.
+pub(super) fn claim_messages(
+    tx: &mut Tx<'_>,
+    domain: &Domain,
+    messages: &[i64],
+    terms: &ClaimTerms,
+) -> Result<Vec<Lease>, Fault> {
+    let mut leases = Vec::new();
+    for seq in messages {
+        leases.extend(lease_of(tx, *seq, domain, Timestamp::from_millis(i64::MAX), terms)?);
+    }
+    Ok(leases)
+}
+
+/// Messages with recipients of `domain` that wait and arrived before `before`, at most `limit`.
+pub(super) fn arrived_before(
+    conn: &Connection,
+    domain: &Domain,
+    before: Timestamp,
+    limit: usize,
+) -> rusqlite::Result<Vec<i64>> {
+    let mut statement = conn.prepare_cached(
+        "SELECT id FROM recipient INDEXED BY recipient_due WHERE domain = ?1 AND state <= 1 AND arrived < ?2 \
+         ORDER BY next_attempt",
+    )?;
+    let mut found = Vec::new();
+    let mut rows = statement.query((domain.as_str(), before.as_millis()))?;
+    while found.len() < limit
+        && let Some(row) = rows.next()?
+    {
+        let seq = message_of(row.get(0)?);
+        if !found.contains(&seq) {
+            found.push(seq);
+        }
+    }
+    Ok(found)
+}
+
+/// One lease: at most [`MAX_TRANSACTION`] recipients of one message and domain that wait and are due by `due`.
+fn lease_of(
+    tx: &mut Tx<'_>,
+    seq: i64,
+    domain: &Domain,
+    due: Timestamp,
+    terms: &ClaimTerms,
+) -> Result<Option<Lease>, Fault> {
+    let conn = tx.conn;
+    let (first, last) = keys(seq);
+    // The rows of a message lie side by side; the other indexes would only be in the way.
+    let sql = format!(
+        "SELECT {RECIPIENT} FROM recipient r NOT INDEXED WHERE r.id BETWEEN ?1 AND ?2 AND r.domain = ?3 AND r.state <= 1 \
+         AND r.next_attempt <= ?4 ORDER BY r.id LIMIT {MAX_TRANSACTION}"
+    );
+    let mut recipients: Vec<LeasedRecipient> = conn
+        .prepare_cached(&sql)?
+        .query_map(params![first, last, domain.as_str(), due.as_millis()], |r| rows::recipient(r, 0))?
+        .collect::<rusqlite::Result<_>>()?;
+    if recipients.is_empty() {
+        return Ok(None);
+    }
+    let new = NewLease { id: tx.new_lease(), terms };
+    let mut update = conn.prepare_cached(
+        "UPDATE recipient SET state = 2, attempts = ?2, next_attempt = ?3, lease = ?4 WHERE id = ?1 AND state <= 1",
+    )?;
+    for r in &mut recipients {
+        r.attempts = r.attempts.saturating_add(1);
+        r.next_attempt = new.next_attempt(tx.now, r.attempts);
+        update.execute((key(seq, r.no), r.attempts, r.next_attempt.as_millis(), new.id))?;
+    }
+    let message = conn
+        .prepare_cached(&format!("SELECT {META} FROM message m WHERE m.seq = ?1"))?
+        .query_row([seq], rows::meta)?;
+    // The worker reads the content itself: that is no work for the writer.
+    Ok(Some(Lease { id: LeaseId(new.id), message, domain: domain.clone(), recipients, content: None }))
+}
+
+/// One settled recipient, as columns.
+pub(super) struct SettledRow {
+    no: u32,
+    state: RecipientState,
+    cause: Option<&'static str>,
+    last: String,
+    next_attempt: Option<i64>,
+    uncounted: bool,
+}
+
+impl SettledRow {
+    /// Does the writing of JSON ahead of the job.
+    pub(super) fn new(settled: &Settled) -> Self {
+        let (state, cause) = match &settled.outcome {
+            Outcome::Delivered(_) => (RecipientState::Delivered, None),
+            Outcome::Deferred(reason, _) => (RecipientState::Deferred, Some(reason.as_str())),
+            Outcome::Failed(reason, _) => (RecipientState::Bounced, Some(reason.as_str())),
+        };
+        let deferred = state == RecipientState::Deferred;
+        Self {
+            no: settled.no,
+            state,
+            cause,
+            last: serde_json::to_string(settled.outcome.diagnosis()).unwrap_or_default(),
+            next_attempt: settled.next_attempt.filter(|_| deferred).map(Timestamp::as_millis),
+            uncounted: deferred && !settled.counted,
+        }
+    }
+}
+
+/// The message of a lease that is still held.
+fn leased_message(tx: &Tx<'_>, lease: LeaseId) -> Result<i64, Fault> {
+    tx.conn
+        .prepare_cached("SELECT id FROM recipient INDEXED BY recipient_leased WHERE lease = ?1 LIMIT 1")?
+        .query_row([lease.0], |r| r.get(0))
+        .optional()?
+        .map(message_of)
+        .ok_or_else(|| StoreError::LeaseLost.into())
+}
+
+/// Writes outcomes, the line of timeline, and what follows from them.
+pub(super) fn finish(
+    tx: &mut Tx<'_>,
+    lease: LeaseId,
+    settled: &[SettledRow],
+    entry: &str,
+    generated: &[Prepared],
+) -> Result<(), Fault> {
+    let seq = leased_message(tx, lease)?;
+    let mut ended = 0;
+    for s in settled {
+        let changed = tx
+            .conn
+            .prepare_cached(
+                "UPDATE recipient SET state = ?3, cause = ?4, last = ?5, next_attempt = coalesce(?6, next_attempt), \
+                 attempts = attempts - ?7, interruptions = 0, lease = NULL WHERE id = ?1 AND lease = ?2 AND state = 2",
+            )?
+            .execute(params![
+                key(seq, s.no),
+                lease.0,
+                code(s.state),
+                s.cause,
+                s.last,
+                s.next_attempt,
+                i64::from(s.uncounted)
+            ])?;
+        if changed == 0 {
+            return Err(StoreError::LeaseLost.into());
+        }
+        ended += i64::from(s.state.is_terminal());
+    }
+    tx.conn.prepare_cached("INSERT INTO timeline (message, entry) VALUES (?1, ?2)")?.execute((seq, entry))?;
+    tx.timeline_grew(i64::try_from(entry.len()).unwrap_or(0));
+    if ended > 0 {
+        close(tx, seq, ended)?;
+    }
+    for message in generated {
+        intake::insert(tx, message, None)?;
+    }
+    Ok(())
+}
+
+/// Counts `ended` recipients out of their message, and drops the content with the last.
+fn close(tx: &Tx<'_>, seq: i64, ended: i64) -> Result<(), Fault> {
+    let (open, size): (i64, i64) = tx
+        .conn
+        .prepare_cached(
+            "UPDATE message SET open = open - ?2, finished = CASE WHEN open = ?2 THEN ?3 END WHERE seq = ?1 \
+             RETURNING open, size",
+        )?
+        .query_row((seq, ended, tx.now.as_millis()), |r| Ok((r.get(0)?, r.get(1)?)))?;
+    if open > 0 {
+        return Ok(());
+    }
+    if size <= PARTS_AT_ONCE * rows::number(CONTENT_PART) {
+        let (first, last) = keys(seq);
+        tx.conn.prepare_cached("DELETE FROM content WHERE id BETWEEN ?1 AND ?2")?.execute((first, last))?;
+    } else {
+        tx.conn.prepare_cached("INSERT INTO unused_content (seq) VALUES (?1)")?.execute([seq])?;
+    }
+    Ok(())
+}
+
+/// Undoes the lease of these recipients.
+pub(super) fn release(
+    tx: &Tx<'_>,
+    lease: LeaseId,
+    recipients: &[u32],
+    until: Option<Timestamp>,
+) -> Result<(), Fault> {
+    let seq = leased_message(tx, lease)?;
+    for no in recipients {
+        // A recipient without a cause has never been through an attempt: it was queued.
+        let changed = tx
+            .conn
+            .prepare_cached(
+                "UPDATE recipient SET state = CASE WHEN cause IS NULL THEN 0 ELSE 1 END, attempts = attempts - 1, \
+                 next_attempt = ?3, lease = NULL WHERE id = ?1 AND lease = ?2 AND state = 2",
+            )?
+            .execute((key(seq, *no), lease.0, until.unwrap_or(tx.now).as_millis()))?;
+        if changed == 0 {
+            return Err(StoreError::LeaseLost.into());
+        }
+    }
+    Ok(())
+}
+
+/// Marks recipients as warned and stores the warnings. Asked again after an answer that was lost, it does nothing.
+pub(super) fn warned(
+    tx: &mut Tx<'_>,
+    recipients: &[(QueueId, u32)],
+    generated: &[Prepared],
+) -> Result<(), Fault> {
+    let mut fresh = 0;
+    for (id, no) in recipients {
+        let Some(seq) = rows::seq_of(tx.conn, *id)? else { continue };
+        fresh += tx
+            .conn
+            .prepare_cached("UPDATE recipient SET warned = 1 WHERE id = ?1 AND warned = 0")?
+            .execute([key(seq, *no)])?;
+    }
+    if fresh > 0 {
+        for message in generated {
+            intake::insert(tx, message, None)?;
+        }
+    }
+    Ok(())
+}
+
+/// At the start: every other owner has ended, and with it its leases. A recipient that was in flight is
+/// deferred with its attempt counted, though not completed (QUE-06).
+pub(super) fn recover(
+    conn: &Connection,
+    now: Timestamp,
+    longest_wait: Duration,
+) -> rusqlite::Result<Recovered> {
+    let (soon, latest) = (now.after(SOON), now.after(longest_wait));
+    let poisonous: i64 = conn.query_row(
+        "SELECT count(*) FROM recipient WHERE lease IS NOT NULL AND interruptions + 1 >= ?1",
+        [POISON],
+        |r| r.get(0),
+    )?;
+    let recipients = conn.execute(
+        "UPDATE recipient SET state = 1, lease = NULL, cause = ?1, interruptions = interruptions + 1, \
+         next_attempt = min(next_attempt, CASE WHEN interruptions + 1 < ?2 THEN ?3 ELSE ?4 END) WHERE lease IS NOT NULL",
+        params![DeferReason::Interrupted.as_str(), POISON, soon.as_millis(), latest.as_millis()],
+    )?;
+    Ok(Recovered { recipients: recipients as u64, poisonous: poisonous.unsigned_abs() })
+}
+
+/// Makes these recipients due now, if they still wait, and ends the suspension of `domains`.
+pub(super) fn make_due(tx: &Tx<'_>, ids: &[i64], domains: &[Arc<str>]) -> Result<Vec<i64>, Fault> {
+    let mut changed = Vec::new();
+    for id in ids {
+        let n = tx
+            .conn
+            .prepare_cached("UPDATE recipient SET next_attempt = ?2 WHERE id = ?1 AND state <= 1")?
+            .execute((id, tx.now.as_millis()))?;
+        if n == 1 {
+            changed.push(*id);
+        }
+    }
+    for domain in domains {
+        tx.conn.prepare_cached("DELETE FROM suspension WHERE domain = ?1")?.execute([domain])?;
+    }
+    Ok(changed)
+}

@@ -1,0 +1,221 @@
+//! What is only looked up: due work, content, lists.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, params_from_iter};
+
+use super::rows::{self, META, META_COLUMNS, RECIPIENT, code, key, keys};
+use crate::clock::Timestamp;
+use crate::mail::QueueId;
+use crate::queue::{
+    Delayed, Due, DueDomain, DueQuery, Filter, ListedRecipient, RecipientState, ShownMessage, TimelineEntry,
+};
+
+/// One seek per domain in the index of waiting recipients (QUE-30, QUE-32): the cost does not depend on how much
+/// any of them has waiting.
+pub(super) fn due(conn: &Connection, query: &DueQuery, now: Timestamp) -> rusqlite::Result<Due> {
+    let mut seek = conn.prepare_cached(
+        "SELECT r.domain, r.next_attempt, s.until, s.step, s.last FROM recipient r INDEXED BY recipient_due \
+         LEFT JOIN suspension s ON s.domain = r.domain WHERE r.state <= 1 AND r.domain > ?1 \
+         ORDER BY r.domain, r.next_attempt LIMIT 1",
+    )?;
+    let mut due = Due::default();
+    let mut after = query.after.as_ref().map_or_else(String::new, |d| d.as_str().to_owned());
+    loop {
+        let row = seek
+            .query_row([&after], |r| Ok((rows::domain(r, 0)?, rows::time(r, 1)?, rows::suspension(r, 2)?)))
+            .optional()?;
+        let Some((domain, since, suspension)) = row else { break };
+        domain.as_str().clone_into(&mut after);
+        let open_at = suspension.as_ref().map_or(since, |s| s.until.max(since));
+        if open_at > now {
+            due.next = Some(due.next.map_or(open_at, |n| n.min(open_at)));
+        } else if due.domains.len() < query.limit {
+            due.domains.push(DueDomain { domain, since, probe: suspension });
+        } else {
+            // There is more, and it is due now.
+            due.next = Some(now);
+            break;
+        }
+    }
+    Ok(due)
+}
+
+/// One part of a message's content.
+pub(super) fn content(conn: &Connection, id: QueueId, part: u32) -> rusqlite::Result<Option<Bytes>> {
+    if part >= rows::PLACES {
+        return Ok(None);
+    }
+    let Some(seq) = rows::seq_of(conn, id)? else { return Ok(None) };
+    conn.prepare_cached("SELECT bytes FROM content WHERE id = ?1")?
+        .query_row([key(seq, part)], |r| r.get::<_, Vec<u8>>(0).map(Bytes::from))
+        .optional()
+}
+
+/// Recipients whose delay warning is due.
+pub(super) fn delayed(
+    conn: &Connection,
+    arrived_before: Timestamp,
+    limit: usize,
+) -> rusqlite::Result<Vec<Delayed>> {
+    let sql = format!(
+        "SELECT {META}, {RECIPIENT}, s.until, s.step, s.last FROM recipient r INDEXED BY recipient_unwarned \
+         JOIN message m ON m.seq = r.id >> 20 LEFT JOIN suspension s ON s.domain = r.domain \
+         WHERE r.state <= 1 AND r.warned = 0 AND r.arrived < ?1 ORDER BY r.arrived, r.id LIMIT ?2"
+    );
+    conn.prepare_cached(&sql)?
+        .query_map((arrived_before.as_millis(), rows::number(limit)), |row| {
+            Ok(Delayed {
+                message: rows::meta(row)?,
+                recipient: rows::recipient(row, META_COLUMNS)?,
+                suspension: rows::suspension(row, META_COLUMNS + 7)?,
+            })
+        })?
+        .collect()
+}
+
+/// A filter as SQL over `message m` and `recipient r`.
+struct Condition {
+    sql: String,
+    values: Vec<Value>,
+}
+
+impl Condition {
+    fn new(conn: &Connection, filter: &Filter) -> rusqlite::Result<Self> {
+        let mut this = Self { sql: String::new(), values: Vec::new() };
+        match filter.state {
+            Some(state) => this.and("r.state = ?", code(state)),
+            None => this.sql.push_str("r.state <= 3"),
+        }
+        // Messages in the queue are few beside those in the history, and have an index.
+        if filter.state.is_none_or(|s| !s.is_terminal()) {
+            this.sql.push_str(" AND m.finished IS NULL");
+        }
+        if !filter.ids.is_empty() {
+            let mut known = Vec::new();
+            for id in &filter.ids {
+                known.extend(rows::seq_of(conn, *id)?.map(|seq| seq.to_string()));
+            }
+            this.sql.push_str(&format!(" AND m.seq IN ({})", known.join(",")));
+        }
+        for (column, value) in [
+            ("r.address = ?", &filter.recipient),
+            ("m.sender = ?", &filter.sender),
+            ("r.cause = ?", &filter.cause),
+            ("r.domain = ?", &filter.domain.as_ref().map(|d| d.as_str().to_owned())),
+        ] {
+            if let Some(value) = value {
+                this.and(column, value.clone());
+            }
+        }
+        Ok(this)
+    }
+
+    fn and(&mut self, term: &str, value: impl Into<Value>) {
+        if !self.sql.is_empty() {
+            self.sql.push_str(" AND ");
+        }
+        self.sql.push_str(term);
+        self.values.push(value.into());
+    }
+
+    fn bound(mut self, more: impl IntoIterator<Item = i64>) -> impl Iterator<Item = Value> {
+        self.values.extend(more.into_iter().map(Value::from));
+        self.values.into_iter()
+    }
+}
+
+const LISTED: &str = "r.state, r.cause, s.until FROM message m CROSS JOIN recipient r ON r.id BETWEEN m.seq << 20 AND (m.seq << 20) + 1048575 \
+                      LEFT JOIN suspension s ON s.domain = r.domain";
+
+fn listed(row: &rusqlite::Row<'_>) -> rusqlite::Result<ListedRecipient> {
+    let r = rows::recipient(row, META_COLUMNS)?;
+    let first = META_COLUMNS + 7;
+    let state = rows::state(row, first)?;
+    let suspended = rows::maybe_time(row, first + 2)?.filter(|_| state.is_waiting());
+    Ok(ListedRecipient {
+        message: rows::meta(row)?,
+        no: r.no,
+        path: r.path,
+        state,
+        attempts: r.attempts,
+        next_attempt: (!state.is_terminal())
+            .then(|| suspended.map_or(r.next_attempt, |until| until.max(r.next_attempt))),
+        cause: row.get::<_, Option<String>>(first + 1)?.unwrap_or_default(),
+        last: r.last,
+    })
+}
+
+/// `queue list`.
+pub(super) fn list(
+    conn: &Connection,
+    filter: &Filter,
+    limit: usize,
+) -> rusqlite::Result<Vec<ListedRecipient>> {
+    let condition = Condition::new(conn, filter)?;
+    let sql =
+        format!("SELECT {META}, {RECIPIENT}, {LISTED} WHERE {} ORDER BY m.seq, r.id LIMIT ?", condition.sql);
+    let limit = rows::number(limit);
+    conn.prepare(&sql)?.query_map(params_from_iter(condition.bound([limit])), listed)?.collect()
+}
+
+/// A recipient that an operator's command is about.
+pub(super) struct Match {
+    pub(super) id: i64,
+    pub(super) domain: Arc<str>,
+    pub(super) state: RecipientState,
+}
+
+/// The next recipients after `after` that match, in order of their keys.
+pub(super) fn matches(
+    conn: &Connection,
+    filter: &Filter,
+    after: i64,
+    limit: usize,
+) -> rusqlite::Result<Vec<Match>> {
+    let condition = Condition::new(conn, filter)?;
+    let sql = format!(
+        "SELECT r.id, r.domain, r.state FROM message m CROSS JOIN recipient r ON r.id BETWEEN m.seq << 20 AND \
+         (m.seq << 20) + 1048575 WHERE {} AND m.seq >= ? AND r.id > ? ORDER BY m.seq, r.id LIMIT ?",
+        condition.sql
+    );
+    let limit = rows::number(limit);
+    let bound = condition.bound([rows::message_of(after.max(0)), after, limit]);
+    conn.prepare(&sql)?
+        .query_map(params_from_iter(bound), |r| {
+            Ok(Match { id: r.get(0)?, domain: r.get(1)?, state: rows::state(r, 2)? })
+        })?
+        .collect()
+}
+
+/// `queue show`.
+pub(super) fn show(conn: &Connection, id: QueueId) -> rusqlite::Result<Option<ShownMessage>> {
+    let sql = format!("SELECT {META}, m.seq, m.submitter FROM message m WHERE m.id = ?1");
+    let found = conn
+        .prepare_cached(&sql)?
+        .query_row([id.as_bytes()], |r| {
+            Ok((rows::meta(r)?, r.get::<_, i64>(META_COLUMNS)?, r.get(META_COLUMNS + 1)?))
+        })
+        .optional()?;
+    let Some((message, seq, submitter)) = found else { return Ok(None) };
+    let (first, last) = keys(seq);
+    let sql = format!(
+        "SELECT {META}, {RECIPIENT}, {LISTED} WHERE m.seq = ?1 AND r.id BETWEEN ?2 AND ?3 ORDER BY r.id"
+    );
+    let recipients =
+        conn.prepare_cached(&sql)?.query_map((seq, first, last), listed)?.collect::<rusqlite::Result<_>>()?;
+    let timeline = conn
+        .prepare_cached("SELECT entry FROM timeline WHERE message = ?1 ORDER BY id")?
+        .query_map([seq], |r| rows::json::<TimelineEntry>(r, 0))?
+        .collect::<rusqlite::Result<_>>()?;
+    let header = content(conn, id, 0)?.map(|bytes| header_of(&bytes)).unwrap_or_default();
+    Ok(Some(ShownMessage { message, submitter, recipients, timeline, header }))
+}
+
+/// The header section: up to the empty line, without it.
+fn header_of(bytes: &[u8]) -> String {
+    let end = bytes.windows(4).position(|w| w == b"\r\n\r\n").map_or(bytes.len(), |at| at + 2);
+    String::from_utf8_lossy(bytes.get(..end).unwrap_or(bytes)).into_owned()
+}

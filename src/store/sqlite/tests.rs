@@ -1,0 +1,240 @@
+//! What only this store has: files, locks, damage, and how it goes about a full disk.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+
+use super::writer::Lane;
+use super::*;
+use crate::queue::{Filter, QueueStore, RecipientState};
+use crate::store::contract::{
+    self, Site, all_of, claim, clock, delivered, domain, id, message, stands, terms,
+};
+
+/// A directory of its own.
+struct Here(tempfile::TempDir);
+
+impl Here {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn settings(&self) -> SqliteSettings {
+        SqliteSettings { busy_timeout: Duration::from_millis(50), ..SqliteSettings::new(self.0.path()) }
+    }
+
+    fn database(&self) -> PathBuf {
+        open::database(self.0.path())
+    }
+
+    fn raw(&self) -> rusqlite::Connection {
+        rusqlite::Connection::open(self.database()).unwrap()
+    }
+
+    fn count(&self, sql: &str) -> i64 {
+        self.raw().query_row(sql, [], |r| r.get(0)).unwrap()
+    }
+}
+
+impl Site for Here {
+    type Store = SqliteStore;
+
+    fn open(&self, clock: Arc<dyn Clock>) -> SqliteStore {
+        SqliteStore::open(&self.settings(), clock).unwrap()
+    }
+
+    fn close(&self, store: SqliteStore) -> BoxFuture<'static, ()> {
+        Box::pin(async move { store.close().await })
+    }
+
+    fn kill(&self, store: SqliteStore) {
+        // The writer ends what it has begun, which a killed process would not; nothing else is done. In
+        // particular no lease is given back.
+        drop(store);
+    }
+}
+
+#[tokio::test]
+async fn the_contract_holds() {
+    contract::run(Here::new).await;
+}
+
+// DUR-14
+#[tokio::test]
+async fn a_second_start_is_refused_and_names_the_first() {
+    let here = Here::new();
+    let store = here.open(clock());
+    let Err(error) = SqliteStore::open(&here.settings(), clock()) else { panic!("opened twice") };
+    assert!(matches!(error, OpenError::InUse { pid: Some(pid), .. } if pid == std::process::id()), "{error}");
+    assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
+    store.close().await;
+    drop(store);
+    here.open(clock()).close().await;
+}
+
+// DUR-01
+#[tokio::test]
+async fn commits_are_synced() {
+    let here = Here::new();
+    let store = here.open(clock());
+    let read = |tx: &mut writer::Tx<'_>| {
+        let get = |sql| tx.conn.query_row(sql, [], |r| r.get::<_, i64>(0));
+        Ok((get("PRAGMA synchronous")?, get("PRAGMA auto_vacuum")?))
+    };
+    assert_eq!(store.inbox.write(Lane::Work, read).await.unwrap(), (2, 2));
+    store.close().await;
+}
+
+// DUR-13, DUR-15
+#[tokio::test]
+async fn a_database_that_is_not_ours_is_left_alone() {
+    let here = Here::new();
+    std::fs::write(here.database(), vec![0x5a; 8192]).unwrap();
+    assert!(matches!(SqliteStore::open(&here.settings(), clock()), Err(OpenError::Sqlite(_))));
+    assert_eq!(std::fs::read(here.database()).unwrap(), vec![0x5a; 8192]);
+    std::fs::remove_file(here.database()).unwrap();
+    here.raw().execute_batch("CREATE TABLE t (x)").unwrap();
+    assert!(matches!(SqliteStore::open(&here.settings(), clock()), Err(OpenError::NotOurs(_))));
+    std::fs::remove_file(here.database()).unwrap();
+    here.open(clock()).close().await;
+    here.raw()
+        .execute_batch("INSERT INTO refinery_schema_history SELECT 99, name, applied_on, checksum FROM refinery_schema_history")
+        .unwrap();
+    let Err(error) = SqliteStore::open(&here.settings(), clock()) else { panic!("opened") };
+    assert!(matches!(error, OpenError::Newer { found: 99, known: 1 }), "{error}");
+}
+
+// DUR-12
+#[tokio::test]
+async fn a_locked_database_is_busy_and_then_recovers() {
+    let here = Here::new();
+    let store = here.open(clock());
+    let other = here.raw();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let refused = store.enqueue(message(1, &["a@x.example"]), None).await;
+    assert!(matches!(refused, Err(StoreError::Busy)), "{refused:?}");
+    other.execute_batch("COMMIT").unwrap();
+    assert!(store.health().writable);
+    assert!(store.show(id(1)).await.unwrap().is_none());
+    store.enqueue(message(1, &["a@x.example"]), None).await.unwrap();
+    store.close().await;
+}
+
+// DUR-03, DUR-10, DUR-11
+#[tokio::test]
+async fn a_full_disk_refuses_messages_and_keeps_outcomes() {
+    let here = Here::new();
+    let store = Arc::new(here.open(clock()));
+    store.enqueue(message(1, &["a@x.example"]), None).await.unwrap();
+    let lease = claim(&*store, "x.example", 1).await.remove(0);
+    let cap = |tx: &mut writer::Tx<'_>| {
+        let pages: i64 = tx.conn.query_row("PRAGMA page_count", [], |r| r.get(0))?;
+        tx.conn.query_row(&format!("PRAGMA max_page_count = {}", pages + 8), [], |_| Ok(()))?;
+        Ok(())
+    };
+    store.inbox.write(Lane::Work, cap).await.unwrap();
+    let large: Vec<_> = (10..20)
+        .map(|n| {
+            let store = Arc::clone(&store);
+            let mut new = message(n, &["a@y.example"]);
+            new.content = Arc::new(Bytes::from(vec![b'x'; 200_000]));
+            tokio::spawn(async move { store.enqueue(new, None).await.map(|_| ()) })
+        })
+        .collect();
+    store.finish(all_of(&lease, &delivered())).await.unwrap();
+    for one in large {
+        assert!(matches!(one.await.unwrap(), Err(StoreError::Full)));
+    }
+    assert_eq!(stands(&*store, 1, 0).await.0, RecipientState::Delivered);
+    assert_eq!(store.list(Filter::default(), 99).await.unwrap().len(), 0);
+    assert!(store.health().writable, "a full disk is no damage");
+    store.close().await;
+}
+
+// DUR-01, DUR-04
+#[tokio::test]
+async fn orphans_of_large_content_are_deleted_at_the_start() {
+    let here = Here::new();
+    here.open(clock()).close().await;
+    here.raw()
+        .execute_batch(
+            "INSERT INTO unused_content VALUES (5); INSERT INTO content VALUES (5 << 20, x'00'), ((5 << 20) + 40, x'00')",
+        )
+        .unwrap();
+    let store = here.open(clock());
+    let patience = std::time::Instant::now();
+    while here.count("SELECT (SELECT count(*) FROM content) + (SELECT count(*) FROM unused_content)") > 0 {
+        assert!(patience.elapsed() < Duration::from_secs(20));
+        tokio::task::yield_now().await;
+    }
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_closed_store_says_so() {
+    let here = Here::new();
+    let store = here.open(clock());
+    assert_eq!(store.last_written(), None);
+    store.enqueue(message(1, &["a@x.example"]), None).await.unwrap();
+    store.close().await;
+    store.closed().await;
+    assert!(matches!(store.heartbeat().await, Err(StoreError::Closed)));
+    assert!(matches!(store.show(id(1)).await, Err(StoreError::Closed)));
+    assert!(!store.health().writable);
+    drop(store);
+    let reader = SqliteStore::open_read_only(here.0.path()).unwrap();
+    assert_eq!(reader.list(Filter::default(), 9).await.unwrap().len(), 1);
+    assert!(reader.show(id(1)).await.unwrap().is_some());
+    assert_eq!(here.open(clock()).last_written(), Some(contract::NOON));
+}
+
+// DUR-21
+#[tokio::test]
+async fn a_dead_writer_is_seen() {
+    let here = Here::new();
+    let store = here.open(clock());
+    let dead = store.inbox.write(Lane::Work, |_| -> Result<(), writer::Fault> { panic!("injected") }).await;
+    assert!(matches!(dead, Err(StoreError::Closed)));
+    store.closed().await;
+    assert!(!store.health().writable);
+}
+
+// RPT-29, RPT-30, RPT-31
+#[tokio::test]
+async fn session_records_are_counted_once_and_in_bounds() {
+    use crate::tlsrpt::{
+        AppliedPolicy, FailureDetail, PolicyVerdict, ResultType, SessionRecord, SessionStore,
+    };
+    let here = Here::new();
+    let store = here.open(clock());
+    let records = 1500;
+    for n in 0..records {
+        store.record(SessionRecord {
+            at: contract::NOON,
+            report_domain: domain("x.example"),
+            sending_ip: None,
+            mx_host: Some(domain("mx.x.example")),
+            mx_helo: Some(format!("helo-{n}")),
+            receiving_ip: None,
+            verdicts: vec![PolicyVerdict {
+                policy: AppliedPolicy::NoPolicyFound { domain: domain("x.example") },
+                success: false,
+                details: vec![FailureDetail { result: ResultType::CertificateExpired, reason: None }],
+            }],
+        });
+    }
+    store.close().await;
+    drop(store);
+    let store = here.open(clock());
+    let patience = std::time::Instant::now();
+    while here.count("SELECT count(*) FROM session_record") > 0 {
+        assert!(patience.elapsed() < Duration::from_secs(60));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(here.count("SELECT count(*) FROM session_detail") <= 1000);
+    assert_eq!(here.count("SELECT sum(count) FROM session_detail"), records);
+    assert_eq!(here.count("SELECT failure FROM session_policy WHERE day = '2026-11-22'"), records);
+    store.close().await;
+}

@@ -1,0 +1,504 @@
+//! The writer: one thread owns the write connection and commits whatever is waiting in one go (DUR-03).
+//!
+//! Callers put jobs into the [`Inbox`]; the thread begins a transaction, takes jobs (outcomes first, each in a
+//! savepoint) for as long as there are any, commits once, and only then answers. There is no artificial
+//! window: an idle writer commits at once.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use tokio::sync::{oneshot, watch};
+
+use super::health::Health;
+use super::tidy::Tidy;
+use crate::clock::{Clock, Timestamp};
+use crate::queue::StoreError;
+
+/// The most jobs of one transaction.
+const GROUP: usize = 128;
+/// After this long a transaction takes no further job, so that nobody waits long for the commit.
+const GROUP_TIME: Duration = Duration::from_millis(20);
+/// The most jobs nobody waits for. Beyond that they are dropped; everything else is bounded by its callers,
+/// each of whom waits for its answer.
+const BACKGROUND: usize = 10_000;
+/// Housekeeping begins after this long without a job.
+const IDLE: Duration = Duration::from_millis(50);
+/// Housekeeping gets a slice this often while the writer is never idle.
+const TIDY_EVERY: Duration = Duration::from_secs(1);
+
+/// Who goes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// What became of an attempt. Before all else (DUR-08).
+    Outcome,
+    /// Everything that somebody waits for.
+    Work,
+    /// What nobody waits for.
+    Background,
+}
+
+/// Why a job failed.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// SQLite said no.
+    Sqlite(rusqlite::Error),
+    /// The job itself said no.
+    Refused(StoreError),
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(e: rusqlite::Error) -> Self {
+        Self::Sqlite(e)
+    }
+}
+
+impl From<StoreError> for Fault {
+    fn from(e: StoreError) -> Self {
+        Self::Refused(e)
+    }
+}
+
+/// What a job works with: the open transaction and what belongs to it.
+pub(super) struct Tx<'a> {
+    /// In a transaction and a savepoint.
+    pub(super) conn: &'a Connection,
+    /// Wall time of this transaction.
+    pub(super) now: Timestamp,
+    /// This start of this process.
+    pub(super) owner: i64,
+    counters: &'a mut Counters,
+}
+
+/// Numbers that the writer gives out, and what a transaction adds up.
+#[derive(Debug)]
+pub(super) struct Counters {
+    last_lease: i64,
+    last_message: i64,
+    timeline_octets: i64,
+}
+
+impl Counters {
+    /// Leases of `owner` are numbered apart from those of all others.
+    pub(super) const fn new(owner: i64, last_message: i64) -> Self {
+        Self { last_lease: owner << 40, last_message, timeline_octets: 0 }
+    }
+}
+
+impl Tx<'_> {
+    /// A lease number never given out before.
+    pub(super) const fn new_lease(&mut self) -> i64 {
+        self.counters.last_lease += 1;
+        self.counters.last_lease
+    }
+
+    /// A message number never given out before by this process, nor in use.
+    pub(super) const fn new_message(&mut self) -> i64 {
+        self.counters.last_message += 1;
+        self.counters.last_message
+    }
+
+    /// Counts octets of timeline added or removed.
+    pub(super) const fn timeline_grew(&mut self, octets: i64) {
+        self.counters.timeline_octets += octets;
+    }
+}
+
+/// A job can run more than once: after a rollback the others of its group are done again.
+trait Job: Send {
+    fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), Fault>;
+    fn answer(self: Box<Self>, failed: Option<StoreError>);
+}
+
+struct Call<T, F> {
+    work: F,
+    value: Option<T>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T: Send, F: FnMut(&mut Tx<'_>) -> Result<T, Fault> + Send> Job for Call<T, F> {
+    fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), Fault> {
+        self.value = Some((self.work)(tx)?);
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, failed: Option<StoreError>) {
+        // A caller that went away does not undo what it asked for (DUR-05).
+        let _ = self.reply.send(match failed {
+            Some(e) => Err(e),
+            None => self.value.ok_or(StoreError::Closed),
+        });
+    }
+}
+
+/// Where callers put their jobs.
+#[derive(Default)]
+pub(super) struct Inbox {
+    lanes: Mutex<Lanes>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct Lanes {
+    outcomes: VecDeque<Box<dyn Job>>,
+    work: VecDeque<Box<dyn Job>>,
+    background: VecDeque<Box<dyn Job>>,
+    dropped: u64,
+    closed: bool,
+    nudged: bool,
+    uploads: HashSet<i64>,
+}
+
+impl Lanes {
+    fn pop(&mut self) -> Option<(Lane, Box<dyn Job>)> {
+        let first = |lane, q: &mut VecDeque<Box<dyn Job>>| q.pop_front().map(|j| (lane, j));
+        first(Lane::Outcome, &mut self.outcomes)
+            .or_else(|| first(Lane::Work, &mut self.work))
+            .or_else(|| first(Lane::Background, &mut self.background))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.outcomes.is_empty() && self.work.is_empty() && self.background.is_empty()
+    }
+}
+
+enum Woken {
+    Work,
+    Idle,
+    Closed,
+}
+
+impl Inbox {
+    fn lock(&self) -> MutexGuard<'_, Lanes> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, lane: Lane, job: Box<dyn Job>) -> Result<(), StoreError> {
+        let mut lanes = self.lock();
+        if lanes.closed {
+            return Err(StoreError::Closed);
+        }
+        match lane {
+            Lane::Outcome => lanes.outcomes.push_back(job),
+            Lane::Work => lanes.work.push_back(job),
+            Lane::Background if lanes.background.len() >= BACKGROUND => lanes.dropped += 1,
+            Lane::Background => lanes.background.push_back(job),
+        }
+        drop(lanes);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// Has `work` done and waits for the commit.
+    pub(super) async fn write<T, F>(&self, lane: Lane, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Tx<'_>) -> Result<T, Fault> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        self.push(lane, Box::new(Call { work, value: None, reply }))?;
+        answer.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Has `work` done some time, or never when the store cannot keep up.
+    pub(super) fn write_later<F>(&self, work: F)
+    where
+        F: FnMut(&mut Tx<'_>) -> Result<(), Fault> + Send + 'static,
+    {
+        let (reply, _) = oneshot::channel();
+        if self.push(Lane::Background, Box::new(Call { work, value: None, reply })).is_err() {
+            tracing::debug!("a background write came after the store was closed");
+        }
+    }
+
+    /// No further jobs; those waiting are still done.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.wake.notify_all();
+    }
+
+    /// Content with this number is on its way in and must not be tidied away.
+    pub(super) fn begin_upload(&self, seq: i64) {
+        self.lock().uploads.insert(seq);
+    }
+
+    /// The content has found its message, or never will.
+    pub(super) fn end_upload(&self, seq: i64) {
+        let mut lanes = self.lock();
+        lanes.uploads.remove(&seq);
+        lanes.nudged = true;
+        drop(lanes);
+        self.wake.notify_one();
+    }
+
+    pub(super) fn is_uploading(&self, seq: i64) -> bool {
+        self.lock().uploads.contains(&seq)
+    }
+
+    fn pop(&self) -> Option<(Lane, Box<dyn Job>)> {
+        self.lock().pop()
+    }
+
+    /// Everything that waits.
+    fn drain(&self) -> Vec<Box<dyn Job>> {
+        let mut lanes = self.lock();
+        std::iter::from_fn(|| lanes.pop().map(|(_, job)| job)).collect()
+    }
+
+    /// How many background jobs were dropped since the last call.
+    fn take_dropped(&self) -> u64 {
+        std::mem::take(&mut self.lock().dropped)
+    }
+
+    /// Waits for a job, for ever or for this long.
+    fn wait(&self, patience: Option<Duration>) -> Woken {
+        let until = patience.map(|p| Instant::now() + p);
+        let mut lanes = self.lock();
+        loop {
+            if !lanes.is_empty() {
+                return Woken::Work;
+            }
+            if lanes.closed {
+                return Woken::Closed;
+            }
+            let Some(until) = until else {
+                if std::mem::take(&mut lanes.nudged) {
+                    return Woken::Idle;
+                }
+                lanes = self.wake.wait(lanes).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Woken::Idle;
+            }
+            lanes = self.wake.wait_timeout(lanes, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+/// The thread's own state.
+pub(super) struct Writer {
+    pub(super) conn: Connection,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) health: Arc<Health>,
+    pub(super) owner: i64,
+    pub(super) counters: Counters,
+    pub(super) tidy: Tidy,
+    /// Dropped when the thread ends, however it ends.
+    pub(super) alive: watch::Sender<()>,
+}
+
+struct Done {
+    lane: Lane,
+    job: Box<dyn Job>,
+    failed: Option<StoreError>,
+}
+
+impl Done {
+    fn answer(self) {
+        self.job.answer(self.failed);
+    }
+}
+
+/// Closes the inbox when the thread ends, also by a panic, so that nobody waits for a dead writer (DUR-21).
+struct LastWill(Arc<Inbox>, Arc<Health>);
+
+impl Drop for LastWill {
+    fn drop(&mut self) {
+        self.0.close();
+        self.1.writer_ended();
+        drop(self.0.drain());
+    }
+}
+
+impl Writer {
+    /// Works until the inbox is closed and empty, then leaves the WAL empty.
+    pub(super) fn run(mut self) {
+        let _will = LastWill(Arc::clone(&self.inbox), Arc::clone(&self.health));
+        let mut tidied = Instant::now();
+        let mut patience = Some(Duration::ZERO);
+        loop {
+            match self.inbox.wait(patience) {
+                Woken::Work => {
+                    self.group();
+                    patience = Some(IDLE);
+                    if tidied.elapsed() < TIDY_EVERY {
+                        continue;
+                    }
+                    let _ = self.tidy(false);
+                }
+                Woken::Idle => patience = self.tidy(true).then_some(Duration::ZERO),
+                Woken::Closed => break,
+            }
+            tidied = Instant::now();
+        }
+        if !self.health.is_broken()
+            && let Err(e) = self.conn.pragma(None, "wal_checkpoint", "TRUNCATE", |_| Ok(()))
+        {
+            tracing::warn!(error = %e, "the last checkpoint failed; the next start makes it up");
+        }
+        // Still alive to callers until here.
+        drop(self.alive);
+    }
+
+    /// One slice of housekeeping. `false` when there is nothing left to do.
+    fn tidy(&mut self, idle: bool) -> bool {
+        if self.health.is_broken() {
+            return false;
+        }
+        let dropped = self.inbox.take_dropped();
+        if dropped > 0 {
+            tracing::warn!(dropped, "the store could not keep up; background records were dropped");
+        }
+        let now = self.clock.now();
+        let result = match self.begin() {
+            Ok(()) => {
+                let mut tx = Tx { conn: &self.conn, now, owner: self.owner, counters: &mut self.counters };
+                self.tidy.slice(&mut tx, &self.inbox).and_then(|more| {
+                    self.conn.execute_batch("COMMIT")?;
+                    Ok(more)
+                })
+            }
+            Err(e) => Err(e.into()),
+        };
+        let more = result.unwrap_or_else(|fault| {
+            tracing::warn!(error = %self.judge(fault), "housekeeping of the store failed");
+            self.rollback();
+            self.tidy.start_over();
+            false
+        });
+        if idle && !more {
+            // Its own slot, so that no commit has to make it (DUR-16). A reader in the way is no matter.
+            let _ = self.conn.pragma(None, "wal_checkpoint", "PASSIVE", |_| Ok(()));
+        }
+        more
+    }
+
+    /// One transaction for everything that waits.
+    fn group(&mut self) {
+        let begun = match self.health.broken() {
+            Some(e) => Err(e),
+            None => self.begin().map_err(|e| self.health.judge(&e)),
+        };
+        if let Err(error) = begun {
+            for job in self.inbox.drain() {
+                job.answer(Some(error.clone()));
+            }
+            return;
+        }
+        let now = self.clock.now();
+        self.tidy.watch_clock(now, self.clock.monotonic());
+        let started = Instant::now();
+        let mut done: Vec<Done> = Vec::new();
+        while done.len() < GROUP && (done.is_empty() || started.elapsed() < GROUP_TIME) {
+            let Some((lane, mut job)) = self.inbox.pop() else { break };
+            let failed = self.in_savepoint(&mut *job, now).err().map(|f| self.judge(f));
+            let starved = lane == Lane::Outcome && matches!(failed, Some(StoreError::Full));
+            done.push(Done { lane, job, failed });
+            if starved || self.conn.is_autocommit() {
+                self.rollback();
+                return self.redo(done);
+            }
+        }
+        match self.commit(now) {
+            Ok(()) => done.into_iter().for_each(Done::answer),
+            Err(e) => {
+                let error = self.health.judge(&e);
+                self.rollback();
+                if self.health.is_broken() {
+                    // A failed sync is never tried again on this handle (DUR-06).
+                    done.into_iter().for_each(|d| d.job.answer(Some(error.clone())));
+                } else {
+                    self.redo(done);
+                }
+            }
+        }
+    }
+
+    /// After a transaction was lost: outcomes in one of their own, then the others one by one.
+    fn redo(&mut self, done: Vec<Done>) {
+        let (mut outcomes, others): (Vec<_>, Vec<_>) =
+            done.into_iter().partition(|d| d.lane == Lane::Outcome);
+        if self.together(&mut outcomes).is_ok() {
+            outcomes.drain(..).for_each(Done::answer);
+        }
+        for mut one in outcomes.into_iter().chain(others) {
+            if let Err(e) = self.together(std::slice::from_mut(&mut one)) {
+                one.failed = Some(e);
+            }
+            one.answer();
+        }
+    }
+
+    /// These jobs in one transaction; an error when nothing of it was committed.
+    fn together(&mut self, jobs: &mut [Done]) -> Result<(), StoreError> {
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        if let Some(e) = self.health.broken() {
+            return Err(e);
+        }
+        self.begin().map_err(|e| self.health.judge(&e))?;
+        let now = self.clock.now();
+        for done in jobs {
+            done.failed = self.in_savepoint(&mut *done.job, now).err().map(|f| self.judge(f));
+            if self.conn.is_autocommit() {
+                return Err(done.failed.clone().unwrap_or(StoreError::Closed));
+            }
+        }
+        self.commit(now).map_err(|e| {
+            let error = self.health.judge(&e);
+            self.rollback();
+            error
+        })
+    }
+
+    fn in_savepoint(&mut self, job: &mut dyn Job, now: Timestamp) -> Result<(), Fault> {
+        self.conn.prepare_cached("SAVEPOINT job")?.execute([])?;
+        let octets = self.counters.timeline_octets;
+        let mut tx = Tx { conn: &self.conn, now, owner: self.owner, counters: &mut self.counters };
+        let result = job.run(&mut tx);
+        if result.is_err() {
+            self.counters.timeline_octets = octets;
+            if self.conn.is_autocommit() {
+                return result;
+            }
+            if self.conn.execute_batch("ROLLBACK TO job").is_err() {
+                self.rollback();
+                return result;
+            }
+        }
+        self.conn.prepare_cached("RELEASE job")?.execute([])?;
+        result
+    }
+
+    fn begin(&mut self) -> rusqlite::Result<()> {
+        self.counters.timeline_octets = 0;
+        self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([]).map(|_| ())
+    }
+
+    fn commit(&mut self, now: Timestamp) -> rusqlite::Result<()> {
+        self.conn
+            .prepare_cached("UPDATE meta SET last_written = ?1, timeline_octets = timeline_octets + ?2")?
+            .execute((now.as_millis(), self.counters.timeline_octets))?;
+        self.conn.prepare_cached("COMMIT")?.execute([]).map(|_| ())
+    }
+
+    fn rollback(&self) {
+        if !self.conn.is_autocommit()
+            && let Err(e) = self.conn.execute_batch("ROLLBACK")
+        {
+            self.health.judge(&e);
+        }
+    }
+
+    fn judge(&self, fault: Fault) -> StoreError {
+        match fault {
+            Fault::Sqlite(e) => self.health.judge(&e),
+            Fault::Refused(e) => e,
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Content on its way in: small in memory, large in an unlinked temporary file (LIM-02, DUR-02).
+//!
+//! [`Spool`] takes what arrives; [`Spool::finish`] turns it into a [`Received`], whose header section is always
+//! in memory, so that it can be replaced without copying the rest; [`Spooled`] is what the store reads.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::queue::{CONTENT_PART, ContentSource};
+use crate::smtp::data::Scan;
+
+/// Octets gathered before they go to the file.
+const CHUNK: usize = 64 * 1024;
+
+/// Content that is still coming in.
+#[derive(Debug, Default)]
+pub struct Spool {
+    head: Vec<u8>,
+    tail: Vec<u8>,
+    file: Option<File>,
+    filed: u64,
+}
+
+impl Spool {
+    /// Where the next octets are to be appended; never more than [`Spool::must_flush`] allows.
+    pub const fn sink(&mut self) -> &mut Vec<u8> {
+        if self.head.len() < CONTENT_PART { &mut self.head } else { &mut self.tail }
+    }
+
+    /// Whether [`Spool::flush`] is due before more is appended.
+    pub const fn must_flush(&self) -> bool {
+        self.tail.len() >= CHUNK
+    }
+
+    /// Whether there is no file and none is due.
+    pub const fn is_small(&self) -> bool {
+        self.file.is_none() && !self.must_flush()
+    }
+
+    /// Writes what waits to the file, which is made in `dir` when it is first needed. Blocks.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn flush(&mut self, dir: &Path) -> io::Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(tempfile::tempfile_in(dir)?),
+        };
+        file.write_all(&self.tail)?;
+        self.filed += self.tail.len() as u64;
+        self.tail.clear();
+        Ok(())
+    }
+
+    /// The complete content, with what the receiver saw of it. Blocks where a file is in use.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn finish(mut self, scan: Scan, dir: &Path) -> io::Result<Received> {
+        if self.file.is_some() && !self.tail.is_empty() {
+            self.flush(dir)?;
+        } else if self.file.is_none() {
+            // Less than one chunk over: not worth a file.
+            self.head.append(&mut self.tail);
+        }
+        let tail = self.file.map(|file| (Arc::new(file), self.filed));
+        Ok(Received { head: self.head, tail, scan })
+    }
+}
+
+/// Complete content, as the client sent it.
+#[derive(Debug)]
+pub struct Received {
+    /// The first part, the whole header section included; everything, where `tail` is `None`.
+    pub head: Vec<u8>,
+    /// The rest, and its octets.
+    pub tail: Option<(Arc<File>, u64)>,
+    /// What was seen of it.
+    pub scan: Scan,
+}
+
+impl Received {
+    /// Content that lies in memory, as other ways in than SMTP have it, its lines ended by CRLF.
+    pub const fn in_memory(content: Vec<u8>, scan: Scan) -> Self {
+        Self { head: content, tail: None, scan }
+    }
+
+    /// The header section, with the empty line after it if there is one.
+    pub fn header(&self) -> &[u8] {
+        self.head.get(..self.header_len()).unwrap_or(&self.head)
+    }
+
+    fn header_len(&self) -> usize {
+        usize::try_from(self.scan.header).unwrap_or(usize::MAX).min(self.head.len())
+    }
+
+    /// The content with another header section.
+    pub fn with_header(self, mut header: Vec<u8>) -> Spooled {
+        header.extend_from_slice(self.head.get(self.header_len()..).unwrap_or_default());
+        Spooled { head: header.into(), tail: self.tail }
+    }
+}
+
+/// Content as it is stored and sent.
+#[derive(Debug, Clone)]
+pub struct Spooled {
+    head: Bytes,
+    tail: Option<(Arc<File>, u64)>,
+}
+
+impl Spooled {
+    /// All of it in memory. Blocks.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn load(&self) -> io::Result<Vec<u8>> {
+        let mut all = self.head.to_vec();
+        if let Some((file, len)) = &self.tail {
+            let start = all.len();
+            all.resize(start + usize::try_from(*len).map_err(io::Error::other)?, 0);
+            file.read_exact_at(all.get_mut(start..).unwrap_or_default(), 0)?;
+        }
+        Ok(all)
+    }
+
+    /// Content from memory, into a file in `dir` where it is large. Blocks.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn store(mut content: Vec<u8>, dir: &Path) -> io::Result<Self> {
+        if content.len() <= CONTENT_PART {
+            return Ok(Self { head: content.into(), tail: None });
+        }
+        let rest = content.split_off(CONTENT_PART);
+        let mut file = tempfile::tempfile_in(dir)?;
+        file.write_all(&rest)?;
+        Ok(Self { head: content.into(), tail: Some((Arc::new(file), rest.len() as u64)) })
+    }
+}
+
+impl ContentSource for Spooled {
+    fn len(&self) -> u64 {
+        self.head.len() as u64 + self.tail.as_ref().map_or(0, |(_, len)| *len)
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let mut done = self.head.read_at(offset, buf)?;
+        let head = self.head.len() as u64;
+        while let (Some((file, len)), Some(rest)) = (&self.tail, buf.get_mut(done..)) {
+            let at = (offset + done as u64).saturating_sub(head);
+            let wanted = rest.len().min(usize::try_from(len.saturating_sub(at)).unwrap_or(usize::MAX));
+            match file.read_at(rest.get_mut(..wanted).unwrap_or_default(), at)? {
+                0 => break,
+                n => done += n,
+            }
+        }
+        Ok(done)
+    }
+
+    fn in_memory(&self) -> Option<Bytes> {
+        self.tail.is_none().then(|| self.head.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spool(content: &[u8], piece: usize, dir: &Path) -> Received {
+        let mut spool = Spool::default();
+        for chunk in content.chunks(piece) {
+            spool.sink().extend_from_slice(chunk);
+            if spool.must_flush() {
+                spool.flush(dir).unwrap();
+            }
+        }
+        let scan = Scan { size: content.len() as u64, header: 8, ..Scan::default() };
+        spool.finish(scan, dir).unwrap()
+    }
+
+    // LIM-02, DUR-02
+    #[test]
+    fn content_of_any_size_reads_back_with_a_new_header() {
+        let dir = tempfile::tempdir().unwrap();
+        for size in [8, 100, CONTENT_PART, CONTENT_PART + 1, CONTENT_PART + CHUNK, CONTENT_PART * 3 + 17] {
+            let content: Vec<u8> =
+                b"a: b\r\n\r\n".iter().copied().chain((0..=250u8).cycle()).take(size).collect();
+            let received = spool(&content, 16 * 1024, dir.path());
+            assert_eq!(received.header(), b"a: b\r\n\r\n");
+            let spooled = received.with_header(b"x: y\r\na: b\r\n\r\n".to_vec());
+            let want = [b"x: y\r\n", content.as_slice()].concat();
+            assert_eq!(spooled.len(), want.len() as u64);
+            assert!(spooled.load().unwrap() == want);
+            for step in [1000, CONTENT_PART, want.len() + 1] {
+                let (mut got, mut buf) = (Vec::new(), vec![0; step]);
+                loop {
+                    match spooled.read_at(got.len() as u64, &mut buf).unwrap() {
+                        0 => break,
+                        n => got.extend_from_slice(&buf[..n]),
+                    }
+                }
+                assert!(got == want, "{size} octets in steps of {step}");
+            }
+            let again = Spooled::store(want.clone(), dir.path()).unwrap();
+            assert!(again.load().unwrap() == want);
+            assert_eq!(again.in_memory().is_some(), want.len() <= CONTENT_PART);
+        }
+        // DUR-04: nothing has a name, so nothing can be left behind.
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,85 @@
+//! The command line from outside, without a process.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
+
+use std::io::Cursor;
+
+use sealpost::cli::{Io, Next, run};
+use sealpost::clock::Timestamp;
+
+fn sealpost(args: &[&str], input: &str) -> (u8, String, String) {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let next = run(
+        std::iter::once(&"sealpost").chain(args),
+        &mut Io {
+            input: &mut Cursor::new(input.as_bytes()),
+            interactive: false,
+            out: &mut out,
+            err: &mut err,
+            now: Timestamp::from_millis(1_795_333_080_000),
+        },
+    );
+    let Next::Exit(status) = next else { panic!("{args:?} serves") };
+    (status, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+}
+
+#[test]
+fn mistakes_on_the_command_line_end_with_2_and_leave_stdout_empty() {
+    for args in [
+        &["frobnicate"][..],
+        &["queue", "list", "--state", "lost"],
+        &["queue", "list", "--cause", "bad"],
+        &["queue", "list", "--limit", "0"],
+        &["queue", "show", "not-an-id"],
+        &["policy", "show", "localhost"],
+    ] {
+        let (status, out, err) = sealpost(args, "");
+        assert_eq!((status, out.as_str()), (2, ""), "{args:?}");
+        assert!(!err.is_empty(), "{args:?}");
+    }
+    assert_eq!(sealpost(&["--help"], "").0, 0);
+}
+
+#[test]
+fn commands_on_a_relay_that_does_not_run_say_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("sealpost.toml");
+    let text = format!(
+        "hostname = \"relay.example.net\"\ndata_dir = \"{}\"\n[admin]\nlisten = \"127.0.0.1:1\"\ntoken = \"t\"\n",
+        dir.path().display()
+    );
+    std::fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap();
+    let (status, _, err) = sealpost(&["--config", file, "queue", "retry", "--all", "--yes"], "");
+    assert!(status == 1 && err.contains("sealpost serve"), "{status} {err}");
+    let (status, _, err) = sealpost(&["--config", file, "queue", "list", "--online", "--json"], "");
+    assert!(status == 1 && err.contains("does not answer"), "{status} {err}");
+    let (status, _, err) = sealpost(&["--config", file, "queue", "retry"], "");
+    assert!(status == 2 && err.contains("--all"), "{status} {err}");
+    let (status, out, _) = sealpost(&["--config", file, "config", "check"], "");
+    assert!(status == 0 && out.ends_with(": OK\n"), "{status} {out}");
+}
+
+// SUB-02
+#[test]
+fn a_wrong_configuration_ends_with_2_and_names_the_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("sealpost.toml");
+    std::fs::write(&file, "hostname = \"localhost\"\n").unwrap();
+    let (status, out, err) = sealpost(&["--config", file.to_str().unwrap(), "serve"], "");
+    assert_eq!((status, out.as_str()), (2, ""));
+    assert!(err.contains(":1:12: hostname:"), "{err}");
+}
+
+#[test]
+fn a_password_becomes_an_argon2id_hash() {
+    let (status, out, _) = sealpost(&["user", "hash"], "correct horse\n");
+    assert!(status == 0 && out.starts_with("$argon2id$"), "{status} {out}");
+    assert_eq!(sealpost(&["user", "hash"], "\n").0, 1);
+}
+
+#[test]
+fn the_starter_file_goes_to_stdout() {
+    let (status, out, _) = sealpost(&["config", "init"], "");
+    assert!(status == 0 && out.contains("hostname = \"relay.example.net\""));
+}

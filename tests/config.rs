@@ -1,0 +1,314 @@
+//! The configuration from outside: what is refused and how, what the defaults are, what the starter file says.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::path::Path;
+
+use sealpost::clock::Timestamp;
+use sealpost::config::{Config, ConfigErrors, Protocol, Surroundings};
+
+const STARTER: &str = include_str!("../config/sealpost.toml");
+const HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$\
+                    cWtKM2VtN0pFbmZpM0Zpa2VtN0pFbmZpM0Zpa2VtN0o";
+
+/// A machine with these files, one variable, and a NAT gateway.
+struct Machine(HashMap<String, Vec<u8>>);
+
+impl Machine {
+    fn new() -> Self {
+        let pair = rcgen::generate_simple_self_signed(["relay.example.net".to_owned()]).unwrap();
+        let (cert, key) = (pair.cert.pem(), pair.signing_key.serialize_pem());
+        let files = [
+            ("fullchain.pem", cert),
+            ("privkey.pem", key.clone()),
+            ("dkim.pem", key),
+            ("app1.hash", format!("{HASH}\n")),
+            ("bank.password", "hunter2\n".to_owned()),
+            ("text", "no pem".to_owned()),
+        ];
+        Self(files.into_iter().map(|(n, t)| (format!("/etc/sealpost/{n}"), t.into_bytes())).collect())
+    }
+}
+
+impl Surroundings for Machine {
+    fn read(&self, path: &Path) -> Result<Vec<u8>, String> {
+        self.0.get(path.to_str().unwrap()).cloned().ok_or_else(|| "No such file".to_owned())
+    }
+    fn env(&self, name: &str) -> Option<String> {
+        (name == "HASH").then(|| HASH.to_owned())
+    }
+    fn gateways(&self) -> Vec<IpAddr> {
+        vec!["172.17.0.1".parse().unwrap()]
+    }
+    fn now(&self) -> Timestamp {
+        Timestamp::parse_rfc3339("2026-11-22T08:00:00Z").unwrap()
+    }
+}
+
+fn parse(text: &str) -> Result<Config, ConfigErrors> {
+    Config::parse(text, Path::new("/etc/sealpost/sealpost.toml"), &Machine::new())
+}
+
+const NAME: &str = "hostname = \"relay.example.net\"\n";
+
+#[test]
+fn one_line_makes_a_usable_smart_host() {
+    let c = parse(NAME).unwrap();
+    assert_eq!(c.listener.len(), 1);
+    assert_eq!(c.listener[0].address.to_string(), "127.0.0.1:2525");
+    assert_eq!(c.listener[0].protocol, Protocol::Smtp);
+    assert_eq!(c.admin.listen.unwrap().to_string(), "127.0.0.1:8025");
+    assert_eq!(c.admin_token_file().unwrap(), Path::new("/var/lib/sealpost/admin.token"));
+    assert_eq!(c.queue.retry.len(), 7);
+    assert!(c.warnings.is_empty() && c.no_effect().is_empty(), "{:?} {:?}", c.warnings, c.no_effect());
+}
+
+/// Text after the first line, then `line:column: key: wrong`, then a part of what would be right.
+const BAD: &[(&str, &str, &str)] = &[
+    ("hostnam = \"x\"", "2:1: hostnam: unknown key", "is \"hostname\" meant?"),
+    ("[queue]\nrety = []", "3:1: queue.rety: unknown key", "is \"retry\" meant?"),
+    ("[quux]", "2:1: quux: unknown key", "the keys here are hostname"),
+    ("[queue]\nmax_age = 5", "3:11: queue.max_age: found an integer", "\"5d\""),
+    ("[queue]\nmax_age = \"5 days\"", "3:11: queue.max_age: \"5 days\" is not a duration", "\"5d\""),
+    ("[queue]\nretry = []", "3:9: queue.retry: is empty", "at least one wait"),
+    ("[queue]\nretry = [\"5m\", \"x\"]", "3:16: queue.retry[2]: \"x\" is not a duration", "\"5m\""),
+    ("[queue]\nreserve = \"1 MB\"", "3:11: queue.reserve: \"1 MB\" is not a size", "\"25 MiB\""),
+    ("queue = 1", "2:9: queue: found an integer", "[queue]"),
+    ("[listener]", "2:1: listener: found a table", "[[listener]]"),
+    ("[[listener]]\nprotocol = \"smtp\"", "2:1: listener[1].address: is missing", "127.0.0.1:2525"),
+    (
+        "[[listener]]\naddress = \"localhost:25\"",
+        "3:11: listener[1].address: \"localhost:25\" is not",
+        "port",
+    ),
+    (
+        "[[listener]]\naddress = \"[::]:25\"\nauth = \"required\"",
+        "4:8: listener[1].auth: \"required\" needs",
+        "[tls]",
+    ),
+    (
+        "[[listener]]\naddress = \"[::]:465\"\nprotocol = \"smtps\"",
+        "4:12: listener[1].protocol: needs",
+        "[tls]",
+    ),
+    ("[submission]\nmax_recipients = 0", "3:18: submission.max_recipients: 0 is out of range", "from 1"),
+    ("[submission]\nuser_rate = \"100\"", "3:13: submission.user_rate: \"100\" is not a rate", "100/m"),
+    ("[submission]\ntrusted_networks = [\"10.0.0.0/99\"]", "3:21: submission.trusted_networks[1]: ", "CIDR"),
+    (
+        "[submission]\ntrusted_networks = [\"0.0.0.0/0\"]",
+        "3:20: submission.trusted_networks: 0.0.0.0/0 is the whole",
+        "trust_nat",
+    ),
+    (
+        "[submission]\ntrusted_networks = [\"172.17.0.0/16\"]",
+        "3:20: submission.trusted_networks: 172.17.0.0/16 covers the default gateway 172.17.0.1",
+        "trust_nat",
+    ),
+    (
+        "[[submission.user]]\nname = \"a\"\npassword_hash = \"secret\"",
+        "4:17: submission.user[1].password_hash: is not an argon2id hash",
+        "user hash",
+    ),
+    (
+        "[[submission.user]]\nname = \"a\"\npassword_hash = { file = \"none\" }",
+        "4:17: submission.user[1].password_hash: /etc/sealpost/none cannot be read",
+        "may read",
+    ),
+    (
+        "[[submission.user]]\nname = \"a\"\npassword_hash = { env = \"NONE\" }",
+        "4:17: submission.user[1].password_hash: the environment has no variable NONE",
+        "set it",
+    ),
+    (
+        "[[submission.user]]\nname = \"a\"\npassword_hash = { fil = \"x\" }",
+        "4:19: submission.user[1].password_hash.fil: unknown key",
+        "\"file\"",
+    ),
+    (
+        "[tls]\ncertificate = \"none.pem\"\nprivate_key = \"privkey.pem\"",
+        "3:15: tls.certificate: /etc/sealpost/none.pem cannot be read: No such file",
+        "may read",
+    ),
+    (
+        "[tls]\ncertificate = \"text\"\nprivate_key = \"privkey.pem\"",
+        "3:15: tls.certificate: /etc/sealpost/text holds no certificate",
+        "BEGIN CERTIFICATE",
+    ),
+    (
+        "[tls]\ncertificate = \"fullchain.pem\"\nprivate_key = \"fullchain.pem\"",
+        "4:15: tls.private_key: /etc/sealpost/fullchain.pem holds no private key",
+        "PRIVATE KEY",
+    ),
+    ("[tls]\ncertificate = \"fullchain.pem\"", "2:1: tls.private_key: is missing", "PEM"),
+    ("[dns]\nservers = [\"resolver\"]", "3:12: dns.servers[1]: \"resolver\" is not an address", "192.0.2.53"),
+    ("[dns]\ndnssec = \"on\"", "3:10: dns.dnssec: \"on\" is none of its words", "\"trust-ad\""),
+    ("[trust]\nextra_roots = [\"text\"]", "3:16: trust.extra_roots[1]: /etc/sealpost/text holds no", "BEGIN"),
+    ("[delivery]\nport = 65536", "3:8: delivery.port: 65536 is out of range", "1 to 65535"),
+    (
+        "[delivery]\ndeny_networks = [\"privat\"]",
+        "3:18: delivery.deny_networks[1]: \"privat\" is not",
+        "private",
+    ),
+    ("[mta_sts]\nenabled = \"yes\"", "3:11: mta_sts.enabled: found a string", "true or false"),
+    ("[[destination]]\ndomain = \"*.\"", "3:10: destination[1].domain: \"*.\" is not a domain", "*.domain"),
+    (
+        "[[destination]]\ndomain = \"a.example\"\nnext_hop = \"b.example\"",
+        "4:12: destination[1].next_hop: ",
+        "host:port",
+    ),
+    (
+        "[[destination]]\ndomain = \"a.example\"\nuser = \"u\"",
+        "4:8: destination[1].user: stands alone",
+        "password",
+    ),
+    (
+        "[[exception]]\ndomain = \"*.a.example\"\nallow = \"plain\"\nuntil = \"2026-12-24\"\nreason = \"r\"\nby = \"b\"",
+        "3:10: exception[1].domain: has a wildcard",
+        "per domain",
+    ),
+    (
+        "[[exception]]\ndomain = \"a.example\"\nallow = \"plain\"\nuntil = \"2026-11-21\"\nreason = \"r\"\nby = \"b\"",
+        "5:9: exception[1].until: 2026-11-21 is over",
+        "lies ahead",
+    ),
+    (
+        "[[exception]]\ndomain = \"a.example\"\nallow = \"plain\"\nuntil = 2026-12-24\nreason = \"r\"\nby = \"b\"",
+        "5:9: exception[1].until: found a datetime",
+        "in quotes",
+    ),
+    (
+        "[[dkim]]\ndomain = \"example.net\"\nselector = \"s1\"\nprivate_key = \"none\"",
+        "5:15: dkim[1].private_key: /etc/sealpost/none cannot be read",
+        "may read",
+    ),
+    (
+        "[tls_rpt]\nfrom = \"a@example.net\"\ncontact = \"b@example.org\"",
+        "4:11: tls_rpt.contact: its domain example.org",
+        "example.net",
+    ),
+    (
+        "[admin]\nlisten = \"0.0.0.0:8025\"",
+        "3:10: admin.listen: 0.0.0.0:8025 is not a loopback address",
+        "certificate",
+    ),
+    ("[log]\nlevel = \"loud\"", "3:9: log.level: \"loud\" is no level", "info"),
+    ("x = [", "", "toml.io"),
+    ("hostname = \"b.example.net\"", "2:1: not TOML", "toml.io"),
+];
+
+#[test]
+fn every_mistake_is_named_with_line_key_and_what_is_right() {
+    for (text, wrong, right) in BAD {
+        let errors = parse(&format!("{NAME}{text}")).expect_err(text);
+        let want = format!("/etc/sealpost/sealpost.toml:{wrong}");
+        let first = errors.0.first().unwrap().to_string();
+        assert!(first.starts_with(want.trim_end_matches(':')) && first.contains(right), "{text}\n  {first}");
+        assert_eq!(errors.0.len(), 1, "{text}\n{errors}");
+    }
+}
+
+// SUB-02
+#[test]
+fn a_host_name_that_is_not_fully_qualified_is_refused() {
+    for (text, want) in [
+        ("hostname = \"localhost\"", "1:12: hostname: \"localhost\" is not a fully qualified domain name"),
+        ("hostname = \"192.0.2.1\"", "1:12: hostname: "),
+        ("", "1:1: hostname: is missing"),
+    ] {
+        let errors = parse(text).unwrap_err();
+        assert!(errors.to_string().contains(want), "{errors}");
+    }
+}
+
+#[test]
+fn all_errors_are_reported_at_once_in_the_order_of_the_file() {
+    let errors = parse("hostname = \"x\"\n[log]\nlevel = 1\nfoo = 2\n[queue]\nretry = \"5m\"\n").unwrap_err();
+    let keys: Vec<_> = errors.0.iter().map(|e| (e.line, e.key.as_str())).collect();
+    assert_eq!(keys, [(1, "hostname"), (3, "log.level"), (4, "log.foo"), (6, "queue.retry")]);
+}
+
+#[test]
+fn a_missing_file_is_one_error_that_names_it() {
+    let e = Config::load(Path::new("/nowhere.toml"), &Machine::new()).unwrap_err();
+    assert!(e.to_string().starts_with("/nowhere.toml:1:1: the configuration cannot be read"), "{e}");
+}
+
+#[test]
+fn what_has_no_effect_is_named_only_when_written() {
+    let c = parse(&format!("{NAME}postmaster = \"a@example.net\"\n[dane]\n[dns]\ndnssec = \"validate\"\n"))
+        .unwrap();
+    assert_eq!(
+        c.no_effect(),
+        [
+            "postmaster has no effect in this version",
+            "dns.dnssec = \"validate\" has no effect in this version",
+            "[dane] has no effect in this version"
+        ]
+    );
+    assert!(c.warnings.iter().any(|w| w.starts_with("dns.dnssec")), "{:?}", c.warnings);
+}
+
+#[test]
+fn risky_values_warn() {
+    for (text, key) in [
+        ("[delivery]\ndrain = \"59s\"", "delivery.drain"),
+        ("[mta_sts]\nenabled = false", "mta_sts.enabled"),
+        ("[trust]\nextra_roots = [\"fullchain.pem\"]", "trust.extra_roots"),
+        ("[queue]\ndelay_warning_after = \"6d\"", "queue.delay_warning_after"),
+    ] {
+        let c = parse(&format!("{NAME}{text}")).unwrap();
+        assert!(c.warnings.iter().any(|w| w.starts_with(key)), "{text}: {:?}", c.warnings);
+    }
+    assert!(parse(&format!("{NAME}[delivery]\ndrain = \"60s\"")).unwrap().warnings.is_empty());
+}
+
+/// The starter file with its defaults, and perhaps its examples, put to use.
+fn uncommented(examples: bool) -> String {
+    let mut out = String::new();
+    for line in STARTER.lines() {
+        let line = match (line.strip_prefix("#: "), line.strip_prefix('#')) {
+            (Some(example), _) => Some(example).filter(|_| examples),
+            (None, Some(rest)) => Some(rest).filter(|r| !r.is_empty() && !r.starts_with(' ')),
+            (None, None) => Some(line),
+        };
+        out.push_str(line.unwrap_or(""));
+        out.push('\n');
+    }
+    out
+}
+
+#[test]
+fn the_starter_file_shows_the_defaults_and_nothing_else() {
+    let defaults = parse(NAME).unwrap().show();
+    assert_eq!(parse(STARTER).unwrap().show(), defaults, "as it is");
+    assert_eq!(parse(&uncommented(false)).unwrap_or_else(|e| panic!("{e}")).show(), defaults, "un-commented");
+}
+
+#[test]
+fn the_starter_file_shows_every_key() {
+    let full = parse(&uncommented(true)).unwrap_or_else(|e| panic!("{e}")).show();
+    let keys = |text: &str| -> BTreeSet<String> {
+        let mut section = String::new();
+        let mut out = BTreeSet::new();
+        for line in text.lines() {
+            if line.starts_with('[') {
+                section = line.trim_matches(['[', ']']).to_owned();
+            } else if let Some((key, _)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) {
+                out.insert(format!("{section}.{}", key.trim_matches('"')));
+            }
+        }
+        out
+    };
+    assert_eq!(keys(&uncommented(true)), keys(&full));
+}
+
+#[test]
+fn what_is_shown_reads_back_and_keeps_its_secrets() {
+    let text = format!("{}\n", uncommented(true));
+    let shown = parse(&text).unwrap().show();
+    assert!(!shown.contains("hunter2") && !shown.contains("argon2id"), "{shown}");
+    let again = parse(&shown.replace("password_hash = \"(blanked)\"", "password_hash = { env = \"HASH\" }"));
+    assert_eq!(again.unwrap_or_else(|e| panic!("{e}")).show(), shown);
+}

@@ -1,0 +1,456 @@
+//! The queue at work, on the real store with a scripted deliverer: what is tried, what waits, what is returned.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail loudly")]
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use sealpost::clock::{Clock, ManualClock, Timestamp};
+use sealpost::delivery::{AttemptReport, HandBack, Ledger};
+use sealpost::mail::{
+    Domain, EnhancedCode, Envelope, EnvelopeRecipient, ForwardPath, Origin, QueueId, ReversePath,
+};
+use sealpost::queue::manager::{Deliverer, Manager, ManagerSettings};
+use sealpost::queue::outcome::{DeferReason, Diagnosis, FailReason, Outcome, Stage};
+use sealpost::queue::{Filter, Intake, Lease, ListedRecipient, NewMessage, QueueStore, RecipientState};
+use sealpost::store::sqlite::{SqliteSettings, SqliteStore};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// What the scripted deliverer does with mail for a domain.
+#[derive(Clone)]
+enum Plan {
+    Deliver,
+    Defer(DeferReason),
+    Reject,
+    Unreachable,
+    HandBack,
+    Panic,
+    Hang,
+}
+
+struct Scripted {
+    plans: Mutex<HashMap<String, Plan>>,
+    tried: Mutex<Vec<String>>,
+    policy_changed: Mutex<bool>,
+    clock: Arc<ManualClock>,
+    freed: Notify,
+    attempted: Notify,
+}
+
+impl Scripted {
+    fn plan(&self, domain: &str, plan: Plan) {
+        self.plans.lock().unwrap().insert(domain.to_owned(), plan);
+    }
+
+    fn tries(&self, domain: &str) -> usize {
+        self.tried.lock().unwrap().iter().filter(|d| *d == domain).count()
+    }
+
+    fn diagnosis(&self, text: &str) -> Diagnosis {
+        Diagnosis {
+            at: self.clock.now(),
+            stage: Stage::Rcpt,
+            host: Some(Domain::parse("mx.example.net").unwrap()),
+            ip: None,
+            port: None,
+            source_ip: None,
+            code: Some(450),
+            enhanced: EnhancedCode::new(4, 2, 0),
+            text: text.to_owned(),
+            tls_failure: None,
+            maybe_delivered: false,
+            security: None,
+            promise: None,
+            session: None,
+            remote_id: None,
+        }
+    }
+}
+
+impl Deliverer for Scripted {
+    fn run<'a>(
+        &'a self,
+        lease: &'a Lease,
+        ledger: &'a dyn Ledger,
+        cancel: &'a CancellationToken,
+    ) -> BoxFuture<'a, AttemptReport> {
+        async move {
+            self.tried.lock().unwrap().push(lease.domain.to_string());
+            self.attempted.notify_waiters();
+            let plan =
+                self.plans.lock().unwrap().get(lease.domain.as_str()).cloned().unwrap_or(Plan::Deliver);
+            let all = |outcome: Outcome| lease.recipients.iter().map(|r| (r.no, outcome.clone())).collect();
+            let d = self.diagnosis("scripted");
+            let mut report = AttemptReport { reached: true, ..AttemptReport::default() };
+            match plan {
+                Plan::Deliver => ledger.record(all(Outcome::Delivered(d)), Vec::new()).await.unwrap(),
+                Plan::Defer(reason) => {
+                    ledger.record(all(Outcome::Deferred(reason, d)), Vec::new()).await.unwrap()
+                }
+                Plan::Reject => {
+                    ledger.record(all(Outcome::Failed(FailReason::Rejected, d)), Vec::new()).await.unwrap();
+                }
+                Plan::Unreachable => {
+                    ledger
+                        .record(all(Outcome::Deferred(DeferReason::Connect, d.clone())), Vec::new())
+                        .await
+                        .unwrap();
+                    report = AttemptReport { unreachable: Some(d), ..AttemptReport::default() };
+                }
+                Plan::HandBack => {
+                    let recipients = lease.recipients.iter().map(|r| r.no).collect();
+                    let until = Some(self.clock.now().after(Duration::from_secs(600)));
+                    report.hand_back = Some(HandBack { recipients, until });
+                }
+                Plan::Panic => panic!("scripted"),
+                Plan::Hang => cancel.cancelled().await,
+            }
+            report
+        }
+        .boxed()
+    }
+
+    fn final_look<'a>(&'a self, _domain: &'a Domain) -> BoxFuture<'a, bool> {
+        async move { *self.policy_changed.lock().unwrap() }.boxed()
+    }
+
+    fn freed(&self) -> BoxFuture<'_, ()> {
+        self.freed.notified().boxed()
+    }
+}
+
+struct World {
+    _dir: tempfile::TempDir,
+    clock: Arc<ManualClock>,
+    store: Arc<SqliteStore>,
+    deliverer: Arc<Scripted>,
+    manager: Manager,
+}
+
+fn world(change: impl FnOnce(&mut ManagerSettings)) -> World {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::new(Timestamp::parse_rfc3339("2026-11-22T08:00:00Z").unwrap()));
+    let store = Arc::new(
+        SqliteStore::open(&SqliteSettings::new(dir.path()), Arc::clone(&clock) as Arc<dyn Clock>).unwrap(),
+    );
+    let deliverer = Arc::new(Scripted {
+        plans: Mutex::default(),
+        tried: Mutex::default(),
+        policy_changed: Mutex::default(),
+        clock: Arc::clone(&clock),
+        freed: Notify::new(),
+        attempted: Notify::new(),
+    });
+    let mut settings = ManagerSettings::new(Domain::parse("relay.example.net").unwrap());
+    settings.sweep_interval = Duration::from_millis(20);
+    settings.look_interval = Duration::from_millis(1);
+    settings.drain = Duration::from_millis(200);
+    change(&mut settings);
+    let manager = Manager::new(
+        settings,
+        Arc::clone(&store) as Arc<dyn QueueStore>,
+        Arc::clone(&deliverer) as Arc<dyn Deliverer>,
+        Arc::clone(&clock) as Arc<dyn Clock>,
+    );
+    World { _dir: dir, clock, store, deliverer, manager }
+}
+
+impl World {
+    fn message(&self, n: u64, to: &[&str]) -> NewMessage {
+        let mut id = [0_u8; 16];
+        id[8..].copy_from_slice(&n.to_be_bytes());
+        id[0] = 1;
+        NewMessage {
+            id: QueueId::from_bytes(id),
+            origin: Origin::Submitted,
+            envelope: Envelope {
+                reverse_path: ReversePath::parse("app@sender.example").unwrap(),
+                recipients: to
+                    .iter()
+                    .map(|a| EnvelopeRecipient {
+                        path: ForwardPath::parse(a).unwrap(),
+                        notify: None,
+                        orcpt: None,
+                    })
+                    .collect(),
+                ret: None,
+                envid: None,
+                smtputf8: false,
+                has_8bit: false,
+            },
+            message_id: format!("<{n}@sender.example>"),
+            submitter: "127.0.0.1".to_owned(),
+            arrived: self.clock.now(),
+            content: Arc::new(Bytes::from_static(b"From: app@sender.example\r\nSubject: s\r\n\r\nbody\r\n")),
+            origin_key: None,
+        }
+    }
+
+    async fn submit(&self, n: u64, to: &[&str]) -> QueueId {
+        let message = self.message(n, to);
+        let id = message.id;
+        self.store.enqueue(message, None).await.unwrap();
+        self.manager.arrived(None, None);
+        id
+    }
+
+    async fn list(&self, filter: Filter) -> Vec<ListedRecipient> {
+        self.store.list(filter, 10_000).await.unwrap()
+    }
+
+    async fn of_domain(&self, domain: &str) -> Vec<ListedRecipient> {
+        self.list(Filter { domain: Some(Domain::parse(domain).unwrap()), ..Filter::default() }).await
+    }
+
+    /// Waits until `done`, or fails after ten seconds of real time.
+    async fn until<F: Future<Output = bool>>(&self, what: &str, mut done: impl FnMut() -> F) {
+        for _ in 0..1000 {
+            if done().await {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("not within ten seconds: {what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn due_mail_is_delivered_and_leaves_the_queue() {
+    let w = world(|_| {});
+    w.manager.start();
+    w.submit(1, &["a@one.example", "b@one.example", "c@two.example"]).await;
+    w.until("all delivered", async || w.list(Filter::default()).await.is_empty()).await;
+    assert_eq!(
+        w.deliverer.tries("one.example"),
+        1,
+        "one transaction for both recipients of a domain (QUE-01)"
+    );
+    assert_eq!(w.deliverer.tries("two.example"), 1);
+}
+
+// Speed: a first attempt needs no commit of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_permit_delivers_without_a_second_lease() {
+    let w = world(|_| {});
+    w.manager.start();
+    let message = w.message(1, &["a@one.example"]);
+    let permit = w.manager.permit(&message.envelope).unwrap();
+    let terms = w.manager.terms(&permit);
+    let done = w.store.enqueue(message, Some(terms)).await.unwrap();
+    assert!(done.lease.is_some());
+    w.manager.arrived(Some(permit), done.lease);
+    w.until("delivered", async || w.list(Filter::default()).await.is_empty()).await;
+}
+
+// QUE-06, QUE-20, DSN-14
+#[tokio::test(flavor = "multi_thread")]
+async fn mail_expires_only_after_an_attempt_that_ended_after_its_lifetime() {
+    let w = world(|_| {});
+    w.deliverer.plan("one.example", Plan::Defer(DeferReason::TlsCertificate));
+    w.submit(1, &["a@one.example"]).await;
+    // Down for six days: nothing was tried, so nothing may be returned untried.
+    w.clock.advance(6 * DAY);
+    assert_eq!(w.of_domain("one.example").await[0].state, RecipientState::Queued);
+    w.deliverer.plan("one.example", Plan::Deliver);
+    w.manager.start();
+    w.until("delivered at last", async || w.of_domain("one.example").await.is_empty()).await;
+    assert!(w.list(Filter::default()).await.is_empty(), "no DSN");
+
+    w.deliverer.plan("two.example", Plan::Defer(DeferReason::TlsCertificate));
+    let id = w.submit(2, &["a@two.example"]).await;
+    w.until("tried", async || w.deliverer.tries("two.example") == 1).await;
+    w.deliverer.plan("sender.example", Plan::Hang);
+    w.clock.advance(6 * DAY);
+    w.manager.wake(&[]);
+    w.until("returned", async || w.of_domain("two.example").await.is_empty()).await;
+    assert_eq!(w.deliverer.tries("two.example"), 2, "one attempt after the end of the lifetime");
+    let shown = w.store.show(id).await.unwrap().unwrap();
+    assert_eq!(shown.recipients[0].state, RecipientState::Bounced);
+    assert_eq!(shown.recipients[0].cause, "expired");
+    let dsn = w.of_domain("sender.example").await;
+    assert_eq!(dsn.len(), 1, "one DSN, to the sender");
+    assert_eq!(dsn[0].message.origin, Origin::Dsn);
+}
+
+// STS-53
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_changed_at_the_end_earns_one_more_attempt() {
+    let w = world(|_| {});
+    w.deliverer.plan("one.example", Plan::Defer(DeferReason::PolicyMx));
+    w.submit(1, &["a@one.example"]).await;
+    w.clock.advance(6 * DAY);
+    *w.deliverer.policy_changed.lock().unwrap() = true;
+    w.manager.start();
+    w.until("tried again", async || w.deliverer.tries("one.example") >= 2).await;
+    *w.deliverer.policy_changed.lock().unwrap() = false;
+    w.until("returned then", async || w.of_domain("one.example").await.is_empty()).await;
+}
+
+// DSN-02, QUE-10
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bounce_never_bounces() {
+    let w = world(|_| {});
+    w.deliverer.plan("one.example", Plan::Reject);
+    w.deliverer.plan("sender.example", Plan::Reject);
+    w.manager.start();
+    w.submit(1, &["a@one.example"]).await;
+    w.until("the DSN was tried", async || w.deliverer.tries("sender.example") == 1).await;
+    w.until("and nothing follows", async || w.list(Filter::default()).await.is_empty()).await;
+    assert_eq!(w.deliverer.tries("sender.example"), 1);
+}
+
+// QUE-34
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_host_costs_one_series_of_dials_and_touches_no_other_message() {
+    let w = world(|s| s.places_per_domain = 1);
+    w.deliverer.plan("dead.example", Plan::Unreachable);
+    for n in 0..200 {
+        w.store.enqueue(w.message(n, &["a@dead.example"]), None).await.unwrap();
+    }
+    w.manager.start();
+    w.until("tried", async || w.deliverer.tries("dead.example") == 1).await;
+    w.submit(1000, &["a@one.example"]).await;
+    w.until("another domain is served", async || w.of_domain("one.example").await.is_empty()).await;
+    assert_eq!(w.deliverer.tries("dead.example"), 1);
+    let waiting = w.of_domain("dead.example").await;
+    let untouched = waiting.iter().filter(|r| r.attempts == 0).count();
+    assert_eq!((waiting.len(), untouched), (200, 199));
+    // The list shows the suspension's end as the next attempt.
+    let end = w.clock.now().after(Duration::from_secs(60));
+    assert!(waiting.iter().all(|r| r.next_attempt.unwrap() >= end), "{:?}", waiting[0].next_attempt);
+
+    w.deliverer.plan("dead.example", Plan::Deliver);
+    w.clock.advance(Duration::from_secs(61));
+    w.manager.wake(&[]);
+    w.until("all but the first are delivered after the probe", async || {
+        w.of_domain("dead.example").await.len() == 1
+    })
+    .await;
+}
+
+// QUE-07, QUE-34
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_probe_ends_lifetimes_without_ten_thousand_dials() {
+    let w = world(|s| {
+        s.places_per_domain = 1;
+        s.delay_warning_after = None;
+    });
+    w.deliverer.plan("dead.example", Plan::Unreachable);
+    w.deliverer.plan("sender.example", Plan::Hang);
+    for n in 0..120 {
+        w.store.enqueue(w.message(n, &["a@dead.example"]), None).await.unwrap();
+    }
+    w.manager.start();
+    w.until("suspended", async || w.deliverer.tries("dead.example") == 1).await;
+    w.clock.advance(6 * DAY);
+    w.manager.wake(&[Domain::parse("nobody.example").unwrap()]);
+    w.until("all returned", async || w.of_domain("dead.example").await.is_empty()).await;
+    assert_eq!(w.deliverer.tries("dead.example"), 2, "one probe after the lifetime");
+    let dsns = w.of_domain("sender.example").await;
+    assert_eq!(dsns.len(), 120, "every sender is told (DSN-16)");
+}
+
+// QUE-09
+#[tokio::test(flavor = "multi_thread")]
+async fn mail_handed_back_keeps_its_attempts_and_waits_for_the_pause() {
+    let w = world(|s| s.places_per_domain = 1);
+    w.deliverer.plan("busy.example", Plan::HandBack);
+    w.manager.start();
+    for n in 0..20 {
+        w.submit(n, &["a@busy.example"]).await;
+    }
+    w.until("tried", async || w.deliverer.tries("busy.example") == 1).await;
+    w.submit(100, &["a@one.example"]).await;
+    w.until("another domain is served", async || w.of_domain("one.example").await.is_empty()).await;
+    assert_eq!(w.deliverer.tries("busy.example"), 1);
+    w.until("handed back", async || w.of_domain("busy.example").await.iter().all(|r| r.attempts == 0)).await;
+    w.deliverer.plan("busy.example", Plan::Deliver);
+    w.clock.advance(Duration::from_secs(601));
+    w.manager.wake(&[Domain::parse("nobody.example").unwrap()]);
+    w.until("delivered after the pause", async || w.of_domain("busy.example").await.is_empty()).await;
+}
+
+// QUE-30
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_domain_with_much_mail_does_not_delay_another() {
+    let w = world(|s| s.places = 30);
+    w.deliverer.plan("slow.example", Plan::Hang);
+    for n in 0..2000 {
+        w.store.enqueue(w.message(n, &["a@slow.example"]), None).await.unwrap();
+    }
+    w.manager.start();
+    w.until("slow fills its places", async || w.deliverer.tries("slow.example") == 20).await;
+    w.submit(5000, &["a@fast.example"]).await;
+    w.until("fast is delivered", async || w.of_domain("fast.example").await.is_empty()).await;
+    assert_eq!(w.deliverer.tries("slow.example"), 20, "a domain holds its own places at most (QUE-31)");
+    w.manager.abandon();
+}
+
+// DUR-21
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_ends_one_attempt_and_nothing_else() {
+    let w = world(|_| {});
+    w.deliverer.plan("bad.example", Plan::Panic);
+    w.manager.start();
+    w.submit(1, &["a@bad.example"]).await;
+    w.until("deferred", async || {
+        let list = w.of_domain("bad.example").await;
+        list.len() == 1 && list[0].state == RecipientState::Deferred
+    })
+    .await;
+    let row = &w.of_domain("bad.example").await[0];
+    assert_eq!((row.cause.as_str(), row.attempts), ("local", 0), "it does not count as an attempt");
+    assert_eq!(row.last.as_ref().unwrap().enhanced.to_string(), "4.3.0");
+    w.submit(2, &["a@one.example"]).await;
+    w.until("others flow", async || w.of_domain("one.example").await.is_empty()).await;
+}
+
+// DSN-04
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sender_is_warned_once_per_domain_and_cause() {
+    let w = world(|_| {});
+    w.deliverer.plan("late.example", Plan::Defer(DeferReason::TlsMissing));
+    w.deliverer.plan("sender.example", Plan::Hang);
+    w.manager.start();
+    for n in 0..50 {
+        w.submit(n, &["a@late.example"]).await;
+    }
+    w.until("all tried", async || w.deliverer.tries("late.example") >= 50).await;
+    w.until("all settled", async || {
+        w.of_domain("late.example").await.iter().all(|r| r.state == RecipientState::Deferred)
+    })
+    .await;
+    assert!(w.of_domain("sender.example").await.is_empty(), "not before its time");
+    w.clock.advance(Duration::from_secs(4 * 3600 + 1));
+    w.until("a warning", async || !w.of_domain("sender.example").await.is_empty()).await;
+    w.clock.advance(Duration::from_secs(60));
+    // Several more sweeps pass.
+    let before = w.deliverer.tries("late.example");
+    w.manager.wake(&[]);
+    w.until("and the mail is still tried", async || w.deliverer.tries("late.example") > before).await;
+    assert_eq!(w.of_domain("sender.example").await.len(), 1, "one warning for fifty messages");
+}
+
+// DUR-18
+#[tokio::test(flavor = "multi_thread")]
+async fn draining_ends_attempts_that_take_too_long_and_gives_their_mail_back() {
+    let w = world(|_| {});
+    w.deliverer.plan("slow.example", Plan::Hang);
+    w.manager.start();
+    w.submit(1, &["a@slow.example"]).await;
+    w.until("begun", async || w.deliverer.tries("slow.example") == 1).await;
+    w.manager.drain().await;
+    let row = &w.of_domain("slow.example").await[0];
+    assert_eq!((row.state, row.attempts), (RecipientState::Queued, 0));
+    assert!(
+        w.manager.permit(&w.message(2, &["a@one.example"]).envelope).is_none(),
+        "no permits while draining"
+    );
+}
