@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::http::{self as admin_http, AdminState};
+use crate::admin::token as admin_token;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::pool::Pool;
@@ -33,7 +34,6 @@ mod clock;
 pub mod outbound;
 mod settings;
 mod signals;
-mod token;
 pub mod trust;
 
 pub use clock::SystemClock;
@@ -131,7 +131,8 @@ async fn start(config: &Config) -> Result<Relay, String> {
     std::fs::create_dir_all(&config.data_dir)
         .map_err(|e| format!("data_dir {}: {e}", config.data_dir.display()))?;
     let store = open_store(config, &clock).await?;
-    let token = token::load_or_make(config)?;
+    let token = admin_token::read_or_make(&config.admin.token, &config.data_dir)
+        .map_err(|e| format!("admin.token cannot be read or made in {}: {e}", config.data_dir.display()))?;
     let (resolver, dnssec) = outbound::resolver(config, &clock)?;
     tracing::info!(event = "dnssec", "{dnssec}");
     let roots = Arc::new(trust::load(config.trust.roots, &config.trust.extra_roots)?);

@@ -26,7 +26,6 @@ mod surroundings;
 mod user;
 
 use args::{Arguments, Command};
-pub use offline::Offline;
 pub use surroundings::System;
 
 /// Where a command reads and writes.

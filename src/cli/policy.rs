@@ -17,7 +17,7 @@ pub(super) fn run(command: Command, config: &Config, io: &mut Io<'_>) -> Result<
                 io,
                 |client| client.get::<Vec<Policy>>("/v1/policies"),
                 async |stores| {
-                    let list = stores.policies.list(None, MAX_ROWS).await.map_err(|e| e.to_string())?;
+                    let list = stores.policies(None, MAX_ROWS).await.map_err(|e| e.to_string())?;
                     Ok(Some(list.iter().map(Policy::from).collect()))
                 },
             )?
@@ -36,8 +36,8 @@ pub(super) fn run(command: Command, config: &Config, io: &mut Io<'_>) -> Result<
                 io,
                 |client| client.get::<PolicyDetail>(&format!("/v1/policies/{domain}")),
                 async |stores| {
-                    let row = stores.policies.load(&domain).await.map_err(|e| e.to_string())?;
-                    let history = stores.policies.history(&domain).await.map_err(|e| e.to_string())?;
+                    let row = stores.policy(domain.clone()).await.map_err(|e| e.to_string())?;
+                    let history = stores.policy_history(domain.clone()).await.map_err(|e| e.to_string())?;
                     Ok(PolicyDetail::new(&domain, row, history))
                 },
             )?

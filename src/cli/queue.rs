@@ -24,7 +24,7 @@ pub(super) fn run(command: Command, config: &Config, io: &mut Io<'_>) -> Result<
                 io,
                 |client| client.get::<Vec<Row>>(&list_path(&filter, limit)),
                 async |stores| {
-                    let rows = stores.queue.list(filter.clone(), limit).await.map_err(|e| e.to_string())?;
+                    let rows = stores.list(filter.clone(), limit).await.map_err(|e| e.to_string())?;
                     Ok(Some(rows.iter().map(|r| Row::new(r, config.queue.max_age)).collect()))
                 },
             )?
@@ -38,7 +38,7 @@ pub(super) fn run(command: Command, config: &Config, io: &mut Io<'_>) -> Result<
                 io,
                 |client| client.get::<Message>(&format!("/v1/queue/{id}")),
                 async |stores| {
-                    let message = stores.queue.show(id).await.map_err(|e| e.to_string())?;
+                    let message = stores.show(id).await.map_err(|e| e.to_string())?;
                     Ok(message.map(|m| Message::new(&m, config.queue.max_age)))
                 },
             )?

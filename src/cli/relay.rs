@@ -2,11 +2,12 @@
 
 use std::future::Future;
 
-use super::offline::{self, Offline};
+use super::offline;
 use super::{Failure, Io, failed};
 use crate::admin::client::{Client, ClientError};
 use crate::admin::token;
 use crate::config::Config;
+use crate::store::sqlite::SqliteReader;
 
 /// A client of the running relay.
 pub(super) fn client(config: &Config) -> Result<Client, String> {
@@ -23,7 +24,7 @@ pub(super) fn read<T>(
     online: bool,
     io: &mut Io<'_>,
     ask: impl FnOnce(&Client) -> Result<T, ClientError>,
-    look: impl AsyncFnOnce(&Offline) -> Result<Option<T>, String>,
+    look: impl AsyncFnOnce(&SqliteReader) -> Result<Option<T>, String>,
 ) -> Result<Option<T>, Failure> {
     let silence = match client(config) {
         Ok(client) => match ask(&client) {
