@@ -67,7 +67,10 @@ fn main() -> ExitCode {
         return sealpost::cli::main();
     }
     let options = Options::parse();
-    match tokio::runtime::Runtime::new().map_err(Into::into).and_then(|r| r.block_on(namespace::enter(options))) {
+    match tokio::runtime::Runtime::new()
+        .map_err(Into::into)
+        .and_then(|r| r.block_on(namespace::enter(options)))
+    {
         Ok(code) => code,
         Err(error) => {
             eprintln!("bench: {error:#}");

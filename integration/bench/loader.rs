@@ -153,7 +153,13 @@ impl Client {
         Ok(part)
     }
 
-    async fn send(&mut self, domain: &str, content: &[u8], number: usize, ledger: &Ledger) -> Result<Duration> {
+    async fn send(
+        &mut self,
+        domain: &str,
+        content: &[u8],
+        number: usize,
+        ledger: &Ledger,
+    ) -> Result<Duration> {
         self.command(b"MAIL FROM:<sender@app.test>\r\n", 250).await?;
         self.command(format!("RCPT TO:<user@{domain}>\r\n").as_bytes(), 250).await?;
         self.command(b"DATA\r\n", 354).await?;

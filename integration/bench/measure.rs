@@ -114,7 +114,11 @@ pub(crate) async fn all(options: &Options, scratch: &Path, private: bool) -> Res
     Ok(if runs.iter().all(|r| r.trouble.is_empty()) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn contenders<'a>(options: &'a Options, measure: &'a Measure, private: bool) -> impl Iterator<Item = Contender> + 'a {
+fn contenders<'a>(
+    options: &'a Options,
+    measure: &'a Measure,
+    private: bool,
+) -> impl Iterator<Item = Contender> + 'a {
     Contender::ALL.into_iter().filter(move |contender| {
         // The profiles differ in delivery only; held mail is accepted alike.
         let same_again = measure.kind == Kind::Accept && *contender == Contender::PostfixStock;
@@ -130,7 +134,8 @@ fn measures(options: &Options) -> Vec<Measure> {
             Kind::Relay => format!("relay-{domains}"),
             Kind::Drain => format!("drain-{domains}"),
         };
-        let domains = if kind == Kind::Accept { vec![DARK.to_owned()] } else { (0..domains).map(domain).collect() };
+        let domains =
+            if kind == Kind::Accept { vec![DARK.to_owned()] } else { (0..domains).map(domain).collect() };
         Measure { name, kind, clients, size: kilobytes * 1024, messages: messages / less, domains }
     };
     let mut all = vec![

@@ -92,7 +92,8 @@ impl Meter {
         let cpu = tree_cpu(self.root) - self.tree;
         let bench_cpu = own_cpu() - self.own;
         let other = busy() - self.busy - cpu - bench_cpu;
-        let flushed = flushes(self.disk.as_deref()).zip(self.flushes).map(|(now, then)| now.saturating_sub(then));
+        let flushed =
+            flushes(self.disk.as_deref()).zip(self.flushes).map(|(now, then)| now.saturating_sub(then));
         self.peaks.end.store(true, Ordering::Relaxed);
         if let Some(sampler) = self.sampler.take() {
             sampler.thread().unpark();
@@ -186,8 +187,14 @@ fn own_cpu() -> f64 {
 /// Seconds of CPU that the whole machine has worked: user, nice, system, irq, softirq.
 fn busy() -> f64 {
     let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
-    let fields: Vec<f64> =
-        stat.lines().next().unwrap_or_default().split_whitespace().skip(1).filter_map(|f| f.parse().ok()).collect();
+    let fields: Vec<f64> = stat
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .skip(1)
+        .filter_map(|f| f.parse().ok())
+        .collect();
     [0, 1, 2, 5, 6].iter().filter_map(|n| fields.get(*n)).sum::<f64>() / TICKS
 }
 

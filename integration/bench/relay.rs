@@ -95,7 +95,8 @@ impl Relay {
     pub(crate) async fn stop(mut self) -> Result<()> {
         let process = self.process()?.to_string();
         crate::namespace::command("kill", &["-TERM", &process]).await?;
-        let status = tokio::time::timeout(PATIENCE, self.child.wait()).await.context("SIGTERM had no effect")??;
+        let status =
+            tokio::time::timeout(PATIENCE, self.child.wait()).await.context("SIGTERM had no effect")??;
         if !status.success() {
             bail!("the relay ended with {status}: {}", self.last_words());
         }
@@ -103,10 +104,16 @@ impl Relay {
     }
 
     async fn command(&self, words: &[&str]) -> Result<Vec<u8>> {
-        let run = Command::new(std::env::current_exe()?).args(words).arg("--config").arg(&self.config).output();
+        let run =
+            Command::new(std::env::current_exe()?).args(words).arg("--config").arg(&self.config).output();
         let output = tokio::time::timeout(PATIENCE, run).await.with_context(|| words.join(" "))??;
         if !output.status.success() {
-            bail!("{}: {} {}", words.join(" "), output.status, String::from_utf8_lossy(&output.stderr).trim());
+            bail!(
+                "{}: {} {}",
+                words.join(" "),
+                output.status,
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
         }
         Ok(output.stdout)
     }

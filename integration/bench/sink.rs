@@ -30,7 +30,9 @@ impl Sink {
         for (address, acceptor) in &site.hosts {
             let listener = TcpListener::bind(address).await.with_context(|| format!("sink at {address}"))?;
             let (acceptor, ledger, end) = (acceptor.clone(), Arc::clone(ledger), end.clone());
-            tokio::spawn(async move { end.run_until_cancelled(listen(listener, acceptor, ledger, &end)).await });
+            tokio::spawn(
+                async move { end.run_until_cancelled(listen(listener, acceptor, ledger, &end)).await },
+            );
         }
         Ok(Self(end))
     }
@@ -135,7 +137,9 @@ impl<'a> Session<'a> {
     fn command(&mut self, line: &[u8]) {
         let verb = line.get(..4).unwrap_or_default().to_ascii_uppercase();
         let reply: &[u8] = match verb.as_slice() {
-            b"EHLO" if self.encrypted => b"250-sink\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 52428800\r\n",
+            b"EHLO" if self.encrypted => {
+                b"250-sink\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 52428800\r\n"
+            }
             b"EHLO" => b"250-sink\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SIZE 52428800\r\n250 STARTTLS\r\n",
             b"MAIL" | b"RCPT" | b"RSET" | b"NOOP" => b"250 2.0.0 ok\r\n",
             b"DATA" => {
