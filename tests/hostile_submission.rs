@@ -213,7 +213,7 @@ impl Client {
                 continue;
             }
             let mut buf = [0; 4096];
-            match timeout(PATIENCE, self.io().read(&mut buf)).await.expect("a reply in time") {
+            match timeout(PATIENCE, self.io().read(&mut buf)).await.unwrap() {
                 Ok(n) if n > 0 => self.read.extend_from_slice(&buf[..n]),
                 _ => return None,
             }

@@ -23,6 +23,7 @@ use crate::mtasts::fetch::{FetchSettings, HttpsFetcher};
 use crate::mtasts::service::{PolicyService, ServiceSettings};
 use crate::queue::manager::Deliverer;
 use crate::queue::{Lease, QueueStore};
+use crate::route::RouteSettings;
 use crate::tlsrpt::SessionStore;
 
 /// The resolver, and what is believed of it about DNSSEC, in words.
@@ -62,6 +63,21 @@ pub fn policies(
     Ok(PolicyService::new(service, Arc::clone(resolver), Arc::new(fetcher), store, Arc::clone(clock)))
 }
 
+/// What routing is told.
+pub fn route_settings(config: &Config) -> RouteSettings {
+    settings::route(config)
+}
+
+/// What attempts are told.
+pub fn attempt_settings(config: &Config) -> AttemptSettings {
+    let route = settings::route(config);
+    AttemptSettings {
+        port: route.port,
+        own_listeners: route.own_listeners,
+        ..AttemptSettings::new(config.hostname.clone())
+    }
+}
+
 /// The limits of the pool.
 pub fn pool_settings(config: &Config) -> PoolSettings {
     let d = &config.delivery;
@@ -97,14 +113,8 @@ impl Outbound {
     /// # Errors
     /// One sentence, when the TLS stack cannot be set up.
     pub fn attempts(self, config: &Config) -> Result<Attempts, String> {
-        let route = settings::route(config);
-        let attempt = AttemptSettings {
-            port: route.port,
-            own_listeners: route.own_listeners.clone(),
-            ..AttemptSettings::new(config.hostname.clone())
-        };
         let parts = Parts {
-            routes: Arc::new(DnsRoutes::new(self.resolver, route)),
+            routes: Arc::new(DnsRoutes::new(self.resolver, route_settings(config))),
             policies: Arc::new(self.policies),
             pool: self.pool,
             tls: Tls::new(self.roots),
@@ -112,7 +122,7 @@ impl Outbound {
             store: self.store,
             clock: self.clock,
         };
-        Ok(Attempts::new(attempt, parts))
+        Ok(Attempts::new(attempt_settings(config), parts))
     }
 }
 

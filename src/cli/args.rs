@@ -7,6 +7,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::mail::{Domain, QueueId};
 use crate::queue::{DeferReason, Filter, RecipientState};
 
+/// Where the configuration lies when nobody says otherwise.
+pub(super) const DEFAULT_CONFIG: &str = "/etc/sealpost/sealpost.toml";
+
 /// An outbound SMTP relay that keeps every recipient domain's TLS promise.
 #[derive(Debug, Parser)]
 #[command(
@@ -24,7 +27,7 @@ pub(super) struct Arguments {
         global = true,
         value_name = "FILE",
         env = "SEALPOST_CONFIG",
-        default_value = "/etc/sealpost/sealpost.toml"
+        default_value = DEFAULT_CONFIG
     )]
     pub(super) config: PathBuf,
     #[command(subcommand)]
@@ -35,6 +38,12 @@ pub(super) struct Arguments {
 pub(super) enum Command {
     /// Run the relay in the foreground
     Serve,
+    /// Explain, step by step, what would happen to mail for a domain now
+    ///
+    /// Runs the delivery's own code: route, policy live and cached, demand and verdict per MX host. Stores nothing,
+    /// counts nothing, uses up no back-off. Exit status 0 when mail would be delivered, 1 when it would wait or be
+    /// returned.
+    Check(Check),
     /// See what waits and why; make it due now
     #[command(subcommand)]
     Queue(Queue),
@@ -47,6 +56,22 @@ pub(super) enum Command {
     /// Make what [[submission.user]] needs
     #[command(subcommand)]
     User(User),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    /// The recipient domain
+    #[arg(value_parser = domain)]
+    pub(super) domain: Domain,
+    /// Open a session to each MX host, up to TLS and no further
+    #[arg(long)]
+    pub(super) probe: bool,
+    /// Go by the cached policy, whatever is live
+    #[arg(long)]
+    pub(super) from_cache: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -13,9 +13,11 @@ use clap::Parser;
 
 use crate::clock::Timestamp;
 use crate::config::{Config, ConfigErrors};
+use crate::mail::Domain;
 
 mod advice;
 mod args;
+mod check;
 mod config;
 mod offline;
 mod policy;
@@ -134,12 +136,23 @@ fn command(arguments: Arguments, io: &mut Io<'_>) -> Result<Next, Failure> {
     let file = arguments.config.as_path();
     let status = match arguments.command {
         Command::Serve => return Ok(Next::Serve(Box::new(load_config(file)?))),
+        Command::Check(command) => check::run(command, &check_config(file)?, io)?,
         Command::Queue(command) => queue::run(command, &load_config(file)?, io)?,
         Command::Policy(command) => policy::run(command, &load_config(file)?, io)?,
         Command::Config(command) => config::run(command, file, io)?,
         Command::User(args::User::Hash) => user::hash(io)?,
     };
     Ok(Next::Exit(status))
+}
+
+/// The configuration of `check`: without a file at the default place, the defaults, under this machine's name.
+fn check_config(path: &Path) -> Result<Config, ConfigErrors> {
+    if path.exists() || path != Path::new(args::DEFAULT_CONFIG) {
+        return load_config(path);
+    }
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let hostname = Domain::parse(name.trim()).map_or_else(|_| "check.invalid".to_owned(), |d| d.to_string());
+    Config::parse(&format!("hostname = \"{hostname}\"\n"), path, &System)
 }
 
 /// Reads and checks the configuration at `path`, in this machine's surroundings. Also for a reload.

@@ -60,7 +60,7 @@ pub(super) fn change<T>(
     })
 }
 
-fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {
+pub(super) fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(future))
 }

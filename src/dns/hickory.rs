@@ -95,7 +95,7 @@ impl HickoryResolver {
         name: &Domain,
         kind: RecordType,
         label: &'static str,
-        read: impl Fn(&RData) -> Option<Option<T>>,
+        read: impl Fn(&RData) -> Option<T>,
     ) -> DnsResult<T> {
         let fail = |(kind, server)| DnsError { kind, name: name.clone(), record: label, server };
         let walk = async {
@@ -114,7 +114,7 @@ impl HickoryResolver {
         &self,
         name: &Domain,
         kind: RecordType,
-        read: impl Fn(&RData) -> Option<Option<T>>,
+        read: impl Fn(&RData) -> Option<T>,
     ) -> Result<Answer<T>, (DnsErrorKind, Option<SocketAddr>)> {
         let mut at = Name::from_ascii(name.as_str()).map_err(|_| (DnsErrorKind::Malformed, None))?;
         at.set_fqdn(true);
@@ -127,7 +127,7 @@ impl HickoryResolver {
             let records = chain.follow(&message, kind, &mut ttl).map_err(malformed)?;
             if !records.is_empty() {
                 ttl = records.iter().map(|r| seconds(r.ttl)).fold(ttl, Duration::min);
-                let data: Vec<T> = records.iter().filter_map(|r| read(&r.data)?).take(MOST_RECORDS).collect();
+                let data: Vec<T> = records.iter().filter_map(|r| read(&r.data)).take(MOST_RECORDS).collect();
                 // Records of the right type of which none can be used are no denial.
                 return if data.is_empty() {
                     Err(malformed(()))
@@ -192,15 +192,11 @@ impl HickoryResolver {
 impl Resolver for HickoryResolver {
     fn mx<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, DnsResult<Mx>> {
         self.look_up(name, RecordType::MX, "MX", |data| match data {
-            RData::MX(mx) if mx.exchange.is_root() => {
-                Some(Some(Mx { preference: mx.preference, exchange: None }))
-            }
+            RData::MX(mx) if mx.exchange.is_root() => Some(Mx { preference: mx.preference, exchange: None }),
             // An exchange that is no host name is dropped; nobody can answer there.
-            RData::MX(mx) => Some(
-                Domain::parse_host(&mx.exchange.to_ascii())
-                    .ok()
-                    .map(|host| Mx { preference: mx.preference, exchange: Some(host) }),
-            ),
+            RData::MX(mx) => Domain::parse_host(&mx.exchange.to_ascii())
+                .ok()
+                .map(|host| Mx { preference: mx.preference, exchange: Some(host) }),
             _ => None,
         })
         .boxed()
@@ -212,8 +208,8 @@ impl Resolver for HickoryResolver {
             Family::V6 => (RecordType::AAAA, "AAAA"),
         };
         self.look_up(name, kind, label, |data| match data {
-            RData::A(a) => Some(Some(IpAddr::V4(a.0))),
-            RData::AAAA(a) => Some(Some(IpAddr::V6(a.0))),
+            RData::A(a) => Some(IpAddr::V4(a.0)),
+            RData::AAAA(a) => Some(IpAddr::V6(a.0)),
             _ => None,
         })
         .boxed()
@@ -221,7 +217,7 @@ impl Resolver for HickoryResolver {
 
     fn txt<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, DnsResult<Vec<u8>>> {
         self.look_up(name, RecordType::TXT, "TXT", |data| match data {
-            RData::TXT(txt) => Some(Some(txt.txt_data.concat())),
+            RData::TXT(txt) => Some(txt.txt_data.concat()),
             _ => None,
         })
         .boxed()

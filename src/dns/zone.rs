@@ -1,4 +1,4 @@
-//! [`ZoneResolver`]: a resolver that answers from a few lines of text, for tests and for `check` at the desk.
+//! [`ZoneResolver`]: a resolver that answers from a few lines of text.
 //!
 //! ```text
 //! example.net            MX  10 mx.example.net    ; a comment
@@ -132,7 +132,7 @@ impl ZoneResolver {
         let mut state = self.lock();
         state.queries.push(format!("{record} {name}"));
         let fail = |kind| DnsError { kind, name: name.clone(), record, server: None };
-        let (mut at, mut secure, mut ttl) = (name.clone(), true, DEFAULT_TTL);
+        let (mut at, mut secure, mut ttl) = (name.clone(), true, Duration::MAX);
         for _ in 0..=MAX_CHAIN {
             secure &= state.secure.iter().any(|s| at.is_at_or_below(s));
             let here = || state.lines.iter().filter(|l| l.owner == at);
@@ -153,6 +153,7 @@ impl ZoneResolver {
                 _ => None,
             });
             let Some((target, alias_ttl)) = alias else {
+                let ttl = ttl.min(DEFAULT_TTL);
                 let exists = state.lines.iter().any(|l| l.owner.is_at_or_below(&at));
                 return Ok(Answer { data: if exists { Data::NoData } else { Data::NxDomain }, secure, ttl });
             };

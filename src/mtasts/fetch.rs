@@ -446,9 +446,10 @@ mod tests {
     // STS-22: a policy host that stalls.
     #[tokio::test]
     async fn a_host_that_stops_in_the_middle_ends_at_the_limit() {
-        for sent in
-            ["stall", "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 99\r\n\r\nstall"]
-        {
+        for sent in [
+            "HTTP/1.1 200 OK\r\nX: stall",
+            "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 99\r\n\r\nstall",
+        ] {
             let server = Server::start(sent.as_bytes().to_vec()).await;
             let short = FetchSettings { timeout: Duration::from_millis(300), ..FetchSettings::default() };
             assert_eq!(

@@ -236,6 +236,12 @@ impl PolicyService {
         }
     }
 
+    /// The stored policy while it applies, and nothing that was looked up now (`check --from-cache`).
+    pub async fn cached(&self, domain: &Domain) -> Applicable {
+        let row = self.inner.load(domain).await.unwrap_or_default();
+        Applicable { policy: self.inner.valid(&row), fetch_failure: None }
+    }
+
     /// Whether an enforce policy is stored and holds; asks nobody outside. A null MX or NXDOMAIN may be forged
     /// then (NMX-06). True as well when the store cannot say.
     pub async fn has_enforce(&self, domain: &Domain) -> bool {
@@ -631,6 +637,7 @@ fn unavailable(domain: &Domain, record: &'static str) -> DnsError {
 }
 
 const TOUCH_EVERY: Duration = Duration::from_secs(3600);
+
 /// Domains whose limits are lifted one by one; beyond that they are lifted for all.
 const MAX_LIFTED: usize = 1000;
 

@@ -130,7 +130,7 @@ fn is_ours(host: &Host, settings: &RouteSettings) -> bool {
 fn is_own_listener(ip: IpAddr, settings: &RouteSettings) -> bool {
     let ip = embedded_v4(ip).map_or(ip, IpAddr::V4);
     settings.own_listeners.iter().filter(|l| l.port() == settings.port).any(|l: &SocketAddr| {
-        let own = embedded_v4(l.ip()).map_or(l.ip(), IpAddr::V4);
+        let own = embedded_v4(l.ip()).map_or_else(|| l.ip(), IpAddr::V4);
         own == ip || (own.is_unspecified() && (ip.is_loopback() || ip.is_unspecified()))
     })
 }

@@ -99,7 +99,10 @@ mod tests {
     #[test]
     fn every_way_of_finding_no_host_is_told_apart() {
         let short = |r: Result<Route, RouteFailure>| match r {
-            Ok(route) => format!("{:?} {}", route.kind, names(Ok(route)).join(" ")),
+            Ok(route) => {
+                let kind = route.kind;
+                format!("{kind:?} {}", names(Ok(route)).join(" "))
+            }
             Err(RouteFailure::Dns(e)) => format!("dns {:?} {}", e.kind, e.record),
             Err(RouteFailure::HostLookupFailed(e)) => format!("host dns {:?} {}", e.kind, e.name),
             Err(e) => format!("{e:?}"),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::dns::Resolver;
 use crate::mail::Domain;
 use crate::mtasts::service::PolicyService;
@@ -19,16 +19,18 @@ use crate::queue::outcome::{Diagnosis, SessionFacts, Stage};
 use crate::queue::{Lease, QueueStore};
 use crate::route::{Host, Route, RouteFailure, RouteKind, RouteSettings};
 use crate::security::decide::{Demand, Gate, MessageKind, Sources, TlsPolicy, decide};
-use crate::security::verdict::{Judgement, judge};
 use crate::tlsrpt::SessionStore;
 
-use super::classify::{self, HostFailure, Ruling};
+use super::classify::{self, HostFailure};
 use super::pool::Pool;
-use super::session::{Opening, Seen, Session, Timers, Unopened};
+use super::session::{Opening, Seen, Timers, Unopened};
 use super::starttls::Tls;
 use super::{AttemptReport, HandBack, Ledger};
 
+mod probe;
 mod walk;
+
+pub use probe::Prober;
 
 use walk::Walk;
 
@@ -206,32 +208,6 @@ impl Attempts {
     pub async fn final_look(&self, domain: &Domain) -> bool {
         self.parts.policies.final_look(domain).await
     }
-
-    /// A session up to EHLO inside TLS, judged, then QUIT: no MAIL, no record (`sealpost check --probe`).
-    ///
-    /// # Errors
-    /// The ruling that mail would get from this host when no session comes about.
-    pub async fn probe(&self, address: IpAddr, policy: &TlsPolicy) -> Result<(Seen, Judgement), Ruling> {
-        let to = SocketAddr::new(address, self.settings.port);
-        match Session::open(opening(&self.settings, &self.parts, policy, to)).await {
-            Ok(session) => {
-                let seen = session.seen.clone();
-                session.quit();
-                let judgement = judge(policy, &seen.evidence);
-                Ok((seen, judgement))
-            }
-            Err(fault) => match (fault.seen, &fault.why) {
-                (Some(seen), Unopened::Handshake) => {
-                    let judgement = judge(policy, &seen.evidence);
-                    Ok((*seen, judgement))
-                }
-                (_, why) => {
-                    let failure = host_failure(why, to).ok_or_else(|| classify::local(String::new()))?;
-                    Err(classify::host(&failure, &policy.host, policy).transient)
-                }
-            },
-        }
-    }
 }
 
 /// What is demanded of one host of a route; the same for deliveries and for `check`.
@@ -257,7 +233,8 @@ pub fn gate(
 
 fn opening<'a>(
     settings: &'a AttemptSettings,
-    parts: &'a Parts,
+    tls: &'a Tls,
+    now: Timestamp,
     policy: &'a TlsPolicy,
     to: SocketAddr,
 ) -> Opening<'a> {
@@ -266,13 +243,13 @@ fn opening<'a>(
         to,
         source: settings.source.filter(|s| s.is_ipv4() == to.is_ipv4()),
         hostname: &settings.hostname,
-        tls: &parts.tls,
+        tls,
         tls_demanded: policy.demand.tls,
         strict: policy.demand.pkix,
         after: None,
         own_listeners: &settings.own_listeners,
         timers: &settings.timers,
-        now: parts.clock.now(),
+        now,
     }
 }
 
@@ -290,7 +267,7 @@ fn host_failure(why: &Unopened, at: SocketAddr) -> Option<HostFailure<'_>> {
 }
 
 /// A diagnosis that knows nothing yet but the time; [`Ruling::into_outcome`] fills in the rest.
-fn blank(at: crate::clock::Timestamp) -> Diagnosis {
+fn blank(at: Timestamp) -> Diagnosis {
     Diagnosis {
         at,
         stage: Stage::Local,

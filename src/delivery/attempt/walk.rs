@@ -287,7 +287,7 @@ impl<'a> Walk<'a> {
         let mut after = None;
         loop {
             let retry = after.is_some();
-            let mut o = opening(self.settings, self.parts, t.policy, t.to);
+            let mut o = opening(self.settings, &self.parts.tls, self.parts.clock.now(), t.policy, t.to);
             o.after = after.take();
             let fault = match Session::open(o).await {
                 Ok(mut session) => {

@@ -15,7 +15,7 @@ use crate::delivery::transcript::Fault;
 
 /// A connection.
 #[derive(Debug)]
-pub enum Wire {
+pub(super) enum Wire {
     /// In the clear.
     Clear(TcpStream),
     /// Inside TLS.
@@ -56,28 +56,28 @@ impl AsyncWrite for Wire {
 
 /// A connection with what was read from it ahead.
 #[derive(Debug)]
-pub struct Line {
+pub(super) struct Line {
     wire: Wire,
     replies: ReplyBuffer,
 }
 
 /// How a write went: the octets that may have left, and why it stopped short.
 #[derive(Debug)]
-pub struct Written {
+pub(super) struct Written {
     /// Octets handed to the system or to the TLS layer.
-    pub octets: usize,
+    pub(super) octets: usize,
     /// `None` when all left.
-    pub fault: Option<Fault>,
+    pub(super) fault: Option<Fault>,
 }
 
 impl Line {
     /// A fresh connection.
-    pub fn new(wire: Wire) -> Self {
+    pub(super) fn new(wire: Wire) -> Self {
         Self { wire, replies: ReplyBuffer::default() }
     }
 
     /// The stream below, when nothing at all was read ahead of the replies taken (OUT-31).
-    pub fn into_wire(self) -> Option<Wire> {
+    pub(super) fn into_wire(self) -> Option<Wire> {
         self.replies.is_empty().then_some(self.wire)
     }
 
@@ -85,12 +85,12 @@ impl Line {
     ///
     /// # Errors
     /// [`Fault`]; the connection is of no more use.
-    pub async fn reply(&mut self, limit: Duration) -> Result<RawReply, Fault> {
+    pub(super) async fn reply(&mut self, limit: Duration) -> Result<RawReply, Fault> {
         read_reply(&mut self.wire, &mut self.replies, limit).await
     }
 
     /// What lies here although nobody may have said anything yet (OUT-23).
-    pub fn surplus(&mut self) -> Option<Fault> {
+    pub(super) fn surplus(&mut self) -> Option<Fault> {
         if self.replies.is_empty() {
             return None;
         }
@@ -101,7 +101,7 @@ impl Line {
     }
 
     /// Whether the peer has said nothing and not closed, as far as can be seen without waiting.
-    pub fn is_quiet(&mut self) -> bool {
+    pub(super) fn is_quiet(&mut self) -> bool {
         if !self.replies.is_empty() {
             return false;
         }
@@ -113,7 +113,7 @@ impl Line {
     }
 
     /// Writes all of `octets`, each step within `stall`.
-    pub async fn send(&mut self, octets: &[u8], stall: Duration) -> Written {
+    pub(super) async fn send(&mut self, octets: &[u8], stall: Duration) -> Written {
         write_all(&mut self.wire, octets, stall).await
     }
 
@@ -121,7 +121,7 @@ impl Line {
     ///
     /// The peer may answer early, and both sides may have full buffers: reading while writing is what keeps
     /// them from waiting for each other (OUT-44, OUT-53).
-    pub async fn send_listening(&mut self, octets: &[u8], stall: Duration) -> Written {
+    pub(super) async fn send_listening(&mut self, octets: &[u8], stall: Duration) -> Written {
         let replies = &mut self.replies;
         let (mut reader, mut writer) = tokio::io::split(&mut self.wire);
         let mut written = 0;
@@ -136,13 +136,13 @@ impl Line {
     }
 
     /// Splits for commands and replies at the same time.
-    pub fn split(&mut self) -> (ReadHalf<&mut Wire>, WriteHalf<&mut Wire>, &mut ReplyBuffer) {
+    pub(super) fn split(&mut self) -> (ReadHalf<&mut Wire>, WriteHalf<&mut Wire>, &mut ReplyBuffer) {
         let (r, w) = tokio::io::split(&mut self.wire);
         (r, w, &mut self.replies)
     }
 
     /// Says goodbye, waits a little for the answer and closes. Nothing depends on it (OUT-48).
-    pub async fn quit(mut self, limit: Duration) {
+    pub(super) async fn quit(mut self, limit: Duration) {
         let farewell = async {
             let sent = write_all(&mut self.wire, b"QUIT\r\n", limit).await;
             if sent.fault.is_none() {
@@ -174,7 +174,7 @@ async fn listen<R: AsyncRead + Unpin>(reader: &mut R, replies: &mut ReplyBuffer)
 ///
 /// # Errors
 /// [`Fault`].
-pub async fn read_reply<R: AsyncRead + Unpin>(
+pub(super) async fn read_reply<R: AsyncRead + Unpin>(
     reader: &mut R,
     replies: &mut ReplyBuffer,
     limit: Duration,
@@ -196,7 +196,11 @@ pub async fn read_reply<R: AsyncRead + Unpin>(
 }
 
 /// Writes and flushes everything, each step within `stall`.
-pub async fn write_all<W: AsyncWrite + Unpin>(writer: &mut W, octets: &[u8], stall: Duration) -> Written {
+pub(super) async fn write_all<W: AsyncWrite + Unpin>(
+    writer: &mut W,
+    octets: &[u8],
+    stall: Duration,
+) -> Written {
     let mut written = 0;
     let fault = write_counted(writer, octets, stall, &mut written).await.err();
     Written { octets: written, fault }

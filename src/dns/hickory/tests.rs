@@ -94,6 +94,11 @@ fn fqdn(text: &str) -> Name {
     Name::from_ascii(text).unwrap()
 }
 
+/// A name with a blank, which no host has.
+fn no_host_name() -> Name {
+    Name::from_labels([&b"bad name"[..], b"example"]).unwrap()
+}
+
 fn put(answer: &mut Message, owner: &str, ttl: u32, data: RData) {
     answer.add_answer(Record::from_rdata(fqdn(owner), ttl, data));
 }
@@ -120,12 +125,12 @@ fn script(query: &Query, a: &mut Message) -> Act {
         "data" if query.query_type == RecordType::MX => {
             put(a, own, 300, RData::MX(MX::new(10, fqdn("MX.data.example."))));
             put(a, own, 60, RData::MX(MX::new(0, Name::root())));
-            put(a, own, 300, RData::MX(MX::new(5, fqdn("bad\\032name.example."))));
+            put(a, own, 300, RData::MX(MX::new(5, no_host_name())));
         }
         "data" if query.query_type == RecordType::TXT => {
             put(a, own, 300, RData::TXT(TXT::new(vec!["v=STSv1; i".into(), "d=abc;".into()])));
         }
-        "badmx" => put(a, own, 300, RData::MX(MX::new(5, fqdn("bad\\032name.example.")))),
+        "badmx" => put(a, own, 300, RData::MX(MX::new(5, no_host_name()))),
         "nx" => {
             a.metadata.response_code = ResponseCode::NXDomain;
             soa(a);

@@ -101,7 +101,8 @@ impl Inner {
         let (domain, now) = (&policy.domain, self.clock.now());
         let Ok(row) = self.load(domain).await else { return };
         let over = self.life(&row).is_none_or(|(_, life)| life == Life::Over);
-        if over || now.since(policy.last_used) > self.settings.unused_after {
+        let unused = now.since(policy.last_used) > self.settings.unused_after && !self.no_expiry();
+        if over || unused {
             // It lapses; noted, so that it does not stand in the way of others that are due.
             return self.remember(domain, &row, |m| m.refresh_tried = Some(now)).await;
         }

@@ -70,7 +70,7 @@ fn rcpt_is_read_or_refused_with_the_reply_of_the_table() {
         ("TO:bob@example.net", "501 5.5.2"),
         ("TO:<bob@example.net", "501 5.1.3"),
     ] {
-        let show = |r: Rcpt| r.path.map_or("postmaster".to_owned(), |p| p.to_string());
+        let show = |r: Rcpt| r.path.map_or_else(|| "postmaster".to_owned(), |p| p.to_string());
         assert_eq!(rcpt(argument, true, false).map_or_else(|a| code(&a), show), want, "{argument}");
     }
     let orcpt = rcpt("TO:<b@c.example> ORCPT=rfc822;x+40y@z", true, false).unwrap().orcpt.unwrap();

@@ -39,7 +39,7 @@ pub(in crate::store) async fn a_suspended_domain_is_skipped_until_its_probe<S: S
     let due = store.due(DueQuery { after: None, limit: 9 }).await.unwrap();
     assert_eq!((due.domains.len(), due.domains[0].domain.as_str()), (1, "y.example"));
     assert_eq!(due.next, Some(until));
-    let listed = store.list(Filter::default(), 9).await.unwrap();
+    let listed = QueueStore::list(&store, Filter::default(), 9).await.unwrap();
     assert_eq!(listed[0].next_attempt, Some(until), "the list shows the suspension's end");
     assert_eq!(stands(&store, 1, 0).await, (RecipientState::Queued, 0, String::new()));
     clock.advance(5 * MINUTE);
@@ -170,12 +170,12 @@ pub(in crate::store) async fn lists_are_filtered<S: Site>(site: S) {
         ("both", Filter { cause: Some("reply".into()), ids: vec![id(2)], ..all.clone() }, vec![]),
         ("hostile", Filter { recipient: Some("' OR 1=1 --".into()), ..all.clone() }, vec![]),
     ] {
-        let got = store.list(filter, 9).await.unwrap();
+        let got = QueueStore::list(&store, filter, 9).await.unwrap();
         let got: Vec<_> = got.iter().map(|r| (r.message.id, r.no)).collect();
         let want: Vec<_> = want.into_iter().map(|(n, no)| (id(n), no)).collect();
         assert_eq!(got, want, "{name}");
     }
-    assert_eq!(store.list(all, 2).await.unwrap().len(), 2);
+    assert_eq!(QueueStore::list(&store, all, 2).await.unwrap().len(), 2);
     site.close(store).await;
 }
 

@@ -131,7 +131,7 @@ pub(super) fn lock(data_dir: &Path) -> Result<File, OpenError> {
 fn network_file_system(dir: &Path) -> Result<Option<&'static str>, OpenError> {
     let stat = rustix::fs::statfs(dir).map_err(|e| io_error(dir)(e.into()))?;
     // Magic numbers are 32 bits wide, whatever the type of the field on this platform.
-    Ok(network_kind(stat.f_type as u64 & 0xFFFF_FFFF))
+    Ok(network_kind(stat.f_type.cast_unsigned() & 0xFFFF_FFFF))
 }
 
 const fn network_kind(magic: u64) -> Option<&'static str> {

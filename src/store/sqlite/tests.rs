@@ -9,9 +9,7 @@ use futures_util::future::BoxFuture;
 use super::writer::Lane;
 use super::*;
 use crate::queue::{Filter, QueueStore, RecipientState};
-use crate::store::contract::{
-    self, Site, all_of, claim, clock, delivered, domain, id, message, stands, terms,
-};
+use crate::store::contract::{self, Site, all_of, claim, clock, delivered, domain, id, message, stands};
 
 /// A directory of its own.
 struct Here(tempfile::TempDir);

@@ -1,0 +1,283 @@
+//! `sealpost check DOMAIN`: what would happen to mail for a domain now, and why, by the delivery's own code.
+//!
+//! Route, policy, demand per host and, with `--probe`, a session to each MX host up to TLS. Nothing is stored,
+//! nothing is counted, no back-off is used up: the policy cache is read from the relay's database and a live
+//! look is thrown away.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+
+use super::args::Check as Command;
+use super::print::json;
+use super::{Failure, Io, failed, relay};
+use crate::app::{self, outbound};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::delivery::attempt::{self, Prober};
+use crate::delivery::classify::{self, Decision, HostFailure, HostRuling, Ruling};
+use crate::delivery::starttls::Tls;
+use crate::dns::Resolver;
+use crate::mail::Domain;
+use crate::mtasts::service::{LiveLook, PolicyService};
+use crate::mtasts::{Applicable, Discovery, Mode};
+use crate::route::{Host, Route, RouteFailure};
+use crate::security::decide::{Demand, Gate, MessageKind, TlsPolicy};
+use crate::security::verdict::refused;
+use crate::store::sqlite::SqliteStore;
+
+mod cache;
+mod report;
+mod text;
+
+use report::{Answer, HostReport, PolicyReport, Probe, Report, RouteReport};
+
+pub(super) fn run(command: Command, config: &Config, io: &mut Io<'_>) -> Result<u8, Failure> {
+    let report = relay::block_on(examine(&command, config))?.map_err(failed)?;
+    if command.json {
+        json(io.out, &report)?;
+    } else {
+        text::print(&report, io)?;
+    }
+    Ok(u8::from(report.answer != Answer::Delivered))
+}
+
+/// What the examination works with.
+struct Bench {
+    resolver: Arc<dyn Resolver>,
+    policies: PolicyService,
+    prober: Prober,
+    dnssec: String,
+    clock: Arc<dyn Clock>,
+}
+
+impl Bench {
+    fn new(config: &Config) -> Result<Self, String> {
+        let clock: Arc<dyn Clock> = Arc::new(app::SystemClock::new());
+        let (resolver, dnssec) = outbound::resolver(config, &clock)?;
+        let roots = Arc::new(app::trust::load(config.trust.roots, &config.trust.extra_roots)?);
+        // No relay has run here yet, or we may not read its database: then nothing is cached.
+        let stored = SqliteStore::open_read_only(&config.data_dir).ok();
+        let store = Arc::new(cache::ReadOnly(stored));
+        let policies = outbound::policies(config, &resolver, &roots, store, &clock)?;
+        let prober = Prober::new(outbound::attempt_settings(config), Tls::new(roots), Arc::clone(&clock));
+        Ok(Self { resolver, policies, prober, dnssec, clock })
+    }
+}
+
+async fn examine(command: &Command, config: &Config) -> Result<Report, String> {
+    let bench = Bench::new(config)?;
+    let domain = &command.domain;
+    let route =
+        crate::route::resolve::resolve(&*bench.resolver, &outbound::route_settings(config), domain, 0).await;
+    // NMX-07: a domain that takes no mail has no policy to ask for.
+    let asks = config.mta_sts.enabled
+        && !matches!(
+            route,
+            Err(RouteFailure::NullMx { .. } | RouteFailure::NoSuchDomain { .. } | RouteFailure::Dns(_))
+        );
+    let look = if asks { Some(bench.policies.look_live(domain).await) } else { None };
+    let enforced_before = bench.policies.has_enforce(domain).await;
+    let applicable = applied(command, &bench, domain, look.as_ref()).await;
+
+    let mut report = Report {
+        domain: domain.clone(),
+        at: bench.clock.now(),
+        dnssec: bench.dnssec.clone(),
+        route: RouteReport::new(&route, domain),
+        policy: PolicyReport::new(
+            config.mta_sts.enabled,
+            look.as_ref(),
+            applicable.as_ref().ok(),
+            command.from_cache,
+        ),
+        hosts: Vec::new(),
+        probed: command.probe,
+        answer: Answer::Wait,
+        sentence: String::new(),
+    };
+    let (answer, sentence) = match (&route, applicable) {
+        (Err(failure), _) => {
+            let enforce = match failure {
+                RouteFailure::NullMx { secure: true } | RouteFailure::NoSuchDomain { secure: true } => false,
+                RouteFailure::NullMx { .. } | RouteFailure::NoSuchDomain { .. } => enforced_before,
+                _ => look.as_ref().is_some_and(|l| is_enforce(&l.applicable)) || enforced_before,
+            };
+            say(domain, &classify::route(failure, domain, enforce, false))
+        }
+        (Ok(_), Err(error)) => say(domain, &classify::lookup_failed(&error)),
+        (Ok(route), Ok(applicable)) => {
+            let (hosts, answer) = hosts(command, &bench, route, &applicable).await;
+            report.hosts = hosts;
+            answer
+        }
+    };
+    (report.answer, report.sentence) = (answer, sentence);
+    Ok(report)
+}
+
+fn is_enforce(applicable: &Applicable) -> bool {
+    applicable.policy.as_ref().is_some_and(|p| p.policy.mode == Mode::Enforce)
+}
+
+/// The policy that a delivery would go by: the live one, or the cached one alone with `--from-cache`.
+async fn applied(
+    command: &Command,
+    bench: &Bench,
+    domain: &Domain,
+    look: Option<&LiveLook>,
+) -> Result<Applicable, crate::dns::DnsError> {
+    let Some(look) = look else { return Ok(Applicable::default()) };
+    if command.from_cache {
+        return Ok(bench.policies.cached(domain).await);
+    }
+    match (&look.dns_error, &look.applicable.policy) {
+        // Nothing cached and nothing known: the grace of STS-14 decides, read from the relay's own memory.
+        (Some(error), None) => match bench.policies.discover(domain).await {
+            Discovery::Known(applicable) => Ok(applicable),
+            Discovery::Wait(_) => Err(error.clone()),
+        },
+        _ => Ok(look.applicable.clone()),
+    }
+}
+
+/// Judges every host, and says what becomes of the mail.
+async fn hosts(
+    command: &Command,
+    bench: &Bench,
+    route: &Route,
+    applicable: &Applicable,
+) -> (Vec<HostReport>, (Answer, String)) {
+    let judged =
+        join_all(route.hosts.iter().map(|host| judge(command, bench, route, host, applicable))).await;
+    let domain = &route.next_hop;
+    let mut best = None;
+    let mut failures = Vec::new();
+    let mut reports = Vec::new();
+    for (report, result) in judged {
+        match result {
+            Ok(level) if best.is_none() => best = Some((report.name.clone(), level)),
+            Ok(_) => {}
+            Err(ruling) => failures.push(ruling),
+        }
+        reports.push(report);
+    }
+    let answer = match best {
+        Some((host, Some(level))) => (
+            Answer::Delivered,
+            format!("Mail for {domain} would be delivered to {host} now, security level {level}."),
+        ),
+        Some((host, None)) => (
+            Answer::Delivered,
+            format!(
+                "Mail for {domain} would be taken to {host}; what that host does was not tried: add --probe."
+            ),
+        ),
+        None => match classify::after_last_host(&failures) {
+            Some((_, ruling)) => say(domain, &ruling),
+            None => (Answer::Wait, format!("Mail for {domain} would wait: no host could be judged.")),
+        },
+    };
+    (reports, answer)
+}
+
+/// One host: what is demanded, and (with `--probe`) what it does. `Ok(None)`: it would be contacted, untried.
+async fn judge(
+    command: &Command,
+    bench: &Bench,
+    route: &Route,
+    host: &Host,
+    applicable: &Applicable,
+) -> (HostReport, Result<Option<&'static str>, HostRuling>) {
+    let gate = attempt::gate(route, host, applicable, Demand::NOTHING, MessageKind::Normal);
+    let mut report = HostReport::new(host, &gate);
+    let policy = match gate {
+        Gate::Contact(policy) => policy,
+        Gate::Refuse(policy) => {
+            let failure = refused(&policy).cleared.err();
+            let ruling = failure.map(|f| classify::host(&HostFailure::Tls(&f), &host.name, &policy));
+            return match ruling {
+                Some(ruling) => {
+                    report.verdict = format!("not contacted: {}", ruling.transient.text);
+                    (report, Err(ruling))
+                }
+                None => (report, Ok(None)),
+            };
+        }
+    };
+    let addresses = match &host.addresses {
+        Ok(addresses) => addresses,
+        Err(why) => {
+            let ruling = classify::host(&HostFailure::NoAddress(why), &host.name, &policy);
+            report.verdict = ruling.transient.text.clone();
+            return (report, Err(ruling));
+        }
+    };
+    if !command.probe {
+        report.verdict = format!("would be contacted; {}", text::demand(&policy));
+        return (report, Ok(None));
+    }
+    probe(bench, &policy, addresses, report).await
+}
+
+async fn probe(
+    bench: &Bench,
+    policy: &TlsPolicy,
+    addresses: &[std::net::IpAddr],
+    mut report: HostReport,
+) -> (HostReport, Result<Option<&'static str>, HostRuling>) {
+    let mut last = None;
+    // As an attempt does: the next address only when this one did not come to a verdict.
+    for address in addresses.iter().take(2) {
+        match bench.prober.probe(*address, policy).await {
+            Ok((seen, judgement)) => {
+                report.probes.push(Probe::new(*address, &seen, &judgement));
+                match judgement.cleared {
+                    Ok(clearance) => {
+                        let level = clearance.level().as_str();
+                        report.verdict = format!("would take mail, security level {level}");
+                        return (report, Ok(Some(level)));
+                    }
+                    Err(failure) => {
+                        last = Some(classify::host(&HostFailure::Tls(&failure), &policy.host, policy));
+                    }
+                }
+            }
+            Err(ruling) => {
+                report.probes.push(Probe::failed(*address, &ruling));
+                last = Some(HostRuling { transient: ruling, permanent: None });
+            }
+        }
+    }
+    let ruling = last.unwrap_or_else(|| HostRuling {
+        transient: classify::local("no address".to_owned()),
+        permanent: None,
+    });
+    report.verdict = ruling.transient.text.clone();
+    (report, Err(ruling))
+}
+
+/// The final sentence of a ruling.
+fn say(domain: &Domain, ruling: &Ruling) -> (Answer, String) {
+    match ruling.decision {
+        Decision::Delivered => (Answer::Delivered, format!("Mail for {domain} would be delivered.")),
+        Decision::Deferred(reason) => (
+            Answer::Wait,
+            format!(
+                "Mail for {domain} would wait ({}, cause {}): {}.",
+                ruling.enhanced,
+                reason.as_str(),
+                ruling.text
+            ),
+        ),
+        Decision::Failed(reason) => (
+            Answer::Returned,
+            format!(
+                "Mail for {domain} would be returned ({}, {}): {}.",
+                ruling.enhanced,
+                reason.as_str(),
+                ruling.text
+            ),
+        ),
+    }
+}

@@ -1,0 +1,216 @@
+//! What `check` found, as one JSON document.
+
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use crate::clock::Timestamp;
+use crate::delivery::classify::{self, Ruling};
+use crate::delivery::session::Seen;
+use crate::mail::Domain;
+use crate::mtasts::decide::Txt;
+use crate::mtasts::service::LiveLook;
+use crate::mtasts::{Applicable, FetchFailure, Mode, StoredPolicy};
+use crate::queue::outcome::CertificateFacts;
+use crate::route::{Host, NoAddress, Route, RouteFailure, RouteKind};
+use crate::security::decide::Gate;
+use crate::security::verdict::{Judgement, TlsState};
+
+/// What would happen to mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Answer {
+    /// It would be delivered, or taken to a host that was not probed.
+    Delivered,
+    /// It would wait.
+    Wait,
+    /// It would go back to its sender.
+    Returned,
+}
+
+/// The whole answer.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    pub(super) domain: Domain,
+    pub(super) at: Timestamp,
+    pub(super) dnssec: String,
+    pub(super) route: RouteReport,
+    pub(super) policy: PolicyReport,
+    pub(super) hosts: Vec<HostReport>,
+    pub(super) probed: bool,
+    pub(super) answer: Answer,
+    pub(super) sentence: String,
+}
+
+/// The MX side.
+#[derive(Debug, Serialize)]
+pub(super) struct RouteReport {
+    pub(super) kind: &'static str,
+    pub(super) secure: bool,
+    pub(super) error: Option<String>,
+}
+
+impl RouteReport {
+    pub(super) fn new(route: &Result<Route, RouteFailure>, domain: &Domain) -> Self {
+        match route {
+            Ok(route) => {
+                let kind = match route.kind {
+                    RouteKind::Mx => "mx",
+                    RouteKind::ImplicitMx => "implicit mx",
+                    RouteKind::SmartHost => "next hop",
+                };
+                Self { kind, secure: route.mx_secure, error: None }
+            }
+            Err(failure) => {
+                let secure = matches!(
+                    failure,
+                    RouteFailure::NullMx { secure: true } | RouteFailure::NoSuchDomain { secure: true }
+                );
+                let kind = match failure {
+                    RouteFailure::NullMx { .. } => "null mx",
+                    _ => "none",
+                };
+                Self { kind, secure, error: Some(classify::route(failure, domain, false, false).text) }
+            }
+        }
+    }
+}
+
+/// The MTA-STS side: live and cached beside each other, and which of them applies.
+#[derive(Debug, Serialize)]
+pub(super) struct PolicyReport {
+    pub(super) asked: bool,
+    pub(super) txt: Option<String>,
+    pub(super) live: Option<PolicyFacts>,
+    pub(super) live_failure: Option<FetchFailure>,
+    pub(super) cached: Option<PolicyFacts>,
+    pub(super) applied: Option<&'static str>,
+    pub(super) applied_mode: Option<Mode>,
+}
+
+/// A policy in short.
+#[derive(Debug, Serialize)]
+pub(super) struct PolicyFacts {
+    pub(super) id: String,
+    pub(super) mode: Mode,
+    pub(super) mx: Vec<String>,
+    pub(super) fetched: Timestamp,
+    pub(super) expires: Timestamp,
+}
+
+impl PolicyFacts {
+    fn new(p: &StoredPolicy) -> Self {
+        Self {
+            id: p.id.clone(),
+            mode: p.policy.mode,
+            mx: p.policy.mx.clone(),
+            fetched: p.fetched,
+            expires: p.expires,
+        }
+    }
+}
+
+impl PolicyReport {
+    pub(super) fn new(
+        enabled: bool,
+        look: Option<&LiveLook>,
+        applied: Option<&Applicable>,
+        from_cache: bool,
+    ) -> Self {
+        let txt = look.map(|l| match (&l.txt, &l.dns_error) {
+            (Txt::Id(id), _) => format!("id {id}"),
+            (Txt::Nothing(why), _) => why.as_str().to_owned(),
+            (Txt::Failed, Some(error)) => error.to_string(),
+            (Txt::Failed, None) => "the lookup failed".to_owned(),
+        });
+        let live = look.and_then(|l| l.live.as_ref());
+        let policy = applied.and_then(|a| a.policy.as_ref());
+        let is_live = live.and_then(|l| l.as_ref().ok()).is_some() && !from_cache;
+        Self {
+            asked: enabled && look.is_some(),
+            txt,
+            live: live.and_then(|l| l.as_ref().ok()).map(|p| PolicyFacts::new(p)),
+            live_failure: live.and_then(|l| l.as_ref().err()).cloned(),
+            cached: look.and_then(|l| l.stored.as_ref()).map(|p| PolicyFacts::new(p)),
+            applied: policy.map(|_| if is_live { "live" } else { "cached" }),
+            applied_mode: policy.map(|p| p.policy.mode),
+        }
+    }
+}
+
+/// One candidate.
+#[derive(Debug, Serialize)]
+pub(super) struct HostReport {
+    pub(super) name: Domain,
+    pub(super) preference: u16,
+    pub(super) addresses: Vec<IpAddr>,
+    pub(super) no_address: Option<String>,
+    pub(super) addresses_secure: bool,
+    pub(super) listed: Option<bool>,
+    pub(super) probes: Vec<Probe>,
+    pub(super) verdict: String,
+}
+
+impl HostReport {
+    pub(super) fn new(host: &Host, gate: &Gate) -> Self {
+        let (Gate::Refuse(policy) | Gate::Contact(policy)) = gate;
+        let no_address = host.addresses.as_ref().err().map(|why| match why {
+            NoAddress::None => "no address in the DNS".to_owned(),
+            NoAddress::Failed(error) => error.to_string(),
+            NoAddress::Denied { address, .. } => {
+                format!("{address} lies in a denied network (delivery.deny_networks)")
+            }
+        });
+        Self {
+            name: host.name.clone(),
+            preference: host.preference,
+            addresses: host.addresses.as_ref().cloned().unwrap_or_default(),
+            no_address,
+            addresses_secure: host.addresses_secure,
+            listed: policy.sts.as_ref().map(|s| s.lists_host),
+            probes: Vec::new(),
+            verdict: String::new(),
+        }
+    }
+}
+
+/// What one address did.
+#[derive(Debug, Serialize)]
+pub(super) struct Probe {
+    pub(super) address: IpAddr,
+    pub(super) tls: String,
+    pub(super) certificate: Option<CertificateFacts>,
+    pub(super) certificate_faults: Vec<String>,
+    pub(super) error: Option<String>,
+}
+
+impl Probe {
+    pub(super) fn new(address: IpAddr, seen: &Seen, judgement: &Judgement) -> Self {
+        let tls = match &seen.evidence.tls {
+            TlsState::NotOffered => "STARTTLS not offered".to_owned(),
+            TlsState::Refused(reply) => format!("STARTTLS refused: {reply}"),
+            TlsState::Failed(fault) => format!("handshake failed: {}", fault.words),
+            TlsState::On(facts) => format!("{} {}", facts.version, facts.cipher),
+        };
+        let facts = seen.tls();
+        Self {
+            address,
+            tls,
+            certificate: facts.and_then(|f| f.certificate.clone()),
+            certificate_faults: facts
+                .map(|f| f.pkix.iter().map(ToString::to_string).collect())
+                .unwrap_or_default(),
+            error: judgement.cleared.as_ref().err().map(|f| f.result_type().to_string()),
+        }
+    }
+
+    pub(super) fn failed(address: IpAddr, ruling: &Ruling) -> Self {
+        Self {
+            address,
+            tls: "no session".to_owned(),
+            certificate: None,
+            certificate_faults: Vec::new(),
+            error: Some(ruling.text.clone()),
+        }
+    }
+}

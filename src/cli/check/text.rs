@@ -1,0 +1,121 @@
+//! What `check` found, for people: each step, the verdict per host, the final sentence.
+
+use super::report::{HostReport, PolicyFacts, PolicyReport, Probe, Report};
+use crate::cli::print::{clean, moment};
+use crate::cli::{Failure, Io};
+use crate::mtasts::Mode;
+use crate::security::decide::TlsPolicy;
+
+pub(super) fn print(report: &Report, io: &mut Io<'_>) -> Result<(), Failure> {
+    writeln!(io.out, "{} at {}", report.domain, report.at)?;
+    let secure = if report.route.secure { "authenticated by DNSSEC" } else { "not authenticated by DNSSEC" };
+    match &report.route.error {
+        None => {
+            writeln!(io.out, "  route     {}, {} host(s), {secure}", report.route.kind, report.hosts.len())?
+        }
+        Some(words) => writeln!(io.out, "  route     {}", clean(words))?,
+    }
+    writeln!(io.out, "  dnssec    {}", report.dnssec)?;
+    policy(&report.policy, io)?;
+    for host in &report.hosts {
+        print_host(host, io)?;
+    }
+    writeln!(io.out)?;
+    writeln!(io.out, "{}", clean(&report.sentence))?;
+    Ok(())
+}
+
+fn policy(p: &PolicyReport, io: &mut Io<'_>) -> Result<(), Failure> {
+    if !p.asked {
+        writeln!(io.out, "  mta-sts   not asked for")?;
+        return Ok(());
+    }
+    writeln!(io.out, "  mta-sts   TXT: {}", clean(p.txt.as_deref().unwrap_or("")))?;
+    match (&p.live, &p.live_failure) {
+        (Some(facts), _) => writeln!(io.out, "    live    {}", describe(facts, io))?,
+        (None, Some(f)) => writeln!(io.out, "    live    {} ({}): {}", f.result, f.reason, clean(&f.detail))?,
+        (None, None) => writeln!(io.out, "    live    none")?,
+    }
+    match &p.cached {
+        Some(facts) => writeln!(io.out, "    cached  {}", describe(facts, io))?,
+        None => writeln!(io.out, "    cached  none")?,
+    }
+    match (p.applied, p.applied_mode) {
+        (Some(which), Some(mode)) => writeln!(io.out, "    applies the {which} one, mode {}", word(mode))?,
+        _ => writeln!(io.out, "    applies none: TLS is used where it is offered")?,
+    }
+    Ok(())
+}
+
+const fn word(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Enforce => "enforce",
+        Mode::Testing => "testing",
+        Mode::None => "none",
+    }
+}
+
+fn describe(p: &PolicyFacts, io: &Io<'_>) -> String {
+    format!(
+        "{}, id {}, mx {}, fetched {}, expires {}",
+        word(p.mode),
+        clean(&p.id),
+        clean(&p.mx.join(" ")),
+        moment(p.fetched, io.now),
+        moment(p.expires, io.now)
+    )
+}
+
+fn print_host(host: &HostReport, io: &mut Io<'_>) -> Result<(), Failure> {
+    let listed = match host.listed {
+        Some(true) => ", listed by the policy",
+        Some(false) => ", NOT listed by the policy",
+        None => "",
+    };
+    writeln!(io.out, "  mx {:<5}  {}{listed}", host.preference, host.name)?;
+    match &host.no_address {
+        Some(words) => writeln!(io.out, "    address {}", clean(words))?,
+        None => {
+            let all: Vec<String> = host.addresses.iter().map(ToString::to_string).collect();
+            let secure = if host.addresses_secure { " (authenticated by DNSSEC)" } else { "" };
+            writeln!(io.out, "    address {}{secure}", all.join(" "))?;
+        }
+    }
+    for p in &host.probes {
+        print_probe(p, io)?;
+    }
+    writeln!(io.out, "    verdict {}", clean(&host.verdict))?;
+    Ok(())
+}
+
+fn print_probe(p: &Probe, io: &mut Io<'_>) -> Result<(), Failure> {
+    writeln!(io.out, "    probe   {}: {}", p.address, clean(&p.tls))?;
+    if let Some(c) = &p.certificate {
+        writeln!(io.out, "            certificate for {}", clean(&c.names.join(" ")))?;
+        writeln!(io.out, "            valid {} to {}", c.not_before, moment(c.not_after, io.now))?;
+        writeln!(io.out, "            issued by {}", clean(&c.issuer))?;
+        writeln!(io.out, "            sha256 {}", c.sha256)?;
+    }
+    for fault in &p.certificate_faults {
+        writeln!(io.out, "            fault: {}", clean(fault))?;
+    }
+    if let Some(error) = &p.error {
+        writeln!(io.out, "            {}", clean(error))?;
+    }
+    Ok(())
+}
+
+/// What is demanded of a host, in one clause.
+pub(super) fn demand(policy: &TlsPolicy) -> String {
+    if policy.demand.pkix {
+        format!(
+            "TLS is required by {} policy, with a certificate valid for {}",
+            policy.required_by(),
+            policy.host
+        )
+    } else if policy.demand.tls {
+        format!("TLS is required by {} policy", policy.required_by())
+    } else {
+        "nothing is required: TLS is used where it is offered".to_owned()
+    }
+}

@@ -1,0 +1,54 @@
+//! A session up to EHLO inside TLS and no further, for `sealpost check --probe`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use super::super::classify::{self, Ruling};
+use super::super::session::{Seen, Session, Unopened};
+use super::super::starttls::Tls;
+use super::{AttemptSettings, host_failure, opening};
+use crate::clock::Clock;
+use crate::security::decide::TlsPolicy;
+use crate::security::verdict::{Judgement, judge};
+
+/// Opens sessions as an attempt does, judges them, and closes them: no MAIL, no record.
+pub struct Prober {
+    settings: AttemptSettings,
+    tls: Tls,
+    clock: Arc<dyn Clock>,
+}
+
+impl Prober {
+    /// A prober with the settings of the relay's attempts.
+    pub fn new(settings: AttemptSettings, tls: Tls, clock: Arc<dyn Clock>) -> Self {
+        Self { settings, tls, clock }
+    }
+
+    /// What was seen at `address`, and the verdict that a delivery would come to.
+    ///
+    /// # Errors
+    /// The ruling that mail would get from this host when no session comes about.
+    pub async fn probe(&self, address: IpAddr, policy: &TlsPolicy) -> Result<(Seen, Judgement), Ruling> {
+        let to = SocketAddr::new(address, self.settings.port);
+        let fault =
+            match Session::open(opening(&self.settings, &self.tls, self.clock.now(), policy, to)).await {
+                Ok(session) => {
+                    let seen = session.seen.clone();
+                    session.quit();
+                    let judgement = judge(policy, &seen.evidence);
+                    return Ok((seen, judgement));
+                }
+                Err(fault) => fault,
+            };
+        match (fault.seen, &fault.why) {
+            (Some(seen), Unopened::Handshake) => {
+                let judgement = judge(policy, &seen.evidence);
+                Ok((*seen, judgement))
+            }
+            (_, why) => {
+                let failure = host_failure(why, to).ok_or_else(|| classify::local(String::new()))?;
+                Err(classify::host(&failure, &policy.host, policy).transient)
+            }
+        }
+    }
+}
