@@ -101,6 +101,11 @@ pub(crate) async fn all(options: &Options, scratch: &Path, private: bool) -> Res
                 let run = run.with_context(|| format!("{} of {}", measure.name, contender.name()))?;
                 eprintln!("{}", table::progress(&run));
                 runs.push(run);
+                // After every run, so that an interrupted bench has something to show.
+                if let Some(file) = &options.json {
+                    let text = table::json(&runs, scratch)?;
+                    std::fs::write(file, text).with_context(|| file.display().to_string())?;
+                }
                 if !options.keep {
                     std::fs::remove_dir_all(&dir)?;
                 }
@@ -108,9 +113,6 @@ pub(crate) async fn all(options: &Options, scratch: &Path, private: bool) -> Res
         }
     }
     print!("{}", table::text(&runs));
-    if let Some(file) = &options.json {
-        std::fs::write(file, table::json(&runs, scratch)?).with_context(|| file.display().to_string())?;
-    }
     Ok(if runs.iter().all(|r| r.trouble.is_empty()) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

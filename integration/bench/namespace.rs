@@ -9,6 +9,7 @@ use std::process::{ExitCode, Stdio};
 use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
 use tokio::process::Command;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::measure;
 use crate::options::Options;
@@ -46,9 +47,11 @@ pub(crate) async fn enter(options: Options) -> Result<ExitCode> {
         .env(SCRATCH, scratch.path())
         .kill_on_drop(true)
         .spawn()?;
+    let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         status = inner.wait() => Ok(if status?.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
         _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+        _ = terminate.recv() => bail!("terminated"),
     }
 }
 
