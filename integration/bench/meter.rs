@@ -17,6 +17,9 @@ const TICKS: f64 = 100.0;
 /// The shortest time between two looks at memory.
 const SAMPLE: Duration = Duration::from_millis(500);
 
+/// Cores below which a contender counts as quiet: timers and polls, no mail.
+const CALM: f64 = 0.15;
+
 /// What a run cost.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct Usage {
@@ -120,7 +123,7 @@ pub(crate) async fn quiet(root: u32, patience: Duration) -> bool {
     while calm < 2 {
         let before = tree_cpu(root);
         tokio::time::sleep(SAMPLE).await;
-        calm = if tree_cpu(root) - before < 0.05 * SAMPLE.as_secs_f64() { calm + 1 } else { 0 };
+        calm = if tree_cpu(root) - before < CALM * SAMPLE.as_secs_f64() { calm + 1 } else { 0 };
         if Instant::now() > end {
             return false;
         }
