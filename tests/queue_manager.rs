@@ -1,6 +1,6 @@
 //! The queue at work, on the real store with a scripted deliverer: what is tried, what waits, what is returned.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail loudly")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail loudly")]
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

@@ -488,11 +488,10 @@ impl<'a> Walk<'a> {
         let enhanced = |r: &Reply| r.enhanced.map(|e| (e.class, e.subject, e.detail));
         let about_host = |r: &&Reply| matches!(enhanced(r), Some((4, 3, 2) | (4, 4, 5))) || r.code == 421;
         let about_us = |r: &&Reply| matches!(enhanced(r), Some((4, 7, _)));
-        if matches!(t.fault, Some((_, Fault::Closing(_))))
-            || deciding.iter().flatten().any(|r| about_host(&r))
+        if matches!(t.fault, Some((_, Fault::Closing(_)))) || deciding.iter().flatten().any(about_host)
         {
             pool.trouble(host, Trouble::Dialogue);
-        } else if deciding.iter().flatten().any(|r| about_us(&r)) {
+        } else if deciding.iter().flatten().any(about_us) {
             pool.refused_sender(host, &self.lease.message.reverse_path);
         } else if t.dot.as_ref().is_some_and(Reply::is_positive) {
             pool.delivered(host);

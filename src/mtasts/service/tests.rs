@@ -214,8 +214,9 @@ impl World {
         match self.service.discover(&self.domain).await {
             Discovery::Wait(e) => format!("wait {:?}", e.kind),
             Discovery::Known(a) => {
-                let policy = a.policy.map_or("nothing".into(), |p| format!("{} {}", p.policy.mode, p.id));
-                a.fetch_failure.map_or(policy.clone(), |f| format!("{policy} ({})", f.reason))
+                let policy =
+                    a.policy.map_or_else(|| "nothing".into(), |p| format!("{} {}", p.policy.mode, p.id));
+                a.fetch_failure.map_or_else(|| policy.clone(), |f| format!("{policy} ({})", f.reason))
             }
         }
     }
