@@ -252,7 +252,7 @@ async fn a_permit_delivers_without_a_second_lease() {
 // QUE-06, QUE-20, DSN-14
 #[tokio::test(flavor = "multi_thread")]
 async fn mail_expires_only_after_an_attempt_that_ended_after_its_lifetime() {
-    let w = world(|_| {});
+    let w = world(|s| s.delay_warning_after = None);
     w.deliverer.plan("one.example", Plan::Defer(DeferReason::TlsCertificate));
     w.submit(1, &["a@one.example"]).await;
     // Down for six days: nothing was tried, so nothing may be returned untried.
@@ -452,5 +452,27 @@ async fn draining_ends_attempts_that_take_too_long_and_gives_their_mail_back() {
     assert!(
         w.manager.permit(&w.message(2, &["a@one.example"]).envelope).is_none(),
         "no permits while draining"
+    );
+}
+
+// QUE-30
+#[tokio::test(flavor = "multi_thread")]
+async fn when_places_are_short_every_domain_gets_its_turn() {
+    let w = world(|s| s.places = 4);
+    let domains: Vec<String> = (0..12).map(|d| format!("d{d:02}.example")).collect();
+    for n in 0..40 * 12_u64 {
+        let to = format!("a@{}", domains[usize::try_from(n).unwrap() % 12]);
+        w.store.enqueue(w.message(n, &[&to]), None).await.unwrap();
+    }
+    w.manager.start();
+    w.until("all delivered", async || w.list(Filter::default()).await.is_empty()).await;
+    let tried = w.deliverer.tried.lock().unwrap();
+    let nth =
+        |domain: &str, n: usize| tried.iter().enumerate().filter(|(_, d)| *d == domain).nth(n).unwrap().0;
+    let last_first = domains.iter().map(|d| nth(d, 0)).max().unwrap();
+    let first_done = domains.iter().map(|d| nth(d, 39)).min().unwrap();
+    assert!(
+        last_first < first_done,
+        "the last domain began at {last_first}, the first was done at {first_done}"
     );
 }

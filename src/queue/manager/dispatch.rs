@@ -3,22 +3,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::places::Want;
 use super::{Shared, worker};
 use crate::clock::Timestamp;
 use crate::mail::Domain;
 use crate::queue::select::{self, Wish};
-use crate::queue::{DueDomain, DueQuery, Which};
+use crate::queue::{DueDomain, DueQuery, Lease, Which};
 
 /// Domains per question to the store.
 const PAGE: usize = 200;
+/// The shortest sleep, so that work which falls due every millisecond does not cost a look each.
+const SHORTEST_SLEEP: Duration = Duration::from_millis(50);
 /// The longest sleep; a jump of the wall clock is noticed within it (DUR-17).
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// The pause after the store failed, and until sessions are looked for again when none freed.
 const RETRY: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(shared: Arc<Shared>) {
+    let mut cursor = None;
     while !shared.draining.is_cancelled() {
-        let wait = look(&shared).await;
+        let wait = look(&shared, &mut cursor).await;
         tokio::select! {
             () = shared.wake.notified() => {}
             () = session_freed(&shared) => {}
@@ -44,11 +48,17 @@ async fn session_freed(shared: &Shared) {
 }
 
 /// Looks at every domain with due work once, and says how long nothing new can fall due.
-async fn look(shared: &Arc<Shared>) -> Duration {
+///
+/// It begins after `cursor`, the last domain that got a place, and goes once around: when places are short, the
+/// names at the end of the alphabet get their turn like all others (QUE-30).
+async fn look(shared: &Arc<Shared>, cursor: &mut Option<Domain>) -> Duration {
     let now = shared.clock.now();
+    worker::rescue(shared);
     let mut next = shared.places.expire_pauses(now);
-    let mut after = None;
-    let mut starved = false;
+    let mut want = Want::default();
+    let first = cursor.clone();
+    let mut after = first.clone();
+    let mut wrapped = first.is_none();
     loop {
         let page = match shared.store.due(DueQuery { after: after.take(), limit: PAGE }).await {
             Ok(page) => page,
@@ -58,18 +68,29 @@ async fn look(shared: &Arc<Shared>) -> Duration {
             }
         };
         next = earliest(next, page.next);
-        let last = page.domains.last().map(|d| d.domain.clone());
-        let full = page.domains.len() >= PAGE;
-        starved |= start(shared, page.domains, now).await;
+        let (full, last) = (page.domains.len() >= PAGE, page.domains.last().map(|d| d.domain.clone()));
+        let mut due = page.domains;
+        if wrapped && let Some(first) = &first {
+            due.retain(|d| d.domain <= *first);
+        }
+        start(shared, due, now, cursor, &mut want).await;
+        if shared.draining.is_cancelled() {
+            break;
+        }
         match last {
-            Some(last) if full && !shared.draining.is_cancelled() => after = Some(last),
-            _ => break,
+            Some(last) if full && !(wrapped && first.as_ref().is_some_and(|f| last >= *f)) => {
+                after = Some(last)
+            }
+            _ if wrapped => break,
+            _ => wrapped = true,
         }
     }
-    shared.places.set_starved(starved);
-    let wait = next.map_or(LONGEST_SLEEP, |t| t.since(shared.clock.now()).min(LONGEST_SLEEP));
-    // Work that waits only for places or sessions is not due again at a moment: workers wake us.
-    if starved { RETRY.min(wait.max(Duration::from_millis(50))) } else { wait.max(Duration::from_millis(50)) }
+    shared.places.set_want(want);
+    if want.hungry {
+        // The next free place wakes us; this is for a wake-up that got lost.
+        return RETRY;
+    }
+    next.map_or(LONGEST_SLEEP, |t| t.since(shared.clock.now()).clamp(SHORTEST_SLEEP, LONGEST_SLEEP))
 }
 
 const fn earliest(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
@@ -80,8 +101,14 @@ const fn earliest(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestam
     }
 }
 
-/// Leases for one page of domains. `true` when some domain got less than it had room for.
-async fn start(shared: &Arc<Shared>, due: Vec<DueDomain>, now: Timestamp) -> bool {
+/// Leases for one page of domains, and notes what had to be left.
+async fn start(
+    shared: &Arc<Shared>,
+    due: Vec<DueDomain>,
+    now: Timestamp,
+    cursor: &mut Option<Domain>,
+    want: &mut Want,
+) {
     let wishes: Vec<Wish> = due
         .into_iter()
         .map(|d| {
@@ -95,29 +122,34 @@ async fn start(shared: &Arc<Shared>, due: Vec<DueDomain>, now: Timestamp) -> boo
             Wish { domain: d.domain, room }
         })
         .collect();
+    let wanting: Vec<Domain> = wishes.iter().filter(|w| w.room > 0).map(|w| w.domain.clone()).collect();
     let wanted: usize = wishes.iter().map(|w| w.room).sum();
     let shares = select::share(wishes, shared.places.free());
-    let given: usize = shares.iter().map(|(_, n)| *n).sum();
+    want.hungry |= shares.iter().map(|(_, n)| *n).sum::<usize>() < wanted;
+    // A share goes out in the order of the wishes, so those without one are the last.
+    want.starved |= wanting.iter().skip(shares.len()).any(|domain| !shared.places.is_served(domain));
+    if let Some((last, _)) = shares.last() {
+        *cursor = Some(last.clone());
+    }
     let claims = shares.into_iter().map(|(domain, n)| claim(shared, domain, n));
     futures_util::future::join_all(claims).await;
-    given < wanted
 }
 
 /// Leases up to `n` transactions of a domain and starts a worker for each that has a place.
-pub(super) async fn claim(shared: &Arc<Shared>, domain: Domain, n: usize) {
+async fn claim(shared: &Arc<Shared>, domain: Domain, n: usize) {
     if shared.places.begin_claim(&domain) {
-        for (lease, place) in claim_begun(shared, &domain, n).await {
-            worker::spawn(shared, lease, place);
-        }
+        claim_begun(shared, &domain, n, false).await;
     }
 }
 
-/// The second half of a claim that is already marked as begun.
+/// The second half of a claim that is already marked as begun. Gives the first lease to the worker that asked, if
+/// one did.
 pub(super) async fn claim_begun(
     shared: &Arc<Shared>,
     domain: &Domain,
     n: usize,
-) -> Vec<(crate::queue::Lease, super::Place)> {
+    for_worker: bool,
+) -> Option<Lease> {
     let leases = match shared.store.claim(domain.clone(), Which::Due, n, shared.terms()).await {
         Ok(leases) => leases,
         Err(error) => {
@@ -125,5 +157,10 @@ pub(super) async fn claim_begun(
             Vec::new()
         }
     };
-    shared.places.end_claim(domain, leases, n)
+    let claimed = shared.places.end_claim(domain, leases, n, for_worker, shared.clock.now());
+    for (lease, place) in claimed.others {
+        worker::spawn(shared, lease, place);
+    }
+    worker::give_back(shared, claimed.back).await;
+    claimed.mine
 }

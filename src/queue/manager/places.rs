@@ -51,6 +51,8 @@ struct State {
     domains: HashMap<Domain, DomainPlaces>,
     active: usize,
     content: u64,
+    /// Domains that had something leased when there was no place for it.
+    stranded: VecDeque<Domain>,
 }
 
 pub(super) struct Places {
@@ -58,8 +60,10 @@ pub(super) struct Places {
     total: usize,
     per_domain: usize,
     content_budget: u64,
-    /// The dispatcher found work and no free place: workers give theirs back instead of going on.
+    /// Some domain with due work has no place at all: places take turns.
     starved: AtomicBool,
+    /// Some domain could use more places than it has: a free one is news.
+    hungry: AtomicBool,
 }
 
 /// The right to run one transaction of `domain`.
@@ -68,7 +72,13 @@ pub(super) struct Place {
     pub(super) domain: Domain,
     content: u64,
     content_budget: u64,
+    /// Transactions served since the place was given out.
+    served: u32,
 }
+
+/// Transactions that a place serves for one domain while another domain waits for a place: the quantum of
+/// fairness (QUE-30).
+const TURN: u32 = 10;
 
 impl Places {
     pub(super) fn new(total: usize, per_domain: usize, content_budget: u64) -> Self {
@@ -78,6 +88,7 @@ impl Places {
             per_domain: per_domain.max(1),
             content_budget,
             starved: AtomicBool::new(false),
+            hungry: AtomicBool::new(false),
         }
     }
 
@@ -112,6 +123,7 @@ impl Places {
             domain: domain.clone(),
             content: 0,
             content_budget: self.content_budget,
+            served: 0,
         }
     }
 
@@ -139,50 +151,97 @@ impl Places {
         !std::mem::replace(&mut d.claiming, true)
     }
 
-    /// Takes in what a claim brought and gives out a place for as many as may run; the rest waits in `ready`.
-    pub(super) fn end_claim(&self, domain: &Domain, leases: Vec<Lease>, asked: usize) -> Vec<(Lease, Place)> {
+    /// Takes in what a claim brought: the first for the worker that asked, if one did, the others with a place of
+    /// their own where there is one. A domain that was closed meanwhile gets nothing.
+    pub(super) fn end_claim(
+        &self,
+        domain: &Domain,
+        leases: Vec<Lease>,
+        asked: usize,
+        for_worker: bool,
+        now: Timestamp,
+    ) -> Claimed {
         let mut state = self.lock();
-        let full = leases.len() >= asked;
+        let mut claimed = Claimed::default();
         let d = state.domains.entry(domain.clone()).or_default();
         d.claiming = false;
-        d.backlog = full;
+        d.backlog = leases.len() >= asked;
+        if d.is_closed(now) {
+            claimed.back = leases;
+            return claimed;
+        }
         d.ready.extend(leases);
-        let mut out = Vec::new();
+        if for_worker {
+            claimed.mine = d.ready.pop_front();
+        }
+        // While some domain has no place at all, one that has some gets no more.
+        let most = if self.starved.load(Ordering::Relaxed) { 1 } else { self.per_domain };
         while state.active < self.total {
-            let Some(d) = state.domains.get_mut(domain) else { break };
-            if d.active >= self.per_domain {
-                break;
-            }
+            let Some(d) = state.domains.get_mut(domain).filter(|d| d.active < most) else { break };
             let Some(lease) = d.ready.pop_front() else { break };
             let place = self.occupy(&mut state, domain);
-            out.push((lease, place));
+            claimed.others.push((lease, place));
+        }
+        if state.domains.get(domain).is_some_and(|d| d.active == 0 && !d.ready.is_empty()) {
+            state.stranded.push_back(domain.clone());
         }
         forget_if_idle(&mut state, domain);
-        out
+        claimed
     }
 
-    /// The next lease for a worker of `domain`, or how many it should claim; `Rest` when its place is needed
-    /// elsewhere, the domain is closed, or nothing waits.
-    pub(super) fn next(&self, domain: &Domain, now: Timestamp) -> Next {
+    /// A lease that found no place when it came, and a place for it, if there is one now.
+    pub(super) fn rescue(&self) -> Option<(Lease, Place)> {
         let mut state = self.lock();
-        let starved = self.starved.load(Ordering::Relaxed);
-        let Some(d) = state.domains.get_mut(domain) else { return Next::Rest };
+        while state.active < self.total {
+            let domain = state.stranded.pop_front()?;
+            let lease =
+                state.domains.get_mut(&domain).filter(|d| d.active == 0).and_then(|d| d.ready.pop_front());
+            if let Some(lease) = lease {
+                let place = self.occupy(&mut state, &domain);
+                return Some((lease, place));
+            }
+        }
+        None
+    }
+
+    /// The next lease for the worker at `place`, or how many it should claim; `Rest` when its domain is closed,
+    /// nothing waits, or the place has served its turn and is needed elsewhere.
+    pub(super) fn next(&self, place: &mut Place, now: Timestamp) -> Next {
+        place.served = place.served.saturating_add(1);
+        let mut state = self.lock();
+        let Some(d) = state.domains.get_mut(&place.domain) else { return Next::Rest };
         if d.is_closed(now) {
             return Next::Rest;
         }
+        // What is leased already is finished with; nobody else can take it.
         if let Some(lease) = d.ready.pop_front() {
             return Next::Lease(Box::new(lease));
         }
-        if d.backlog && !d.claiming && !starved {
+        if place.served >= TURN && self.starved.load(Ordering::Relaxed) {
+            return Next::Rest;
+        }
+        if d.backlog && !d.claiming {
             d.claiming = true;
-            return Next::Claim(d.active.max(1));
+            // Enough for everybody at work here, and as much again so that nobody waits for a commit.
+            return Next::Claim(d.active.max(1).saturating_mul(2));
         }
         Next::Rest
     }
 
-    /// Notes whether the dispatcher had to leave work for want of places.
-    pub(super) fn set_starved(&self, starved: bool) {
-        self.starved.store(starved, Ordering::Relaxed);
+    /// Whether somebody waits for a place.
+    pub(super) fn is_hungry(&self) -> bool {
+        self.hungry.load(Ordering::Relaxed)
+    }
+
+    /// Whether `domain` has a place.
+    pub(super) fn is_served(&self, domain: &Domain) -> bool {
+        self.lock().domains.get(domain).is_some_and(|d| d.active > 0)
+    }
+
+    /// Notes what the last look at all domains had to leave for want of places.
+    pub(super) fn set_want(&self, want: Want) {
+        self.hungry.store(want.hungry, Ordering::Relaxed);
+        self.starved.store(want.starved, Ordering::Relaxed);
     }
 
     /// The store has due rows of `domain`.
@@ -260,6 +319,26 @@ impl Places {
         let state = self.lock();
         state.domains.iter().filter_map(|(name, d)| Some((name.clone(), d.trouble.clone()?))).collect()
     }
+}
+
+/// What a claim brought.
+#[derive(Default)]
+pub(super) struct Claimed {
+    /// For the worker that asked.
+    pub(super) mine: Option<Lease>,
+    /// With places of their own.
+    pub(super) others: Vec<(Lease, Place)>,
+    /// To be given back: the domain is closed.
+    pub(super) back: Vec<Lease>,
+}
+
+/// What a look at all domains left undone for want of places.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Want {
+    /// Some domain got less than it had room for.
+    pub(super) hungry: bool,
+    /// Some domain has nothing at all.
+    pub(super) starved: bool,
 }
 
 /// What a worker does next.

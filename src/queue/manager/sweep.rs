@@ -22,7 +22,9 @@ const PURGES: usize = 50;
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(shared: Arc<Shared>) {
-    let mut sweeps = tokio::time::interval(shared.settings.sweep_interval);
+    // Not at once: after a long stop, mail is tried before its sender is told that it waits.
+    let first = tokio::time::Instant::now() + shared.settings.sweep_interval;
+    let mut sweeps = tokio::time::interval_at(first, shared.settings.sweep_interval);
     let mut beats = tokio::time::interval(HEARTBEAT);
     for timer in [&mut sweeps, &mut beats] {
         timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -34,23 +34,26 @@ async fn work(shared: &Arc<Shared>, first: Lease, mut place: Place) {
         if !open || shared.draining.is_cancelled() {
             break;
         }
-        match shared.places.next(&domain, shared.clock.now()) {
+        match shared.places.next(&mut place, shared.clock.now()) {
             Next::Lease(next) => lease = *next,
-            Next::Claim(n) => {
-                // The new leases bring places of their own where there are any; ours serves the first.
-                drop(place);
-                for (lease, place) in dispatch::claim_begun(shared, &domain, n).await {
-                    spawn(shared, lease, place);
-                }
-                return;
-            }
+            Next::Claim(n) => match dispatch::claim_begun(shared, &domain, n, true).await {
+                Some(next) => lease = next,
+                None => break,
+            },
             Next::Rest => break,
         }
     }
     drop(place);
-    if shared.places.free() == 1 {
-        // The last place had been taken: others may be waiting for it.
+    rescue(shared);
+    if shared.places.is_hungry() {
         shared.wake.notify_one();
+    }
+}
+
+/// Starts what is leased and found no place before.
+pub(super) fn rescue(shared: &Arc<Shared>) {
+    while let Some((lease, place)) = shared.places.rescue() {
+        spawn(shared, lease, place);
     }
 }
 
