@@ -107,7 +107,7 @@ pub(crate) fn dns(config: &Config) -> (DnsSettings, String) {
     let base = DnsSettings { servers: config.dns.servers.clone(), ..DnsSettings::default() };
     let servers = if base.servers.is_empty() { system_servers() } else { base.servers.clone() };
     let local = |s: &SocketAddr| s.ip().is_loopback() && !KNOWN_FORWARDERS.contains(&s.ip());
-    let vouched = |s: &SocketAddr| local(s) || config.dns.trusted_servers.contains(&s.ip());
+    let vouched = |s: &SocketAddr| local(s) || config.dns.trusted_servers.contains(s);
     let (trust_ad, word) = match config.dns.dnssec {
         Dnssec::Off => (false, "off: switched off by dns.dnssec".to_owned()),
         Dnssec::TrustAd => (true, "trust-ad: dns.dnssec says so".to_owned()),

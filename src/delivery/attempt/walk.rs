@@ -488,8 +488,7 @@ impl<'a> Walk<'a> {
         let enhanced = |r: &Reply| r.enhanced.map(|e| (e.class, e.subject, e.detail));
         let about_host = |r: &&Reply| matches!(enhanced(r), Some((4, 3, 2) | (4, 4, 5))) || r.code == 421;
         let about_us = |r: &&Reply| matches!(enhanced(r), Some((4, 7, _)));
-        if matches!(t.fault, Some((_, Fault::Closing(_)))) || deciding.iter().flatten().any(about_host)
-        {
+        if matches!(t.fault, Some((_, Fault::Closing(_)))) || deciding.iter().flatten().any(about_host) {
             pool.trouble(host, Trouble::Dialogue);
         } else if deciding.iter().flatten().any(about_us) {
             pool.refused_sender(host, &self.lease.message.reverse_path);
