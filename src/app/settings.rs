@@ -1,9 +1,10 @@
 //! The configuration as the rooms know it: each gets a small settings struct of its own.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::interfaces;
 use crate::config::{Config, Dnssec, IpFamily, Listener, ListenerAuth, Protocol};
 use crate::dns::hickory::DnsSettings;
 use crate::queue::RetrySchedule;
@@ -78,7 +79,7 @@ pub(crate) fn route(config: &Config) -> RouteSettings {
     let d = &config.delivery;
     RouteSettings {
         hostname: Some(config.hostname.clone()),
-        own_listeners: config.listener.iter().flat_map(|l| own_addresses(l.address)).collect(),
+        own_listeners: config.listener.iter().flat_map(|l| interfaces::answering(l.address)).collect(),
         port: d.port,
         families: match d.ip_family {
             IpFamily::Any => Families::Any,
@@ -88,18 +89,6 @@ pub(crate) fn route(config: &Config) -> RouteSettings {
         deny: d.deny_networks.nets.clone(),
         allow: d.allow_networks.nets.clone(),
     }
-}
-
-/// A listener on every address answers on loopback too.
-fn own_addresses(listen: SocketAddr) -> Vec<SocketAddr> {
-    let loopback: IpAddr =
-        if listen.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
-    let mut own = vec![listen];
-    if listen.ip().is_unspecified() {
-        own.push(SocketAddr::new(loopback, listen.port()));
-        own.push(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), listen.port()));
-    }
-    own
 }
 
 /// What the resolver is told, and the sentence that says so (`/readyz`, `check`, the log).
