@@ -1,6 +1,6 @@
 //! The command line from outside, without a process.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 use std::io::Cursor;
 

@@ -19,14 +19,18 @@ use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use super::door::Door;
 use super::{AdminActions, view};
 use crate::config::Secret;
 use crate::mail::{Domain, QueueId};
 use crate::mtasts::PolicyStore;
 use crate::queue::{Filter, QueueStore, RecipientState};
 
-/// The most rows of one answer.
+/// The most rows that are shown.
 pub const MAX_ROWS: usize = 10_000;
+
+/// The most rows of one answer: one more, from which the asker learns that there are more.
+const MOST: usize = MAX_ROWS + 1;
 
 /// What the routes work on.
 #[derive(Clone)]
@@ -54,11 +58,20 @@ pub struct Limits {
     pub time: Duration,
     /// Octets of a body.
     pub body: usize,
+    /// Connections at a time; more wait in the kernel's queue.
+    pub connections: usize,
+    /// For the request's head, and once more for the answer on its way.
+    pub head: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { time: Duration::from_secs(90), body: 256 * 1024 }
+        Self {
+            time: Duration::from_secs(90),
+            body: 256 * 1024,
+            connections: 64,
+            head: Duration::from_secs(10),
+        }
     }
 }
 
@@ -71,7 +84,8 @@ pub async fn serve(
     listener: tokio::net::TcpListener,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
-    axum::serve(listener, router(state)).with_graceful_shutdown(shutdown.cancelled_owned()).await
+    let door = Door::new(listener, state.limits);
+    axum::serve(door, router(state)).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }
 
 /// All routes.
@@ -110,9 +124,12 @@ fn broken(error: impl ToString) -> Response {
 }
 
 async fn deadline(State(state): State<AdminState>, request: Request, next: Next) -> Response {
-    tokio::time::timeout(state.limits.time, next.run(request))
+    let mut response = tokio::time::timeout(state.limits.time, next.run(request))
         .await
-        .unwrap_or_else(|_| problem(StatusCode::GATEWAY_TIMEOUT, "this takes too long; see the log"))
+        .unwrap_or_else(|_| problem(StatusCode::GATEWAY_TIMEOUT, "this takes too long; see the log"));
+    // One request per connection: what the door bounds is then a request.
+    response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+    response
 }
 
 async fn guard(State(state): State<AdminState>, request: Request, next: Next) -> Response {
@@ -166,6 +183,8 @@ async fn status(State(state): State<AdminState>) -> Json<view::Status> {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ListQuery {
+    /// As [`Filter::ids`], joined by commas.
+    pub ids: Option<String>,
     /// As [`Filter::domain`].
     pub domain: Option<Domain>,
     /// As [`Filter::state`].
@@ -181,9 +200,13 @@ pub struct ListQuery {
 }
 
 async fn queue_list(State(state): State<AdminState>, Query(q): Query<ListQuery>) -> Response {
-    let limit = q.limit.unwrap_or(MAX_ROWS).min(MAX_ROWS);
+    let limit = q.limit.unwrap_or(MAX_ROWS).min(MOST);
+    let ids = q.ids.iter().flat_map(|list| list.split(',')).map(str::parse).collect::<Result<_, _>>();
+    let Ok(ids) = ids else {
+        return problem(StatusCode::BAD_REQUEST, crate::mail::message::BadQueueId.to_string());
+    };
     let filter = Filter {
-        ids: Vec::new(),
+        ids,
         recipient: q.recipient,
         domain: q.domain,
         state: q.state,
@@ -248,7 +271,7 @@ struct PolicyQuery {
 }
 
 async fn policy_list(State(state): State<AdminState>, Query(q): Query<PolicyQuery>) -> Response {
-    match state.policies.list(q.after, q.limit.unwrap_or(MAX_ROWS).min(MAX_ROWS)).await {
+    match state.policies.list(q.after, q.limit.unwrap_or(MAX_ROWS).min(MOST)).await {
         Ok(list) => Json(list.iter().map(view::Policy::from).collect::<Vec<_>>()).into_response(),
         Err(e) => broken(e),
     }

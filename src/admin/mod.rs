@@ -10,6 +10,7 @@ use crate::mtasts::StoredPolicy;
 use crate::queue::Filter;
 
 pub mod client;
+mod door;
 pub mod http;
 pub mod token;
 pub mod view;

@@ -4,6 +4,8 @@
 //! (roots, resolver, certificate, sockets), and only when everything stands is anybody told that we are ready.
 //! The shutdown (DUR-18) goes the other way: no new attempts, running ones end, listeners close, store last.
 
+use std::io;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +24,7 @@ use crate::mtasts::PolicyStore;
 use crate::observe;
 use crate::queue::manager::Manager;
 use crate::queue::{Intake, QueueStore};
-use crate::store::sqlite::{SqliteSettings, SqliteStore};
+use crate::store::sqlite::{OpenError, SqliteSettings, SqliteStore};
 use crate::submission::accept::Acceptor;
 use crate::submission::smtp_connection::Service;
 use crate::submission::smtp_listener::{self, Slots};
@@ -31,6 +33,7 @@ use crate::tlsrpt::SessionStore;
 
 mod admin;
 mod clock;
+mod interfaces;
 pub mod outbound;
 mod settings;
 mod signals;
@@ -40,6 +43,9 @@ pub use clock::SystemClock;
 
 /// How long the farewells after the drain may take: content in progress has 30 s of it.
 const FAREWELL: Duration = Duration::from_secs(40);
+
+/// What would be right when `data_dir` cannot be used.
+const DATA_DIR_RIGHT: &str = "name a directory that the relay may write to";
 
 /// Runs the relay in the foreground until a signal ends it.
 pub fn serve(config: Config) -> ExitCode {
@@ -67,7 +73,7 @@ pub fn serve(config: Config) -> ExitCode {
 
 fn refuse(error: &str, status: u8) -> ExitCode {
     use std::io::Write as _;
-    let _ = writeln!(std::io::stderr(), "sealpost: {error}");
+    let _ = writeln!(io::stderr(), "sealpost: {error}");
     ExitCode::from(status)
 }
 
@@ -128,11 +134,12 @@ async fn unwritable(store: &SqliteStore) {
 
 async fn start(config: &Config) -> Result<Relay, String> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    std::fs::create_dir_all(&config.data_dir)
-        .map_err(|e| format!("data_dir {}: {e}", config.data_dir.display()))?;
+    std::fs::create_dir_all(&config.data_dir).map_err(|e| {
+        format!("data_dir: {} cannot be made: {e}; {DATA_DIR_RIGHT}", config.data_dir.display())
+    })?;
     let store = open_store(config, &clock).await?;
     let token = admin_token::read_or_make(&config.admin.token, &config.data_dir)
-        .map_err(|e| format!("admin.token cannot be read or made in {}: {e}", config.data_dir.display()))?;
+        .map_err(|e| format!("admin.token: cannot be read or made in {}: {e}", config.data_dir.display()))?;
     let (resolver, dnssec) = outbound::resolver(config, &clock)?;
     tracing::info!(event = "dnssec", "{dnssec}");
     let roots = Arc::new(trust::load(config.trust.roots, &config.trust.extra_roots)?);
@@ -203,10 +210,26 @@ async fn open_store(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<Sqlit
     };
     let clock = Arc::clone(clock);
     let opened = tokio::task::spawn_blocking(move || SqliteStore::open(&store_settings, clock)).await;
-    let store = opened.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
+    let store = opened.map_err(|e| e.to_string())?.map_err(|e| match e {
+        OpenError::Io { .. } => format!("data_dir: {e}; {DATA_DIR_RIGHT}"),
+        e => format!("data_dir: {e}"),
+    })?;
     let recovered = store.recovered();
     tracing::info!(event = "queue-opened", data_dir = %config.data_dir.display(), recovered = ?recovered);
     Ok(Arc::new(store))
+}
+
+/// Names key and address, and what would help.
+fn cannot_listen(key: &str, address: SocketAddr, error: &io::Error) -> String {
+    let right = match error.kind() {
+        io::ErrorKind::AddrInUse => "another process has it: stop that, or write another port",
+        io::ErrorKind::AddrNotAvailable => "this machine does not have the address: write one that it has",
+        io::ErrorKind::PermissionDenied => {
+            "a port below 1024 needs the right to it: write a higher port, or give the service CAP_NET_BIND_SERVICE"
+        }
+        _ => "write an address and port of this machine that is free",
+    };
+    format!("{key}: cannot listen on {address}: {error}; {right}")
 }
 
 fn certificate(config: &Config) -> Result<Option<Arc<ReloadingCertificate>>, String> {
@@ -238,7 +261,7 @@ impl Relay {
             let Some(rules) = settings::listener(listener) else { continue };
             let socket = TcpListener::bind(rules.address)
                 .await
-                .map_err(|e| format!("listener {}: cannot listen on {}: {e}", i + 1, rules.address))?;
+                .map_err(|e| cannot_listen(&format!("listener[{}].address", i + 1), rules.address, &e))?;
             bound.push((rules, socket));
         }
         for (rules, socket) in bound {
@@ -257,9 +280,8 @@ impl Relay {
 
     async fn administer(&self, config: &Config, state: AdminState) -> Result<(), String> {
         let Some(address) = config.admin.listen else { return Ok(()) };
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|e| format!("admin.listen: cannot listen on {address}: {e}"))?;
+        let listener =
+            TcpListener::bind(address).await.map_err(|e| cannot_listen("admin.listen", address, &e))?;
         tracing::info!(event = "admin-listening", %address);
         let stop = self.stop_background.clone();
         self.background.spawn(async move {

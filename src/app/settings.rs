@@ -1,9 +1,10 @@
 //! The configuration as the rooms know it: each gets a small settings struct of its own.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::interfaces;
 use crate::config::{Config, Dnssec, IpFamily, Listener, ListenerAuth, Protocol};
 use crate::dns::hickory::DnsSettings;
 use crate::queue::RetrySchedule;
@@ -78,7 +79,7 @@ pub(crate) fn route(config: &Config) -> RouteSettings {
     let d = &config.delivery;
     RouteSettings {
         hostname: Some(config.hostname.clone()),
-        own_listeners: config.listener.iter().flat_map(|l| own_addresses(l.address)).collect(),
+        own_listeners: config.listener.iter().flat_map(|l| interfaces::answering(l.address)).collect(),
         port: d.port,
         families: match d.ip_family {
             IpFamily::Any => Families::Any,
@@ -90,24 +91,12 @@ pub(crate) fn route(config: &Config) -> RouteSettings {
     }
 }
 
-/// A listener on every address answers on loopback too.
-fn own_addresses(listen: SocketAddr) -> Vec<SocketAddr> {
-    let loopback: IpAddr =
-        if listen.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
-    let mut own = vec![listen];
-    if listen.ip().is_unspecified() {
-        own.push(SocketAddr::new(loopback, listen.port()));
-        own.push(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), listen.port()));
-    }
-    own
-}
-
 /// What the resolver is told, and the sentence that says so (`/readyz`, `check`, the log).
 pub(crate) fn dns(config: &Config) -> (DnsSettings, String) {
     let base = DnsSettings { servers: config.dns.servers.clone(), ..DnsSettings::default() };
     let servers = if base.servers.is_empty() { system_servers() } else { base.servers.clone() };
     let local = |s: &SocketAddr| s.ip().is_loopback() && !KNOWN_FORWARDERS.contains(&s.ip());
-    let vouched = |s: &SocketAddr| local(s) || config.dns.trusted_servers.contains(&s.ip());
+    let vouched = |s: &SocketAddr| local(s) || config.dns.trusted_servers.contains(s);
     let (trust_ad, word) = match config.dns.dnssec {
         Dnssec::Off => (false, "off: switched off by dns.dnssec".to_owned()),
         Dnssec::TrustAd => (true, "trust-ad: dns.dnssec says so".to_owned()),

@@ -11,17 +11,21 @@ use crate::mtasts::Mode;
 pub(super) fn run(command: Command, config: &Config, io: &mut Io<'_>) -> Result<u8, Failure> {
     match command {
         Command::List { output } => {
-            let list = relay::read(
+            let mut list = relay::read(
                 config,
                 output.online,
                 io,
-                |client| client.get::<Vec<Policy>>("/v1/policies"),
+                |client| client.get::<Vec<Policy>>(&format!("/v1/policies?limit={}", MAX_ROWS + 1)),
                 async |stores| {
-                    let list = stores.policies(None, MAX_ROWS).await.map_err(|e| e.to_string())?;
+                    let list = stores.policies(None, MAX_ROWS + 1).await.map_err(|e| e.to_string())?;
                     Ok(Some(list.iter().map(Policy::from).collect()))
                 },
             )?
             .unwrap_or_default();
+            if list.len() > MAX_ROWS {
+                list.truncate(MAX_ROWS);
+                writeln!(io.err, "only the first {MAX_ROWS} policies are shown; there are more")?;
+            }
             if output.json {
                 json(io.out, &list)?;
             } else {

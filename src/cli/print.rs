@@ -5,7 +5,6 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::clock::Timestamp;
-use crate::config::duration;
 
 /// One JSON document and a line end.
 pub(super) fn json(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
@@ -38,29 +37,24 @@ pub(super) fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
-/// `in 20m`, `3h ago`, `now`: rounded down to the largest whole unit.
+/// `in 20m`, `3h ago`, `now`: in whole units, of which there are at least two where that is possible.
 pub(super) fn relative(t: Timestamp, now: Timestamp) -> String {
-    let rough = |d: std::time::Duration| {
-        let s = d.as_secs();
-        let unit = [86400, 3600, 60].into_iter().find(|u| s >= *u).unwrap_or(1);
-        duration::format(std::time::Duration::from_secs(s / unit * unit))
-    };
-    let (ahead, behind) = (t.since(now), now.since(t));
-    if ahead.as_secs() > 0 {
-        format!("in {}", short(&rough(ahead), ahead))
-    } else if behind.as_secs() > 0 {
-        format!("{} ago", short(&rough(behind), behind))
-    } else {
-        "now".to_owned()
+    let (ahead, behind) = (t.since(now).as_secs(), now.since(t).as_secs());
+    match (ahead, behind) {
+        (0, 0) => "now".to_owned(),
+        (0, behind) => format!("{} ago", rough(behind)),
+        (ahead, _) => format!("in {}", rough(ahead)),
     }
 }
 
-/// Keeps `36h` from reading `1d`: below two days hours say more, below two hours minutes do.
-fn short(rough: &str, d: std::time::Duration) -> String {
-    match d.as_secs() {
-        s @ 7200..172_800 => format!("{}h", s / 3600),
-        s @ 120..7200 => format!("{}m", s / 60),
-        _ => rough.to_owned(),
+/// Below two minutes seconds, below two hours minutes, below two days hours, above that days rounded to the nearest:
+/// a fresh lifetime of five days reads `5d` and not `4d`.
+fn rough(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..7200 => format!("{}m", seconds / 60),
+        7200..172_800 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", (seconds + 43_200) / 86_400),
     }
 }
 
@@ -84,6 +78,8 @@ mod tests {
             (-3 * 3_600_000, "3h ago"),
             (36 * 3_600_000, "in 36h"),
             (-5 * 86_400_000, "5d ago"),
+            (5 * 86_400_000 - 60_000, "in 5d"),
+            (90_000, "in 90s"),
         ] {
             assert_eq!(relative(Timestamp::from_millis(now.as_millis() + ms), now), want);
         }

@@ -18,18 +18,30 @@ pub(super) fn run(command: Command, config: &Config, io: &mut Io<'_>) -> Result<
         Command::List { select, limit, output } => {
             let filter = select.filter(Vec::new(), None);
             let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-            let rows = relay::read(
+            // One more than asked for tells whether there are more.
+            let asked = limit.saturating_add(1);
+            let mut rows = relay::read(
                 config,
                 output.online,
                 io,
-                |client| client.get::<Vec<Row>>(&list_path(&filter, limit)),
+                |client| client.get::<Vec<Row>>(&list_path(&filter, asked)),
                 async |stores| {
-                    let rows = stores.list(filter.clone(), limit).await.map_err(|e| e.to_string())?;
+                    let rows = stores.list(filter.clone(), asked).await.map_err(|e| e.to_string())?;
                     Ok(Some(rows.iter().map(|r| Row::new(r, config.queue.max_age)).collect()))
                 },
             )?
             .unwrap_or_default();
-            if output.json { json(io.out, &rows)? } else { print_rows(&rows, io)? }
+            let cut = rows.len() > limit;
+            rows.truncate(limit);
+            if output.json {
+                json(io.out, &rows)?
+            } else {
+                print_rows(&rows, io)?
+            }
+            if cut {
+                let more = "there are more: narrow the selection or raise --limit";
+                writeln!(io.err, "only the {limit} oldest rows are shown; {more}")?;
+            }
         }
         Command::Show { id, output } => {
             let message = relay::read(
@@ -65,7 +77,9 @@ pub(super) fn run(command: Command, config: &Config, io: &mut Io<'_>) -> Result<
 
 fn list_path(filter: &Filter, limit: usize) -> String {
     let state = filter.state.map(|s| word(s).to_owned());
+    let ids: Vec<String> = filter.ids.iter().map(ToString::to_string).collect();
     let pairs = [
+        ("ids", (!ids.is_empty()).then(|| ids.join(","))),
         ("domain", filter.domain.as_ref().map(ToString::to_string)),
         ("state", state),
         ("sender", filter.sender.clone()),
@@ -90,10 +104,6 @@ const fn word(state: RecipientState) -> &'static str {
 
 /// Whether at most [`ASK_ABOVE`] rows are meant, or a person says yes.
 fn confirmed(config: &Config, filter: &Filter, io: &mut Io<'_>) -> Result<bool, Failure> {
-    if !filter.ids.is_empty() {
-        // The ids were typed one by one.
-        return Ok(true);
-    }
     let rows: Vec<Row> = relay::change(config, |client| client.get(&list_path(filter, ASK_ABOVE + 1)))?;
     if rows.len() <= ASK_ABOVE {
         return Ok(true);

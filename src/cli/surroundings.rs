@@ -17,10 +17,10 @@ const MAX_FILE: u64 = 16 << 20;
 impl Surroundings for System {
     fn read(&self, path: &Path) -> Result<Vec<u8>, String> {
         use std::io::Read;
-        let file = std::fs::File::open(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let file = std::fs::File::open(path).map_err(|e| e.to_string())?;
         let mut bytes = Vec::new();
-        file.take(MAX_FILE).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
-        Ok(bytes)
+        let got = file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+        if got as u64 > MAX_FILE { Err("it is larger than 16 MiB".to_owned()) } else { Ok(bytes) }
     }
 
     fn env(&self, name: &str) -> Option<String> {

@@ -272,7 +272,7 @@ pub struct Dns {
     /// Who says what DNSSEC authenticates.
     pub dnssec: Dnssec,
     /// Resolvers elsewhere whose word is taken.
-    pub trusted_servers: Vec<IpAddr>,
+    pub trusted_servers: Vec<SocketAddr>,
     /// Root keys for `validate`.
     pub trust_anchor: Option<PathBuf>,
     /// Names asked for at start and hourly.

@@ -34,9 +34,11 @@ impl Networks {
 /// The networks of one word or CIDR; a bare address is a network of one.
 pub fn nets_of(text: &str) -> Option<Vec<IpNet>> {
     let list: &[&str] = match text {
-        // The unspecified addresses reach this machine too.
-        "loopback" => &["127.0.0.0/8", "0.0.0.0/8", "::1/128", "::/128", "64:ff9b::7f00:0/104"],
-        // RFC 1918, RFC 6598, RFC 4193, and the NAT64 images (RFC 6052) of the IPv4 ones.
+        // 0.0.0.0/8 is "this host on this network" (RFC 1122 §3.2.1.3), and some systems dial themselves there.
+        "loopback" => {
+            &["127.0.0.0/8", "0.0.0.0/8", "::1/128", "::/128", "64:ff9b::7f00:0/104", "64:ff9b::/104"]
+        }
+        // RFC 1918, RFC 6598, RFC 4193, the NAT64 images (RFC 6052) of the IPv4 ones, local-use NAT64 (RFC 8215).
         "private" => &[
             "10.0.0.0/8",
             "172.16.0.0/12",
@@ -47,6 +49,7 @@ pub fn nets_of(text: &str) -> Option<Vec<IpNet>> {
             "64:ff9b::ac10:0/108",
             "64:ff9b::c0a8:0/112",
             "64:ff9b::6440:0/106",
+            "64:ff9b:1::/48",
         ],
         "link-local" => &["169.254.0.0/16", "fe80::/10", "64:ff9b::a9fe:0/112"],
         other => return cidr(other).map(|n| vec![n]),
@@ -73,6 +76,11 @@ mod tests {
             ("loopback", "127.9.9.9", true),
             ("loopback", "::1", true),
             ("loopback", "0.0.0.0", true),
+            ("loopback", "0.1.2.3", true),
+            ("loopback", "::", true),
+            ("loopback", "64:ff9b::127.0.0.1", true),
+            ("loopback", "64:ff9b::0.0.0.1", true),
+            ("private", "64:ff9b:1::1", true),
             ("private", "10.1.2.3", true),
             ("private", "172.31.255.255", true),
             ("private", "172.32.0.0", false),
@@ -96,7 +104,7 @@ mod tests {
 
     #[test]
     fn every_word_expands_fully_and_others_are_refused() {
-        assert_eq!(WORDS.map(|w| nets_of(w).unwrap().len()), [5, 9, 3]);
+        assert_eq!(WORDS.map(|w| nets_of(w).unwrap().len()), [6, 10, 3]);
         assert_eq!(Networks::parse(&["loopback", "privat"]), Err(1));
         assert_eq!(nets_of("10.0.0.0/33"), None);
     }

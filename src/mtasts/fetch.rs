@@ -287,8 +287,8 @@ mod tests {
     use tokio_rustls::TlsAcceptor;
 
     use super::*;
+    use crate::config::network::nets_of;
     use crate::dns::zone::ZoneResolver;
-    use crate::route::mx::networks_of;
 
     const HOST: &str = "mta-sts.d.example";
     const BODY: &str = "version: STSv1\nmode: none\nmax_age: 86400\n";
@@ -505,7 +505,7 @@ mod tests {
     #[tokio::test]
     async fn denied_addresses_are_not_dialled() {
         let server = Server::start(answer("200 OK\r\nContent-Type: text/plain", BODY.as_bytes())).await;
-        let deny = ["loopback", "private"].iter().flat_map(|w| networks_of(w).unwrap()).collect::<Vec<_>>();
+        let deny = ["loopback", "private"].iter().flat_map(|w| nets_of(w).unwrap()).collect::<Vec<_>>();
         for addresses in [&["127.0.0.1"][..], &["127.0.0.1", "10.0.0.1"], &["0.0.0.0"]] {
             let settings = FetchSettings { deny: deny.clone(), ..FetchSettings::default() };
             let failure = server.fetch_with(addresses, settings).await.unwrap_err();

@@ -2,9 +2,12 @@
 
 use std::fmt::Write as _;
 
+use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::debug_fn;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::fields;
 use crate::config::{LogAddresses, LogFormat};
@@ -16,10 +19,16 @@ use crate::config::{LogAddresses, LogFormat};
 pub fn init(format: LogFormat, level: &str, addresses: LogAddresses) -> Result<(), String> {
     fields::show_domain_only(addresses == LogAddresses::Domain);
     let filter = EnvFilter::try_new(level).map_err(|e| format!("log.level: {e}"))?;
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(std::io::stderr);
+    subscriber(format, filter, std::io::stderr).try_init().map_err(|e| e.to_string())
+}
+
+fn subscriber<W>(format: LogFormat, filter: EnvFilter, writer: W) -> Box<dyn Subscriber + Send + Sync>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(writer);
     match format {
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Json => Box::new(builder.json().flatten_event(true).finish()),
         LogFormat::Text => {
             // One event is one line, whatever a value holds.
             let one_line = debug_fn(|writer, field, value| {
@@ -30,10 +39,9 @@ pub fn init(format: LogFormat, level: &str, addresses: LogAddresses) -> Result<(
                     write!(writer, "{field}={text}")
                 }
             });
-            builder.fmt_fields(one_line.delimited(" ")).try_init()
+            Box::new(builder.fmt_fields(one_line.delimited(" ")).finish())
         }
     }
-    .map_err(|e| e.to_string())
 }
 
 /// Control characters as escapes, so that no value can end a line or drive a terminal.
@@ -52,6 +60,45 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::{Arc, Mutex};
+
+    /// What is written for one event with hostile values.
+    fn written(format: LogFormat) -> String {
+        #[derive(Clone, Default)]
+        struct Sheet(Arc<Mutex<Vec<u8>>>);
+        impl std::io::Write for Sheet {
+            fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().unwrap().extend_from_slice(octets);
+                Ok(octets.len())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let sheet = Sheet::default();
+        let writer = sheet.clone();
+        let subscriber = subscriber(format, EnvFilter::new("info"), move || writer.clone());
+        tracing::subscriber::with_default(subscriber, || {
+            let evil = "550 no\r\nevent=forged\u{2028}";
+            tracing::info!(event = "probe", text = evil, shown = %evil, number = 7, "in\nwords");
+        });
+        let text = String::from_utf8(sheet.0.lock().unwrap().clone()).unwrap();
+        text
+    }
+
+    #[test]
+    fn an_event_is_one_line_in_both_formats() {
+        let text = written(LogFormat::Text);
+        assert_eq!(text.matches('\n').count(), 1, "{text:?}");
+        for part in [" in\\nwords", "event=\"probe\"", "number=7", "shown=550 no\\r\\n"] {
+            assert!(text.contains(part), "{part}: {text:?}");
+        }
+        assert!(!text.contains('\r') && !text.contains('\u{2028}'), "{text:?}");
+        let json = written(LogFormat::Json);
+        assert_eq!(json.matches('\n').count(), 1, "{json:?}");
+        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!((value["event"].as_str(), value["number"].as_i64()), (Some("probe"), Some(7)));
+    }
 
     #[test]
     fn no_value_can_add_a_line() {

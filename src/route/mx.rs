@@ -235,22 +235,6 @@ fn embedded_v4(ip: IpAddr) -> Option<Ipv4Addr> {
     }
 }
 
-/// The networks that a word of `deny_networks` stands for; `None` for an unknown word.
-pub fn networks_of(word: &str) -> Option<Vec<IpNet>> {
-    let texts: &[&str] = match word {
-        // 0.0.0.0/8 is "this host on this network" (RFC 1122 §3.2.1.3); some systems dial themselves there.
-        "loopback" => &["127.0.0.0/8", "0.0.0.0/8", "::1/128"],
-        // RFC 1918, shared address space (RFC 6598), ULA (RFC 4193), local-use NAT64 (RFC 8215). `denied` looks
-        // into the well-known NAT64 prefix by itself.
-        "private" => {
-            &["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7", "64:ff9b:1::/48"]
-        }
-        "link-local" => &["169.254.0.0/16", "fe80::/10"],
-        _ => return None,
-    };
-    Some(texts.iter().filter_map(|t| t.parse().ok()).collect())
-}
-
 /// Names tried of one MX set (OUT-02).
 pub const MAX_HOSTS: usize = 16;
 /// Addresses tried of one route (OUT-02).
@@ -259,6 +243,7 @@ pub const MAX_ADDRESSES: usize = 32;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::network::nets_of;
 
     fn mx(preference: u16, exchange: &str) -> Mx {
         Mx { preference, exchange: Domain::parse_host(exchange).ok() }
@@ -298,7 +283,7 @@ mod tests {
     // OUT-09, STS-30
     #[test]
     fn denied_networks_are_seen_through_every_disguise() {
-        let words = |words: &[&str]| words.iter().flat_map(|w| networks_of(w).unwrap()).collect::<Vec<_>>();
+        let words = |words: &[&str]| words.iter().flat_map(|w| nets_of(w).unwrap()).collect::<Vec<_>>();
         let deny = words(&["loopback", "private", "link-local"]);
         let allow = ["10.1.0.0/16".parse().unwrap()];
         let (l, n, h) = (Some(DeniedKind::Loopback), Some(DeniedKind::Network), Some(DeniedKind::NotAHost));
@@ -337,7 +322,6 @@ mod tests {
             assert_eq!(denied(ip, &deny, &allow), want, "{ip}");
             assert_eq!(denied(ip, &[], &[]), with_nothing_denied, "{ip}");
         }
-        assert_eq!(networks_of("lan"), None);
     }
 
     // OUT-02, OUT-07

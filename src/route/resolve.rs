@@ -62,8 +62,8 @@ mod tests {
 
     use futures_util::FutureExt;
 
-    use super::super::mx::networks_of;
     use super::*;
+    use crate::config::network::nets_of;
     use crate::dns::DnsErrorKind;
     use crate::dns::zone::ZoneResolver;
 
@@ -76,7 +76,7 @@ mod tests {
             hostname: Some(name("relay.example")),
             own_listeners: vec!["198.51.100.1:25".parse().unwrap(), "127.0.0.1:2525".parse().unwrap()],
             port: 25,
-            deny: ["loopback", "private"].iter().flat_map(|w| networks_of(w).unwrap()).collect(),
+            deny: ["loopback", "private"].iter().flat_map(|w| nets_of(w).unwrap()).collect(),
             ..RouteSettings::default()
         }
     }

@@ -16,6 +16,7 @@ use super::{Settings, User};
 use crate::clock::Clock;
 use crate::mail::trace::{Received, With};
 use crate::mail::{EnhancedCode, Envelope, Origin, QueueId, ReversePath};
+use crate::observe::fields;
 use crate::queue::{ContentSource, Intake, NewMessage, QueueStore, StoreError};
 
 /// LIM-30: more Received fields than this are a loop (RFC 5321 §6.3).
@@ -115,7 +116,7 @@ impl Acceptor {
             }
         };
         if let Err(r) = &result {
-            info!(event = "refused", stage = "content", %session, %client, code = r.code, enhanced = %r.enhanced, text = %r.text);
+            info!(event = "refused", stage = "content", %session, %client, code = r.code, enhanced = %r.enhanced, text = &*fields::shown_text(&r.text));
         }
         result
     }
@@ -178,7 +179,7 @@ impl Acceptor {
         let stored = self.store.enqueue(message, claim).await.map_err(|e| self.not_stored(&e, &who))?;
         self.intake.arrived(permit, stored.lease);
         info!(
-            event = "accepted", queue_id = %id, message_id = %fixed.message_id, %sender, recipients, size,
+            event = "accepted", queue_id = %id, message_id = %fixed.message_id, sender = &*fields::shown_address(&sender), recipients, size,
             client = %who.client, user = user.as_deref(), tls = who.tls.as_deref(), session = %who.session,
         );
         Ok(id)

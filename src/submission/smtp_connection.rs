@@ -19,6 +19,7 @@ use super::fixup::Refused;
 use super::{AuthRule, Listener, Protocol, Settings, Timers, User};
 use crate::mail::ReversePath;
 use crate::mail::trace::With;
+use crate::observe::fields;
 use crate::smtp::Answer;
 use crate::smtp::data::{Limits, Progress, Receiver};
 use crate::smtp::session::{Judge, Session, Step, Terms, Verdict};
@@ -273,7 +274,7 @@ impl<'a> Connection<'a> {
         let step = self.session.line(line, &gate, &mut self.out);
         if let Some(reply) = self.out.get(before..).filter(|r| r.starts_with(b"4") || r.starts_with(b"5")) {
             let reply = String::from_utf8_lossy(reply);
-            let reply = reply.trim_end();
+            let reply = &*fields::shown_text(reply.trim_end());
             if self.session.may_send() {
                 info!(event = "refused", stage = "command", session = self.session.id(), client = %self.peer, reply);
             } else {
@@ -338,7 +339,7 @@ impl<'a> Connection<'a> {
         let result = match receiver.finish() {
             Err(answer) => {
                 info!(event = "refused", stage = "content", session = self.session.id(), client = %self.peer,
-                      code = answer.code, text = %answer.text);
+                      code = answer.code, text = &*fields::shown_text(&answer.text));
                 Err(answer)
             }
             Ok(scan) => match self.blocking(spool, move |s, dir| s.finish(scan, dir)).await {

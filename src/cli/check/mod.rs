@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
+use super::advice::advice;
 use super::args::Check as Command;
 use super::print::json;
 use super::{Failure, Io, failed, relay};
@@ -70,13 +71,15 @@ async fn examine(command: &Command, config: &Config) -> Result<Report, String> {
     let domain = &command.domain;
     let route =
         crate::route::resolve::resolve(&*bench.resolver, &outbound::route_settings(config), domain, 0).await;
-    // NMX-07: a domain that takes no mail has no policy to ask for.
-    let asks = config.mta_sts.enabled
-        && !matches!(
-            route,
-            Err(RouteFailure::NullMx { .. } | RouteFailure::NoSuchDomain { .. } | RouteFailure::Dns(_))
-        );
-    let look = if asks { Some(bench.policies.look_live(domain).await) } else { None };
+    let not_asked = match &route {
+        _ if !config.mta_sts.enabled => Some("mta_sts.enabled = false"),
+        // NMX-07: a domain that takes no mail has no policy to ask for.
+        Err(RouteFailure::NullMx { .. }) => Some("the domain takes no mail"),
+        Err(RouteFailure::NoSuchDomain { .. }) => Some("the domain does not exist"),
+        Err(RouteFailure::Dns(_)) => Some("the DNS does not answer for the domain"),
+        _ => None,
+    };
+    let look = if not_asked.is_none() { Some(bench.policies.look_live(domain).await) } else { None };
     let enforced_before = bench.policies.has_enforce(domain).await;
     let applicable = applied(command, &bench, domain, look.as_ref()).await;
 
@@ -85,18 +88,19 @@ async fn examine(command: &Command, config: &Config) -> Result<Report, String> {
         at: bench.clock.now(),
         dnssec: bench.dnssec.clone(),
         route: RouteReport::new(&route, domain),
-        policy: PolicyReport::new(
-            config.mta_sts.enabled,
-            look.as_ref(),
-            applicable.as_ref().ok(),
-            command.from_cache,
-        ),
+        policy: match &look {
+            Some(look) => PolicyReport::new(look, applicable.as_ref().ok(), command.from_cache),
+            None => {
+                PolicyReport::not_asked(not_asked.unwrap_or_default(), &bench.policies.cached(domain).await)
+            }
+        },
         hosts: Vec::new(),
         probed: command.probe,
         answer: Answer::Wait,
         sentence: String::new(),
+        advice: None,
     };
-    let (answer, sentence) = match (&route, applicable) {
+    let conclusion = match (&route, applicable) {
         (Err(failure), _) => {
             let enforce = match failure {
                 RouteFailure::NullMx { secure: true } | RouteFailure::NoSuchDomain { secure: true } => false,
@@ -112,7 +116,7 @@ async fn examine(command: &Command, config: &Config) -> Result<Report, String> {
             answer
         }
     };
-    (report.answer, report.sentence) = (answer, sentence);
+    Conclusion { answer: report.answer, sentence: report.sentence, advice: report.advice } = conclusion;
     Ok(report)
 }
 
@@ -147,7 +151,7 @@ async fn hosts(
     bench: &Bench,
     route: &Route,
     applicable: &Applicable,
-) -> (Vec<HostReport>, (Answer, String)) {
+) -> (Vec<HostReport>, Conclusion) {
     let judged =
         join_all(route.hosts.iter().map(|host| judge(command, bench, route, host, applicable))).await;
     let domain = &route.next_hop;
@@ -163,19 +167,20 @@ async fn hosts(
         reports.push(report);
     }
     let answer = match best {
-        Some((host, Some(level))) => (
+        Some((host, Some(level))) => Conclusion::new(
             Answer::Delivered,
             format!("Mail for {domain} would be delivered to {host} now, security level {level}."),
         ),
-        Some((host, None)) => (
+        Some((host, None)) => Conclusion::new(
             Answer::Delivered,
-            format!(
-                "Mail for {domain} would be taken to {host}; what that host does was not tried: add --probe."
-            ),
+            format!("Mail for {domain} would go to {host}. What that host does was not tried: add --probe."),
         ),
         None => match classify::after_last_host(&failures) {
             Some((_, ruling)) => say(domain, &ruling),
-            None => (Answer::Wait, format!("Mail for {domain} would wait: no host could be judged.")),
+            None => Conclusion::new(
+                Answer::Wait,
+                format!("Mail for {domain} would wait: no host could be judged."),
+            ),
         },
     };
     (reports, answer)
@@ -235,7 +240,9 @@ async fn probe(
                 match judgement.cleared {
                     Ok(clearance) => {
                         let level = clearance.level().as_str();
-                        report.verdict = format!("would take mail, security level {level}");
+                        let broken = report.probes.iter().any(|p| p.broken.is_some());
+                        let but = if broken { "; under an enforce policy mail would wait" } else { "" };
+                        report.verdict = format!("would get mail, security level {level}{but}");
                         return (report, Ok(Some(level)));
                     }
                     Err(failure) => {
@@ -257,27 +264,34 @@ async fn probe(
     (report, Err(ruling))
 }
 
-/// The final sentence of a ruling.
-fn say(domain: &Domain, ruling: &Ruling) -> (Answer, String) {
+/// How it ends: the answer, the final sentence, and what can be done about it.
+struct Conclusion {
+    answer: Answer,
+    sentence: String,
+    advice: Option<&'static str>,
+}
+
+impl Conclusion {
+    const fn new(answer: Answer, sentence: String) -> Self {
+        Self { answer, sentence, advice: None }
+    }
+}
+
+/// The conclusion from a ruling.
+fn say(domain: &Domain, ruling: &Ruling) -> Conclusion {
+    let (enhanced, text) = (&ruling.enhanced, &ruling.text);
     match ruling.decision {
-        Decision::Delivered => (Answer::Delivered, format!("Mail for {domain} would be delivered.")),
-        Decision::Deferred(reason) => (
-            Answer::Wait,
-            format!(
-                "Mail for {domain} would wait ({}, cause {}): {}.",
-                ruling.enhanced,
-                reason.as_str(),
-                ruling.text
-            ),
-        ),
-        Decision::Failed(reason) => (
+        Decision::Delivered => {
+            Conclusion::new(Answer::Delivered, format!("Mail for {domain} would be delivered."))
+        }
+        Decision::Deferred(reason) => {
+            let sentence =
+                format!("Mail for {domain} would wait ({enhanced}, cause {}): {text}.", reason.as_str());
+            Conclusion { advice: Some(advice(reason)), ..Conclusion::new(Answer::Wait, sentence) }
+        }
+        Decision::Failed(reason) => Conclusion::new(
             Answer::Returned,
-            format!(
-                "Mail for {domain} would be returned ({}, {}): {}.",
-                ruling.enhanced,
-                reason.as_str(),
-                ruling.text
-            ),
+            format!("Mail for {domain} would be returned ({enhanced}, {}): {text}.", reason.as_str()),
         ),
     }
 }

@@ -40,6 +40,7 @@ pub(super) struct Report {
     pub(super) probed: bool,
     pub(super) answer: Answer,
     pub(super) sentence: String,
+    pub(super) advice: Option<&'static str>,
 }
 
 /// The MX side.
@@ -80,6 +81,7 @@ impl RouteReport {
 #[derive(Debug, Serialize)]
 pub(super) struct PolicyReport {
     pub(super) asked: bool,
+    pub(super) not_asked: Option<&'static str>,
     pub(super) txt: Option<String>,
     pub(super) live: Option<PolicyFacts>,
     pub(super) live_failure: Option<FetchFailure>,
@@ -111,27 +113,37 @@ impl PolicyFacts {
 }
 
 impl PolicyReport {
-    pub(super) fn new(
-        enabled: bool,
-        look: Option<&LiveLook>,
-        applied: Option<&Applicable>,
-        from_cache: bool,
-    ) -> Self {
-        let txt = look.map(|l| match (&l.txt, &l.dns_error) {
+    /// Nobody was asked, for this reason; a policy may be in the cache.
+    pub(super) fn not_asked(why: &'static str, cached: &Applicable) -> Self {
+        Self {
+            asked: false,
+            not_asked: Some(why),
+            txt: None,
+            live: None,
+            live_failure: None,
+            cached: cached.policy.as_ref().map(|p| PolicyFacts::new(p)),
+            applied: None,
+            applied_mode: None,
+        }
+    }
+
+    pub(super) fn new(look: &LiveLook, applied: Option<&Applicable>, from_cache: bool) -> Self {
+        let txt = match (&look.txt, &look.dns_error) {
             (Txt::Id(id), _) => format!("id {id}"),
             (Txt::Nothing(why), _) => why.as_str().to_owned(),
             (Txt::Failed, Some(error)) => error.to_string(),
             (Txt::Failed, None) => "the lookup failed".to_owned(),
-        });
-        let live = look.and_then(|l| l.live.as_ref());
+        };
+        let live = look.live.as_ref();
         let policy = applied.and_then(|a| a.policy.as_ref());
         let is_live = live.and_then(|l| l.as_ref().ok()).is_some() && !from_cache;
         Self {
-            asked: enabled && look.is_some(),
-            txt,
+            asked: true,
+            not_asked: None,
+            txt: Some(txt),
             live: live.and_then(|l| l.as_ref().ok()).map(|p| PolicyFacts::new(p)),
             live_failure: live.and_then(|l| l.as_ref().err()).cloned(),
-            cached: look.and_then(|l| l.stored.as_ref()).map(|p| PolicyFacts::new(p)),
+            cached: look.stored.as_ref().map(|p| PolicyFacts::new(p)),
             applied: policy.map(|_| if is_live { "live" } else { "cached" }),
             applied_mode: policy.map(|p| p.policy.mode),
         }
@@ -181,6 +193,7 @@ pub(super) struct Probe {
     pub(super) tls: String,
     pub(super) certificate: Option<CertificateFacts>,
     pub(super) certificate_faults: Vec<String>,
+    pub(super) broken: Option<String>,
     pub(super) error: Option<String>,
 }
 
@@ -200,6 +213,7 @@ impl Probe {
             certificate_faults: facts
                 .map(|f| f.pkix.iter().map(ToString::to_string).collect())
                 .unwrap_or_default(),
+            broken: judgement.promise.as_ref().and_then(|p| p.broken.clone()),
             error: judgement.cleared.as_ref().err().map(|f| f.result_type().to_string()),
         }
     }
@@ -210,6 +224,7 @@ impl Probe {
             tls: "no session".to_owned(),
             certificate: None,
             certificate_faults: Vec::new(),
+            broken: None,
             error: Some(ruling.text.clone()),
         }
     }

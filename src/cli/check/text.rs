@@ -8,11 +8,8 @@ use crate::security::decide::TlsPolicy;
 
 pub(super) fn print(report: &Report, io: &mut Io<'_>) -> Result<(), Failure> {
     writeln!(io.out, "{} at {}", report.domain, report.at)?;
-    let secure = if report.route.secure { "authenticated by DNSSEC" } else { "not authenticated by DNSSEC" };
     match &report.route.error {
-        None => {
-            writeln!(io.out, "  route     {}, {} host(s), {secure}", report.route.kind, report.hosts.len())?
-        }
+        None => writeln!(io.out, "  route     {}", describe_route(report))?,
         Some(words) => writeln!(io.out, "  route     {}", clean(words))?,
     }
     writeln!(io.out, "  dnssec    {}", report.dnssec)?;
@@ -22,27 +19,46 @@ pub(super) fn print(report: &Report, io: &mut Io<'_>) -> Result<(), Failure> {
     }
     writeln!(io.out)?;
     writeln!(io.out, "{}", clean(&report.sentence))?;
+    if let Some(advice) = report.advice {
+        writeln!(io.out, "What to do: {advice}")?;
+    }
     Ok(())
 }
 
-fn policy(p: &PolicyReport, io: &mut Io<'_>) -> Result<(), Failure> {
-    if !p.asked {
-        writeln!(io.out, "  mta-sts   not asked for")?;
-        return Ok(());
+fn describe_route(report: &Report) -> String {
+    let secure = if report.route.secure { "authenticated by DNSSEC" } else { "not authenticated by DNSSEC" };
+    match (report.route.kind, report.hosts.len()) {
+        ("mx", 1) => format!("MX records naming 1 host, {secure}"),
+        ("mx", n) => format!("MX records naming {n} hosts, {secure}"),
+        ("implicit mx", _) => format!("no MX record: the domain is its own mail host, {secure}"),
+        (kind, _) => kind.to_owned(),
     }
-    writeln!(io.out, "  mta-sts   TXT: {}", clean(p.txt.as_deref().unwrap_or("")))?;
-    match (&p.live, &p.live_failure) {
-        (Some(facts), _) => writeln!(io.out, "    live    {}", describe(facts, io))?,
-        (None, Some(f)) => writeln!(io.out, "    live    {} ({}): {}", f.result, f.reason, clean(&f.detail))?,
-        (None, None) => writeln!(io.out, "    live    none")?,
+}
+
+fn policy(p: &PolicyReport, io: &mut Io<'_>) -> Result<(), Failure> {
+    if p.asked {
+        writeln!(io.out, "  mta-sts   TXT: {}", clean(p.txt.as_deref().unwrap_or("")))?;
+        match (&p.live, &p.live_failure) {
+            (Some(facts), _) => writeln!(io.out, "    live    {}", describe(facts, io))?,
+            (None, Some(f)) => {
+                writeln!(io.out, "    live    {} ({}): {}", f.result, f.reason, clean(&f.detail))?
+            }
+            (None, None) => writeln!(io.out, "    live    none")?,
+        }
+    } else {
+        writeln!(io.out, "  mta-sts   not asked for: {}", p.not_asked.unwrap_or("no reason"))?;
     }
     match &p.cached {
         Some(facts) => writeln!(io.out, "    cached  {}", describe(facts, io))?,
         None => writeln!(io.out, "    cached  none")?,
     }
-    match (p.applied, p.applied_mode) {
-        (Some(which), Some(mode)) => writeln!(io.out, "    applies the {which} one, mode {}", word(mode))?,
-        _ => writeln!(io.out, "    applies none: TLS is used where it is offered")?,
+    if p.asked {
+        match (p.applied, p.applied_mode) {
+            (Some(which), Some(mode)) => {
+                writeln!(io.out, "    applies the {which} one, mode {}", word(mode))?
+            }
+            _ => writeln!(io.out, "    applies none: TLS is used where it is offered")?,
+        }
     }
     Ok(())
 }
@@ -99,8 +115,11 @@ fn print_probe(p: &Probe, io: &mut Io<'_>) -> Result<(), Failure> {
     for fault in &p.certificate_faults {
         writeln!(io.out, "            fault: {}", clean(fault))?;
     }
+    if let Some(broken) = &p.broken {
+        writeln!(io.out, "            promise broken: {}", clean(broken))?;
+    }
     if let Some(error) = &p.error {
-        writeln!(io.out, "            {}", clean(error))?;
+        writeln!(io.out, "            failure: {}", clean(error))?;
     }
     Ok(())
 }

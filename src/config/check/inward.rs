@@ -151,13 +151,8 @@ impl Check<'_> {
 
     fn password_hash(&self, f: &Field<'_>) -> Result<Secret, Wrong> {
         let secret = self.secret(f)?;
-        let good = argon2::PasswordHash::new(secret.expose())
-            .is_ok_and(|h| h.algorithm.as_str() == "argon2id" && h.salt.is_some() && h.hash.is_some());
-        if good {
-            Ok(secret)
-        } else {
-            Err(Wrong::new("is not an argon2id hash", "write what `sealpost user hash` prints"))
-        }
+        argon2_cost(secret.expose())?;
+        Ok(secret)
     }
 
     pub(super) fn tls(&self, section: Section<'_>) -> Option<Tls> {
@@ -167,6 +162,9 @@ impl Check<'_> {
         let certificate =
             section.need("certificate", "write a PEM file, leaf first", |f| self.certificate(f));
         let private_key = section.need("private_key", "write a PEM file", |f| self.private_key(f));
+        if let (Some(certificate), Some(private_key)) = (&certificate, &private_key) {
+            self.pair(&section, certificate, private_key);
+        }
         section.finish();
         Some(Tls { certificate: certificate?, private_key: private_key? })
     }
@@ -184,6 +182,30 @@ impl Check<'_> {
         }
         out
     }
+}
+
+/// The most memory (KiB) and rounds that one password check may cost: a client that guesses makes us pay them.
+const MOST_COST: (u32, u32) = (1 << 20, 20);
+
+/// Refuses what is no argon2id hash, and one that would cost more than [`MOST_COST`].
+fn argon2_cost(text: &str) -> Result<(), Wrong> {
+    const RIGHT: &str = "write what `sealpost user hash` prints";
+    let no_hash = || Wrong::new("is not an argon2id hash", RIGHT);
+    let hash = argon2::PasswordHash::new(text).map_err(|_| no_hash())?;
+    if hash.algorithm.as_str() != "argon2id" || hash.salt.is_none() || hash.hash.is_none() {
+        return Err(no_hash());
+    }
+    let params = argon2::Params::try_from(&hash).map_err(|_| no_hash())?;
+    let (memory, rounds) = MOST_COST;
+    if params.m_cost() > memory {
+        let wrong = format!("takes {} KiB of memory for every login", params.m_cost());
+        return Err(Wrong::new(wrong, format!("make a hash with at most m={memory}; {RIGHT}")));
+    }
+    if params.t_cost() > rounds {
+        let wrong = format!("takes {} rounds for every login", params.t_cost());
+        return Err(Wrong::new(wrong, format!("make a hash with at most t={rounds}; {RIGHT}")));
+    }
+    Ok(())
 }
 
 /// `@domain` or a whole address.

@@ -128,19 +128,20 @@ impl Check<'_> {
             };
             section.report(has, Wrong::new("stands alone", format!("write {lacks} too")));
         }
-        if let Some(address) = listen.filter(|a| !a.ip().to_canonical().is_loopback())
-            && certificate.is_none()
-        {
+        // The token and the queue must never cross a network in the clear.
+        if let Some(address) = listen.filter(|a| !a.ip().to_canonical().is_loopback()) {
             section.report(
                 "listen",
                 Wrong::new(
-                    format!("{address} is not a loopback address"),
-                    "listen on 127.0.0.1, or write admin.certificate and admin.private_key",
+                    format!(
+                        "{address} is not a loopback address, and this version serves the API without TLS"
+                    ),
+                    "listen on 127.0.0.1 or [::1], and come from elsewhere through a tunnel such as ssh -L",
                 ),
             );
         }
         if certificate.is_some() {
-            self.warn("admin.certificate: this version serves the API without TLS and on loopback only");
+            self.later("admin.certificate");
         }
         section.finish();
         Admin { listen, certificate, private_key, token }
@@ -238,6 +239,30 @@ impl Check<'_> {
                 "write a PEM file that begins with -----BEGIN PRIVATE KEY-----",
             )),
         }
+    }
+
+    /// Reports a key that does not belong to the certificate: found at start, not at the first client.
+    fn pair(&self, section: &Section<'_>, certificate: &Path, private_key: &Path) {
+        use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+        // What cannot be read or parsed is reported by the keys themselves.
+        let (Ok(chain), Ok(key)) = (self.around.read(certificate), self.around.read(private_key)) else {
+            return;
+        };
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(&chain).filter_map(Result::ok).collect();
+        let Ok(key) = PrivateKeyDer::from_pem_slice(&key) else { return };
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let Err(error) = rustls::sign::CertifiedKey::from_der(chain, key, &provider) else { return };
+        let wrong = match error {
+            rustls::Error::InconsistentKeys(_) => Wrong::new(
+                format!("{} is not the key of {}", private_key.display(), certificate.display()),
+                "name the key that belongs to the certificate (the first one in that file)",
+            ),
+            other => Wrong::new(
+                format!("{} with {} cannot be used: {other}", private_key.display(), certificate.display()),
+                "write an RSA, ECDSA P-256, P-384, P-521 or Ed25519 key, and its certificate",
+            ),
+        };
+        section.report("private_key", wrong);
     }
 
     /// A secret, read from where it lies.
@@ -380,11 +405,11 @@ fn source(f: &Field<'_>) -> Result<SecretSource, Wrong> {
     }
     let section = f.as_section().ok_or_else(|| Wrong::new("is not a secret", RIGHT))?;
     let text = |f: &Field<'_>| f.string().map(str::to_owned);
-    let (file, env) = (section.opt("file", text), section.opt("env", text));
+    let source = match (section.opt("file", text), section.opt("env", text)) {
+        (Some(file), None) if !file.is_empty() => SecretSource::File(file.into()),
+        (None, Some(env)) if !env.is_empty() => SecretSource::Env(env),
+        _ => return Err(Wrong::new("does not say where the secret is", RIGHT)),
+    };
     section.finish();
-    match (file, env) {
-        (Some(file), None) if !file.is_empty() => Ok(SecretSource::File(file.into())),
-        (None, Some(env)) if !env.is_empty() => Ok(SecretSource::Env(env)),
-        _ => Err(Wrong::new("does not say where the secret is", RIGHT)),
-    }
+    Ok(source)
 }

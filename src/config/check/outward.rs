@@ -59,8 +59,7 @@ impl Check<'_> {
                 "dns.dnssec: \"validate\" is treated as \"off\" in this version: no answer counts as secure",
             );
         }
-        let trusted_servers =
-            section.get("trusted_servers", Vec::new(), |f| f.list(|i| server(i.string()?).map(|s| s.ip())));
+        let trusted_servers = section.get("trusted_servers", Vec::new(), |f| f.list(|i| server(i.string()?)));
         let trust_anchor =
             section.get("trust_anchor", None, |f| optional_file(f, |f| self.file(f).map(|(path, _)| path)));
         if trust_anchor.is_some() {
@@ -171,7 +170,7 @@ impl Check<'_> {
                 let (has, lacks) = if user.is_empty() { ("password", "user") } else { ("user", "password") };
                 section.report(has, Wrong::new("stands alone", format!("write {lacks} too")));
             }
-            if !user.is_empty() && next_hop.is_none() {
+            if !user.is_empty() && password.is_some() && next_hop.is_none() {
                 section.report("user", Wrong::new("AUTH without a next hop", "write next_hop too"));
             }
             if let Some(domain) = pattern {
