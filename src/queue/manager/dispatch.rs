@@ -131,6 +131,10 @@ async fn start(
     if let Some((last, _)) = shares.last() {
         *cursor = Some(last.clone());
     }
+    if want.hungry {
+        // Before the first of them is at work: it might be done with its whole domain when the look ends.
+        shared.places.set_want(*want);
+    }
     let claims = shares.into_iter().map(|(domain, n)| claim(shared, domain, n));
     futures_util::future::join_all(claims).await;
 }
