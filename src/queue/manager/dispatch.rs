@@ -74,7 +74,7 @@ async fn look(shared: &Arc<Shared>, cursor: &mut Option<Domain>) -> Duration {
             due.retain(|d| d.domain <= *first);
         }
         start(shared, due, now, cursor, &mut want).await;
-        if shared.draining.is_cancelled() {
+        if want.starved || shared.draining.is_cancelled() {
             break;
         }
         match last {
@@ -101,7 +101,8 @@ const fn earliest(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestam
     }
 }
 
-/// Leases for one page of domains, and notes what had to be left.
+/// Leases for one page of domains, and notes what had to be left. Once places have run out, a look gives out no
+/// more: one that frees meanwhile belongs to the domain after the cursor, not to those before it.
 async fn start(
     shared: &Arc<Shared>,
     due: Vec<DueDomain>,
@@ -124,7 +125,8 @@ async fn start(
         .collect();
     let wanting: Vec<Domain> = wishes.iter().filter(|w| w.room > 0).map(|w| w.domain.clone()).collect();
     let wanted: usize = wishes.iter().map(|w| w.room).sum();
-    let shares = select::share(wishes, shared.places.free());
+    let free = if want.hungry { 0 } else { shared.places.free() };
+    let shares = select::share(wishes, free);
     want.hungry |= shares.iter().map(|(_, n)| *n).sum::<usize>() < wanted;
     // A share goes out in the order of the wishes, so those without one are the last.
     want.starved |= wanting.iter().skip(shares.len()).any(|domain| !shared.places.is_served(domain));

@@ -91,7 +91,8 @@ impl<'a> LeaseLedger<'a> {
             return Ok(());
         }
         let generated = self.notifications(&settled, now).await;
-        let new_mail = !generated.is_empty();
+        let due_at_once =
+            !generated.is_empty() || settled.iter().any(|(_, s)| s.next_attempt.is_some_and(|t| t <= now));
         let finish = Finish {
             lease: self.lease.id,
             entry: self.entry(&settled, steps, now),
@@ -99,7 +100,7 @@ impl<'a> LeaseLedger<'a> {
             generated,
         };
         self.finish(finish).await?;
-        if new_mail {
+        if due_at_once {
             self.shared.wake.notify_one();
         }
         self.settled.lock().unwrap_or_else(PoisonError::into_inner).extend(settled.iter().map(|(_, s)| s.no));

@@ -233,6 +233,11 @@ impl Places {
         self.hungry.load(Ordering::Relaxed)
     }
 
+    /// Whether the store may have more due rows of `domain`.
+    pub(super) fn has_backlog(&self, domain: &Domain) -> bool {
+        self.lock().domains.get(domain).is_some_and(|d| d.backlog)
+    }
+
     /// Whether `domain` has a place.
     pub(super) fn is_served(&self, domain: &Domain) -> bool {
         self.lock().domains.get(domain).is_some_and(|d| d.active > 0)

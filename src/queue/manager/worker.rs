@@ -45,7 +45,8 @@ async fn work(shared: &Arc<Shared>, first: Lease, mut place: Place) {
     }
     drop(place);
     rescue(shared);
-    if shared.places.is_hungry() {
+    // A worker that leaves work behind, or a place that others wait for, is news.
+    if shared.places.is_hungry() || shared.places.has_backlog(&domain) {
         shared.wake.notify_one();
     }
 }
