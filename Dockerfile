@@ -19,9 +19,9 @@ COPY config/docker.toml /etc/sealpost/sealpost.toml
 USER sealpost
 VOLUME /var/lib/sealpost
 EXPOSE 587
-# SIGTERM drains for up to two minutes: `docker stop --time 130`.
+# SIGTERM drains for up to two minutes, then says farewell: `docker stop --time 240`.
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=10s --start-period=10s \
-    CMD ["sealpost", "queue", "list", "--limit", "1", "--json"]
+    CMD ["sealpost", "queue", "list", "--limit", "1", "--json", "--online"]
 ENTRYPOINT ["sealpost"]
 CMD ["serve"]

@@ -13,6 +13,7 @@ use sealpost::admin::client::{Client, ClientError};
 use sealpost::admin::http::{self, AdminState, Limits, RetryRequest};
 use sealpost::admin::view::{Message, Policy, PolicyDetail, Retried, Row};
 use sealpost::admin::{AdminActions, Readiness};
+use sealpost::cli::{Io, Next, run};
 use sealpost::clock::{Clock, ManualClock, Timestamp};
 use sealpost::config::Secret;
 use sealpost::mail::{Domain, Envelope, EnvelopeRecipient, ForwardPath, Origin, QueueId, ReversePath};
@@ -25,6 +26,22 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 const TOKEN: &str = "a-token-of-this-test";
+
+/// The command line, with `answer` on stdin from a person at a terminal: status, stdout, stderr.
+fn command(config: &str, words: &[&str], answer: &str) -> (u8, String, String) {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let mut io = Io {
+        input: &mut std::io::Cursor::new(answer.as_bytes()),
+        interactive: !answer.is_empty(),
+        out: &mut out,
+        err: &mut err,
+        now: now(),
+    };
+    let Next::Exit(status) = run(["sealpost", "--config", config].iter().chain(words), &mut io) else {
+        panic!("{words:?} serves");
+    };
+    (status, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+}
 
 /// The running relay, as far as the admin interface asks it.
 #[derive(Default)]
@@ -314,4 +331,46 @@ async fn a_crowd_of_silent_clients_cannot_shut_out_the_operator() {
     let answer = tokio::time::timeout(Duration::from_secs(20), world.get("/healthz", "")).await;
     assert_eq!(answer.unwrap().0, 200);
     drop(crowd);
+}
+
+#[tokio::test]
+async fn the_command_line_asks_before_it_touches_many_and_says_when_rows_were_cut() {
+    let world = world(Limits::default()).await;
+    let to: Vec<String> = (0..101).map(|n| format!("u{n}@a.example")).collect();
+    let id = world.submit(1, &to.iter().map(String::as_str).collect::<Vec<_>>()).await.to_string();
+    let dir = world._dir.path().display();
+    let text = format!(
+        "hostname = \"relay.example.net\"\ndata_dir = \"{dir}\"\n[admin]\nlisten = \"{}\"\ntoken = \"{TOKEN}\"\n",
+        world.address
+    );
+    let file = world._dir.path().join("sealpost.toml");
+    std::fs::write(&file, text).unwrap();
+    let config = file.to_str().unwrap().to_owned();
+    let relay = Arc::clone(&world.relay);
+    let check = move || {
+        let touched = || relay.retried.lock().unwrap().len();
+        let retry =
+            |words: &[&str], answer: &str| command(&config, &[&["queue", "retry"], words].concat(), answer);
+        let (status, _, err) = retry(&[&id], "");
+        assert!(status == 1 && err.contains("more than 100 recipients") && err.contains("--yes"), "{err}");
+        let (status, _, err) = retry(&["--all"], "n\n");
+        assert!(status == 1 && err.contains("[y/N]") && err.contains("nothing was changed"), "{err}");
+        assert_eq!(touched(), 0);
+        let (status, out, _) = retry(&[&id], "y\n");
+        assert!(status == 0 && out.starts_with("101 recipients of 1 messages are due now"), "{out}");
+        let (status, out, _) = retry(&["--recipient", "u7@a.example"], "");
+        assert!(status == 0 && out.starts_with("1 recipients of 1 messages"), "{out}");
+        assert_eq!(retry(&[&id, "--yes"], "").0, 0);
+        assert_eq!(touched(), 3);
+
+        let list = |words: &[&str]| command(&config, &[&["queue", "list"], words].concat(), "");
+        let (_, out, err) = list(&["--limit", "100"]);
+        assert!(out.lines().count() == 101 && err.contains("only the 100 oldest rows"), "{err}");
+        let (_, out, err) = list(&["--limit", "100", "--json"]);
+        let rows: Vec<Row> = serde_json::from_str(&out).unwrap();
+        assert!(rows.len() == 100 && err.contains("--limit"), "{err}");
+        let (_, out, err) = list(&["--limit", "101"]);
+        assert!(out.lines().count() == 102 && err.is_empty(), "{err}");
+    };
+    tokio::task::spawn_blocking(check).await.unwrap();
 }

@@ -329,6 +329,14 @@ fn the_starter_file_shows_every_key() {
 }
 
 #[test]
+fn the_defaults_as_shown_read_back() {
+    let shown = parse(NAME).unwrap().show();
+    let again = parse(&shown).unwrap_or_else(|e| panic!("{e}\n{shown}"));
+    assert_eq!(again.show(), shown);
+    assert_eq!(again.warnings, parse(NAME).unwrap().warnings);
+}
+
+#[test]
 fn what_is_shown_reads_back_and_keeps_its_secrets() {
     let text = format!("{}\n", uncommented(true));
     let shown = parse(&text).unwrap().show();

@@ -14,6 +14,7 @@ use sealpost::delivery::{AttemptReport, HandBack, Ledger};
 use sealpost::mail::{
     Domain, EnhancedCode, Envelope, EnvelopeRecipient, ForwardPath, Origin, QueueId, ReversePath,
 };
+use sealpost::observe::fields;
 use sealpost::queue::manager::{Deliverer, Manager, ManagerSettings};
 use sealpost::queue::outcome::{DeferReason, Diagnosis, FailReason, Outcome, Stage};
 use sealpost::queue::{Filter, Intake, Lease, ListedRecipient, NewMessage, QueueStore, RecipientState};
@@ -479,4 +480,54 @@ async fn when_places_are_short_every_domain_gets_its_turn() {
         last_first < first_done,
         "the last domain began at {last_first}, the first was done at {first_done}"
     );
+}
+
+// One log line per attempt and recipient: every field of the interface, whatever the outcome.
+#[tokio::test]
+async fn each_attempt_and_recipient_is_one_log_line_with_every_field() {
+    #[derive(Clone, Default)]
+    struct Sheet(Arc<Mutex<Vec<u8>>>);
+    impl std::io::Write for Sheet {
+        fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(octets);
+            Ok(octets.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let sheet = Sheet::default();
+    let writer = sheet.clone();
+    let log =
+        tracing_subscriber::fmt().json().flatten_event(true).with_writer(move || writer.clone()).finish();
+    let _log = tracing::subscriber::set_default(log);
+
+    let w = world(|_| {});
+    w.deliverer.plan("wait.example", Plan::Defer(DeferReason::TlsMissing));
+    w.deliverer.plan("no.example", Plan::Reject);
+    w.manager.start();
+    w.submit(1, &["a@good.example", "b@good.example", "c@wait.example", "d@no.example"]).await;
+    let lines = || -> Vec<serde_json::Value> {
+        let text = String::from_utf8(sheet.0.lock().unwrap().clone()).unwrap();
+        let all = text.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap());
+        // The notification to the sender is an attempt of its own.
+        all.filter(|l| l["event"] == fields::EVENT && l["domain"] != "sender.example").collect()
+    };
+    w.until("four lines", async || lines().len() >= 4).await;
+    let lines = lines();
+    let mut seen: Vec<_> = lines.iter().map(|l| format!("{} {}", l["recipient"], l["outcome"])).collect();
+    seen.sort();
+    assert_eq!(
+        seen,
+        [
+            "\"a@good.example\" \"delivered\"",
+            "\"b@good.example\" \"delivered\"",
+            "\"c@wait.example\" \"deferred\"",
+            "\"d@no.example\" \"bounced\"",
+        ]
+    );
+    for line in &lines {
+        let missing: Vec<_> = fields::DELIVERY.iter().filter(|f| line[**f].is_null()).collect();
+        assert!(missing.is_empty(), "{missing:?} in {line}");
+    }
 }

@@ -171,3 +171,14 @@ fn a_newer_schema_is_left_alone() {
     drop(database);
     assert_says(&place, 1, &["schema version 4711", "newer release", "backup"]);
 }
+
+// DUR-19
+#[test]
+fn the_unit_waits_longer_than_a_stop_takes() {
+    let unit = include_str!("../config/sealpost.service");
+    let stop = unit.lines().find_map(|l| l.strip_prefix("TimeoutStopSec=")).unwrap();
+    let minutes: u64 = stop.strip_suffix("min").unwrap().parse().unwrap();
+    let farewell = Duration::from_secs(50);
+    assert!(Duration::from_secs(60 * minutes) > sealpost::config::defaults::DRAIN + farewell, "{stop}");
+    assert!(unit.contains("\nType=notify\n") && unit.contains("\nRestartPreventExitStatus=2\n"));
+}

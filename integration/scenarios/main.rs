@@ -37,6 +37,7 @@ mod sigterm_finishes_what_runs_and_restart_goes_on;
 mod silent_clients_leave_the_rest_working;
 mod testing_mode_delivers_and_records;
 mod the_250_comes_after_the_sync;
+mod the_log_can_leave_local_parts_out;
 mod the_private_internet_answers_real_programs;
 mod unbound_resolves_for_the_relay;
 

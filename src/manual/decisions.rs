@@ -1,11 +1,53 @@
 //! # Decisions
 //!
+//! What was chosen, why, and at what price.
+//!
+//! **Mail waits; it does not bounce for a broken promise.** A certificate that ran out is repaired within hours, and a
+//! stripped STARTTLS may be an attack that ends. A bounce would throw the message away and teach the sender to use
+//! another way, perhaps one without TLS. So [`crate::queue::FailReason`] has no variant for TLS, policy, certificate or
+//! DNS: such a failure cannot end a message before its lifetime does. Price: the sender learns of it by the delay notice.
+//!
+//! **The relay decides by a type, not by care.** MAIL FROM needs a clearance that only [`crate::security::verdict`]
+//! makes, from the demand and the evidence of this session. A reused session is judged again for each next hop. Price: a
+//! few more types than the shortest program has.
+//!
+//! **The policy cache is part of the promise.** Policies outlive restarts and dead policy hosts, and only age ends them:
+//! a domain whose TXT record disappears keeps its policy until it expires. Price: a domain that withdraws MTA-STS
+//! without publishing mode `none` first waits for its own `max_age`.
+//!
+//! **The AD bit of a local validating resolver, not a validator of our own.** Validation is hard to get right and
+//! resolvers do it well; on loopback nobody can change the bit. Forwarders known to answer on loopback without
+//! validating are not believed. Price: without such a resolver nothing counts as DNSSEC-secure, which the log says at
+//! start and `check` each time. `dns.dnssec = "validate"` comes later.
+//!
+//! **One SQLite database, one thread that writes.** The 250 needs one durable commit, and messages that arrive together
+//! share one sync; a second writer would only wait for the first. Queue, policies and history stand in one file that
+//! one transaction covers, so that an outcome and the notice that follows from it are on disk together or not at all.
+//! Price: one machine, a local disk.
+//!
+//! **An SMTP grammar of our own on the submission side.** The session is a pure function from lines to replies, without
+//! I/O, so that every order of commands, every split of the input and every smuggling variant can be tested, and bare CR
+//! and LF have one meaning: refused. Price: we maintain it.
+//!
+//! **Outcomes are committed before anything else is done with them.** A crash between the remote's 250 and our commit
+//! means a second copy, never a loss (RFC 1047). Log, queue and notice say `maybe_delivered` where that may be.
+//!
 //! **Configuration is read by hand, not derived.** A derived deserialiser stops at the first error and knows
 //! no positions for rules between keys. The tree of the TOML parser is walked instead, so that all errors come
 //! at once, with line, column and key. Price: each key is named in the reader and in the checked struct.
 //!
-//! **The admin interface refuses browsers.** No CORS, no cookies, no host names: a request with an `Origin`, or
-//! for a name that is not an address, is refused. Price: a reverse proxy under a name has to rewrite `Host`.
+//! **The admin interface refuses browsers, and stays on loopback.** No CORS, no cookies, no host names: a request with
+//! an `Origin`, or for a name that is not an address, is refused. It has no TLS yet, so an `admin.listen` elsewhere is
+//! an error. Price: a reverse proxy under a name has to rewrite `Host`, and other machines need a tunnel (`ssh -L`).
 //!
 //! **`--online` for probes.** Reading commands open the database when the relay is silent, which would make a
 //! dead relay look healthy. A probe therefore runs `sealpost queue list --limit 1 --json --online`.
+//!
+//! **Every delivery line has every field.** A text without a value is empty, a number without one 0, so that no reader
+//! of the log needs to know which outcome has which fields. Price: longer lines.
+//!
+//! ## Later
+//!
+//! Read, checked and named at start as without effect: DANE, per-destination rules, dated exceptions, DKIM signing,
+//! sending TLS reports (sessions are counted already), metrics, HTTP submission, aliases, source addresses, rates,
+//! DNSSEC validation in this process, TLS for the admin interface.

@@ -82,8 +82,8 @@ mod tests {
             let evil = "550 no\r\nevent=forged\u{2028}";
             tracing::info!(event = "probe", text = evil, shown = %evil, number = 7, "in\nwords");
         });
-        let text = String::from_utf8(sheet.0.lock().unwrap().clone()).unwrap();
-        text
+        let octets = sheet.0.lock().unwrap().clone();
+        String::from_utf8(octets).unwrap()
     }
 
     #[test]

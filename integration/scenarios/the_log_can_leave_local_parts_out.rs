@@ -1,0 +1,34 @@
+//! `log.addresses = "domain"`: whom mail is from and for stays out of the log, in the words of others too.
+
+use crate::relay_with;
+use crate::world::World;
+use crate::world::relay::Setup;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_line_shows_a_local_part() {
+    let world = World::start().await;
+    let host = world.domain("a.example").await;
+    host.behave(|b| {
+        let words = "550 5.1.1 <jane.secret@a.example>: no such user (jane.secret@a.example)".to_owned();
+        b.rcpt.insert("jane.secret@a.example".to_owned(), words);
+    });
+    let keys = vec![("log", "addresses = \"domain\"".to_owned())];
+    let relay = relay_with(&world, Setup { keys, ..Setup::default() }).await;
+    let from = "john.secret@sender.example";
+    assert_eq!(relay.submit(from, "jane.secret@a.example", "s").await.code, 250);
+    // Refused at once: the name is not a domain.
+    assert_ne!(relay.submit(from, "jane.secret@localhost", "s").await.code, 250);
+    relay.gone("jane.secret@a.example").await;
+    let lines = relay.deliveries();
+    let line = lines.iter().find(|l| l["domain"] == "a.example").expect("a delivery line");
+    assert_eq!(
+        (&line["sender"], &line["recipient"]),
+        (&"sender.example".into(), &"a.example".into()),
+        "{line:?}"
+    );
+    assert!(line["text"].as_str().unwrap().contains("…@a.example"), "{line:?}");
+    let log = relay.log_text();
+    assert!(log.contains("\"accepted\"") && log.contains("\"refused\""), "{log}");
+    let leaks: Vec<&str> = log.lines().filter(|l| l.contains("secret")).collect();
+    assert!(leaks.is_empty(), "{leaks:#?}");
+}
