@@ -23,14 +23,14 @@ async fn the_cached_policy_still_holds() {
     relay.submit(SENDER, "second@a.example", "stripped").await;
     let row = relay.deferred("second@a.example").await;
     assert_eq!(row["last"]["tls_failure"], "starttls-not-supported", "{row}");
-    assert_eq!(relay.json(&["policy", "show", "a.example"]).await["mode"], "enforce");
-    assert_eq!((host.seen().mail_commands(false), host.seen().messages.len()), (0, 1));
+    assert_eq!(relay.json(&["policy", "show", "a.example"]).await["policy"]["mode"], "enforce");
+    assert_eq!(host.saw(), (0, 1));
 
     host.behave(|b| b.starttls = StartTls::Offered);
     relay.json(&["queue", "retry", row["id"].as_str().unwrap()]).await;
     let line = relay.delivery("second@a.example", 2).await;
     assert_eq!((&line["outcome"], &line["security"]), (&"delivered".into(), &"verified".into()), "{line:?}");
     relay.gone("second@a.example").await;
-    assert_eq!((host.seen().mail_commands(false), host.seen().messages.len()), (0, 2));
+    assert_eq!(host.saw(), (0, 2));
     relay.session_with("a.example", "starttls-not-supported").await;
 }

@@ -21,7 +21,10 @@ async fn new_mail_gets_452_while_the_disk_is_full() {
     // The small disk lies in a mount namespace of the relay's own, so nothing is left to unmount.
     let mount = format!("mount -t tmpfs -o size=32m lab {} && exec \"$@\"", data_dir.display());
     let wrapper = ["unshare", "-m", "sh", "-c", &mount, "sh"].map(str::to_owned).to_vec();
+    // The commands run outside that namespace.
+    let token = world.dir.path().join("admin.token");
     let keys = vec![
+        ("admin", format!("token = {{ file = \"{}\" }}", token.display())),
         ("submission", "max_message_size = \"1 MiB\"".to_owned()),
         ("queue", "reserve = \"8 MiB\"".to_owned()),
     ];

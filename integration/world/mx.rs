@@ -185,7 +185,13 @@ impl MxHost {
         change(&mut self.0.behaviour.lock().unwrap());
     }
 
-    /// What it saw so far.
+    /// How many MAIL commands came in the clear, and how many messages came in all.
+    pub fn saw(&self) -> (usize, usize) {
+        let seen = self.seen();
+        (seen.mail_commands(false), seen.messages.len())
+    }
+
+    /// What it saw so far. It sees nothing more, and a second call waits, while the result lives.
     pub fn seen(&self) -> MutexGuard<'_, Seen> {
         self.0.seen.lock().unwrap()
     }

@@ -235,9 +235,15 @@ impl Relay {
 
     /// The stored TLS-RPT facts that name `domain`, folded or not: each row as `column=value` words.
     pub fn sessions(&self, domain: &str) -> Vec<String> {
-        let database = self.database();
-        let mut rows = rows_as_text(&database, "SELECT * FROM session_record");
-        rows.extend(rows_as_text(&database, "SELECT * FROM session_counter"));
+        let mut database = self.database();
+        // One snapshot of both: folding moves rows from the first to the second.
+        let snapshot = database.transaction().unwrap();
+        let mut rows = rows_as_text(&snapshot, "SELECT body FROM session_record");
+        rows.extend(rows_as_text(
+            &snapshot,
+            "SELECT p.day, p.domain, p.policy, p.success, p.failure, d.* FROM session_policy p \
+             LEFT JOIN session_detail d ON d.policy = p.id",
+        ));
         rows.retain(|r| r.contains(domain));
         rows
     }
