@@ -11,6 +11,11 @@ pub struct RetrySchedule {
 /// How far jitter moves a wait, as a part of it, so that a restart does not align retries (QUE-04).
 const JITTER: f64 = 0.1;
 
+/// From this attempt on, and at the least so long, whatever the list says: in five days no message makes more than
+/// 80 attempts at two hosts each, so that a list of seconds cannot hammer anybody (LIM-34).
+const GUARDED_AFTER: u32 = 20;
+const GUARDED_WAIT: Duration = Duration::from_secs(2 * 3600);
+
 impl RetrySchedule {
     /// A schedule of these waits; the default list when there are none.
     pub fn new(waits: Vec<Duration>) -> Self {
@@ -21,7 +26,10 @@ impl RetrySchedule {
     /// `random` lies in 0..1; whatever else it is counts as the nearer end.
     pub fn wait(&self, attempts: u32, random: f64) -> Duration {
         let index = usize::try_from(attempts.saturating_sub(1)).unwrap_or(usize::MAX);
-        let base = self.waits.get(index).or_else(|| self.waits.last()).copied().unwrap_or_default();
+        let mut base = self.waits.get(index).or_else(|| self.waits.last()).copied().unwrap_or_default();
+        if attempts >= GUARDED_AFTER {
+            base = base.max(GUARDED_WAIT);
+        }
         let random = if random.is_nan() { 0.5 } else { random.clamp(0.0, 1.0) };
         let factor = 1.0 - JITTER + 2.0 * JITTER * random;
         Duration::try_from_secs_f64(base.as_secs_f64() * factor).unwrap_or(base)
@@ -29,7 +37,7 @@ impl RetrySchedule {
 
     /// The longest wait that [`RetrySchedule::wait`] can give.
     pub fn longest(&self) -> Duration {
-        let base = self.waits.iter().max().copied().unwrap_or_default();
+        let base = self.waits.iter().max().copied().unwrap_or_default().max(GUARDED_WAIT);
         Duration::try_from_secs_f64(base.as_secs_f64() * (1.0 + JITTER)).unwrap_or(Duration::MAX)
     }
 }
@@ -53,6 +61,19 @@ mod tests {
             (1..=9).map(|n| (RetrySchedule::default().wait(n, 0.5).as_millis() + 500) / 60_000).collect();
         assert_eq!(minutes, [5, 10, 20, 30, 60, 120, 180, 180, 180]);
         assert_eq!(RetrySchedule::new(vec![]), RetrySchedule::default());
+    }
+
+    // LIM-34
+    #[test]
+    fn a_list_of_seconds_cannot_hammer_a_host() {
+        let hasty = RetrySchedule::new(vec![Duration::from_secs(1)]);
+        let (mut age, mut attempts) = (Duration::ZERO, 0);
+        while age < Duration::from_secs(5 * 86_400) {
+            attempts += 1;
+            age += hasty.wait(attempts, 0.0);
+        }
+        assert!(attempts * 2 <= 200, "{attempts} attempts");
+        assert_eq!(hasty.wait(19, 0.5), Duration::from_secs(1), "a short list is honoured first");
     }
 
     proptest! {
