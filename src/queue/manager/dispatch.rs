@@ -68,8 +68,13 @@ async fn look(shared: &Arc<Shared>) -> Duration {
     }
     shared.places.set_starved(starved);
     let wait = next.map_or(LONGEST_SLEEP, |t| t.since(shared.clock.now()).min(LONGEST_SLEEP));
-    // Work that waits only for places or sessions is not due again at a moment: workers wake us.
-    if starved { RETRY.min(wait.max(Duration::from_millis(50))) } else { wait.max(Duration::from_millis(50)) }
+    // Work that waits only for places or sessions is not due again at a moment: workers wake us, and a session
+    // that freed while we looked is looked for again.
+    if starved || shared.places.waits_for_session() {
+        RETRY.min(wait.max(Duration::from_millis(50)))
+    } else {
+        wait.max(Duration::from_millis(50))
+    }
 }
 
 const fn earliest(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
@@ -112,7 +117,7 @@ pub(super) async fn claim(shared: &Arc<Shared>, domain: Domain, n: usize) {
     }
 }
 
-/// The second half of a claim that is already marked as begun.
+/// The second half of a claim that is already marked as begun. What may not begin any more goes back.
 pub(super) async fn claim_begun(
     shared: &Arc<Shared>,
     domain: &Domain,
@@ -125,5 +130,12 @@ pub(super) async fn claim_begun(
             Vec::new()
         }
     };
-    shared.places.end_claim(domain, leases, n)
+    let (run, back) = if shared.draining.is_cancelled() {
+        shared.places.end_claim(domain, Vec::new(), n, shared.clock.now());
+        (Vec::new(), leases)
+    } else {
+        shared.places.end_claim(domain, leases, n, shared.clock.now())
+    };
+    worker::give_back(shared, back).await;
+    run
 }
