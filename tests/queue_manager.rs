@@ -17,7 +17,9 @@ use sealpost::mail::{
 use sealpost::observe::fields;
 use sealpost::queue::manager::{Deliverer, Manager, ManagerSettings};
 use sealpost::queue::outcome::{DeferReason, Diagnosis, FailReason, Outcome, Stage};
-use sealpost::queue::{Filter, Intake, Lease, ListedRecipient, NewMessage, QueueStore, RecipientState};
+use sealpost::queue::{
+    self, Filter, Intake, Lease, LeaseId, ListedRecipient, NewMessage, QueueStore, RecipientState, StoreError,
+};
 use sealpost::store::sqlite::{SqliteSettings, SqliteStore};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -91,7 +93,10 @@ impl Deliverer for Scripted {
             let d = self.diagnosis("scripted");
             let mut report = AttemptReport { reached: true, ..AttemptReport::default() };
             match plan {
-                Plan::Deliver => ledger.record(all(Outcome::Delivered(d)), Vec::new()).await.unwrap(),
+                Plan::Deliver => {
+                    // The real one sends nothing more after an error, and says nothing.
+                    let _ = ledger.record(all(Outcome::Delivered(d)), Vec::new()).await;
+                }
                 Plan::Defer(reason) => {
                     ledger.record(all(Outcome::Deferred(reason, d)), Vec::new()).await.unwrap()
                 }
@@ -127,8 +132,81 @@ impl Deliverer for Scripted {
     }
 }
 
+/// The real store, but for errors that wait for their call, and a gate behind every claim.
+struct Faulty {
+    store: Arc<SqliteStore>,
+    finish: Mutex<Vec<StoreError>>,
+    release: Mutex<Vec<StoreError>>,
+    gate: tokio::sync::RwLock<()>,
+    claimed: Notify,
+}
+
+macro_rules! pass_on {
+    ($($name:ident($($n:ident: $arg:ty),*) -> $out:ty;)*) => {
+        $(fn $name(&self, $($n: $arg),*) -> BoxFuture<'_, Result<$out, StoreError>> {
+            self.store.$name($($n),*)
+        })*
+    };
+}
+
+impl QueueStore for Faulty {
+    pass_on! {
+        enqueue(m: NewMessage, c: Option<queue::ClaimTerms>) -> queue::Enqueued;
+        due(q: queue::DueQuery) -> queue::Due;
+        content(id: QueueId, part: u32) -> Option<Bytes>;
+        suspend(d: Domain, s: Option<queue::Suspension>) -> ();
+        delayed(t: Timestamp, n: usize) -> Vec<queue::Delayed>;
+        warned(r: Vec<(QueueId, u32)>, m: Vec<NewMessage>) -> ();
+        purge(keep: Duration, limit: u64) -> bool;
+        heartbeat() -> ();
+        list(f: Filter, n: usize) -> Vec<ListedRecipient>;
+        show(id: QueueId) -> Option<queue::ShownMessage>;
+        retry(f: Filter) -> queue::Touched;
+    }
+
+    fn claim(
+        &self,
+        domain: Domain,
+        which: queue::Which,
+        limit: usize,
+        terms: queue::ClaimTerms,
+    ) -> BoxFuture<'_, Result<Vec<Lease>, StoreError>> {
+        async move {
+            let leases = self.store.claim(domain, which, limit, terms).await;
+            self.claimed.notify_one();
+            let _open = self.gate.read().await;
+            leases
+        }
+        .boxed()
+    }
+
+    fn finish(&self, finish: queue::Finish) -> BoxFuture<'_, Result<(), StoreError>> {
+        match self.finish.lock().unwrap().pop() {
+            Some(error) => async { Err(error) }.boxed(),
+            None => self.store.finish(finish),
+        }
+    }
+
+    fn release(
+        &self,
+        lease: LeaseId,
+        recipients: Vec<u32>,
+        until: Option<Timestamp>,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        match self.release.lock().unwrap().pop() {
+            Some(error) => async { Err(error) }.boxed(),
+            None => self.store.release(lease, recipients, until),
+        }
+    }
+
+    fn health(&self) -> queue::StoreHealth {
+        self.store.health()
+    }
+}
+
 struct World {
     _dir: tempfile::TempDir,
+    faulty: Arc<Faulty>,
     clock: Arc<ManualClock>,
     store: Arc<SqliteStore>,
     deliverer: Arc<Scripted>,
@@ -141,6 +219,13 @@ fn world(change: impl FnOnce(&mut ManagerSettings)) -> World {
     let store = Arc::new(
         SqliteStore::open(&SqliteSettings::new(dir.path()), Arc::clone(&clock) as Arc<dyn Clock>).unwrap(),
     );
+    let faulty = Arc::new(Faulty {
+        store: Arc::clone(&store),
+        finish: Mutex::default(),
+        release: Mutex::default(),
+        gate: tokio::sync::RwLock::default(),
+        claimed: Notify::new(),
+    });
     let deliverer = Arc::new(Scripted {
         plans: Mutex::default(),
         tried: Mutex::default(),
@@ -156,11 +241,11 @@ fn world(change: impl FnOnce(&mut ManagerSettings)) -> World {
     change(&mut settings);
     let manager = Manager::new(
         settings,
-        Arc::clone(&store) as Arc<dyn QueueStore>,
+        Arc::clone(&faulty) as Arc<dyn QueueStore>,
         Arc::clone(&deliverer) as Arc<dyn Deliverer>,
         Arc::clone(&clock) as Arc<dyn Clock>,
     );
-    World { _dir: dir, clock, store, deliverer, manager }
+    World { _dir: dir, faulty, clock, store, deliverer, manager }
 }
 
 impl World {
@@ -253,6 +338,7 @@ async fn a_permit_delivers_without_a_second_lease() {
 // QUE-06, QUE-20, DSN-14
 #[tokio::test(flavor = "multi_thread")]
 async fn mail_expires_only_after_an_attempt_that_ended_after_its_lifetime() {
+    // A sweep may otherwise warn in the moment before the attempt.
     let w = world(|s| s.delay_warning_after = None);
     w.deliverer.plan("one.example", Plan::Defer(DeferReason::TlsCertificate));
     w.submit(1, &["a@one.example"]).await;
@@ -530,4 +616,73 @@ async fn each_attempt_and_recipient_is_one_log_line_with_every_field() {
         let missing: Vec<_> = fields::DELIVERY.iter().filter(|f| line[**f].is_null()).collect();
         assert!(missing.is_empty(), "{missing:?} in {line}");
     }
+}
+
+// DUR-10
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_host_took_is_never_tried_again_though_the_commit_failed() {
+    let w = world(|_| {});
+    w.faulty.finish.lock().unwrap().push(StoreError::Broken("scripted".to_owned()));
+    w.manager.start();
+    w.submit(1, &["a@one.example"]).await;
+    w.until("tried", async || w.deliverer.tries("one.example") == 1).await;
+    // Others of the same domain still flow, and bring the dispatcher round several times.
+    for n in 2..6 {
+        w.submit(n, &["b@one.example"]).await;
+    }
+    w.until("the others", async || w.deliverer.tries("one.example") >= 5).await;
+    w.manager.wake(&[]);
+    w.until("only the first is left", async || w.of_domain("one.example").await.len() == 1).await;
+    w.manager.drain().await;
+    assert_eq!(w.deliverer.tries("one.example"), 5, "delivered twice");
+    assert_eq!(w.of_domain("one.example").await[0].state, RecipientState::Delivering);
+}
+
+// DUR-12
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_database_does_not_strand_mail_that_is_handed_back() {
+    let w = world(|_| {});
+    w.deliverer.plan("busy.example", Plan::HandBack);
+    w.faulty.release.lock().unwrap().extend([StoreError::Busy, StoreError::Full]);
+    w.manager.start();
+    w.submit(1, &["a@busy.example"]).await;
+    w.until("back in the queue", async || {
+        w.deliverer.tries("busy.example") == 1
+            && w.of_domain("busy.example").await[0].state == RecipientState::Queued
+    })
+    .await;
+}
+
+// DUR-18
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_under_way_at_shutdown_gives_everything_back() {
+    let w = world(|s| s.places_per_domain = 3);
+    let shut = w.faulty.gate.write().await;
+    for n in 0..5 {
+        w.submit(n, &["a@one.example"]).await;
+    }
+    w.manager.start();
+    w.faulty.claimed.notified().await;
+    w.manager.stop_claiming();
+    drop(shut);
+    w.manager.drain().await;
+    let rows = w.of_domain("one.example").await;
+    assert_eq!(w.deliverer.tries("one.example"), 0);
+    assert!(rows.iter().all(|r| (r.state, r.attempts) == (RecipientState::Queued, 0)), "{rows:?}");
+}
+
+// STS-53: a domain that has a new policy at every look does not keep mail for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_changes_all_the_time_earns_one_more_attempt_and_no_second() {
+    let w = world(|_| {});
+    w.deliverer.plan("odd.example", Plan::Defer(DeferReason::TlsCertificate));
+    w.deliverer.plan("sender.example", Plan::Hang);
+    *w.deliverer.policy_changed.lock().unwrap() = true;
+    w.manager.start();
+    w.submit(1, &["a@odd.example"]).await;
+    w.until("tried", async || w.deliverer.tries("odd.example") == 1).await;
+    w.clock.advance(DAY * 6);
+    w.manager.wake(&[]);
+    w.until("returned", async || w.of_domain("odd.example").await.is_empty()).await;
+    assert_eq!(w.deliverer.tries("odd.example"), 3, "the last attempt, and one for the new policy");
 }

@@ -18,6 +18,11 @@ use crate::queue::health::{HostHealth, Pause, Trouble};
 
 use super::session::Session;
 
+/// For how long the standing of a host is remembered after its last use.
+const REMEMBERED: Duration = Duration::from_secs(3600);
+/// Below so many hosts nobody looks for those to forget.
+const MANY_HOSTS: usize = 1024;
+
 /// Limits of the pool.
 #[derive(Debug, Clone)]
 pub struct PoolSettings {
@@ -81,12 +86,16 @@ struct State {
     idle: HashMap<Key, Vec<Idle>>,
     ipv4_first: HashMap<Domain, Duration>,
     reaping: bool,
+    /// So many hosts known, and those of no use are forgotten.
+    forget_at: usize,
 }
 
 #[derive(Default)]
 struct Host {
     open: usize,
     health: HostHealth,
+    /// When a place was last asked for.
+    used: Duration,
     freed: Arc<Notify>,
 }
 
@@ -112,6 +121,24 @@ pub enum Grant {
     Paused(Pause),
     /// No place at the moment.
     Full,
+}
+
+impl Host {
+    /// Whether somebody uses it, or its standing still says something.
+    fn is_needed(&self, now: Duration) -> bool {
+        let old = now.saturating_sub(self.used) >= REMEMBERED && self.health.pause(now).is_none();
+        self.open > 0 || Arc::strong_count(&self.freed) > 1 || !(old || self.health.is_forgettable(now))
+    }
+}
+
+impl State {
+    /// Keeps the hosts known within twice those that matter, whoever sends us where.
+    fn forget_some(&mut self, now: Duration) {
+        if self.hosts.len() >= self.forget_at {
+            self.hosts.retain(|_, h| h.is_needed(now));
+            self.forget_at = (self.hosts.len() * 2).max(MANY_HOSTS);
+        }
+    }
 }
 
 impl Pool {
@@ -141,7 +168,9 @@ impl Pool {
             }
         }
         let limit = self.settings.max_per_host;
+        state.forget_some(now);
         let host = state.hosts.entry(key.host).or_default();
+        host.used = now;
         if host.open >= host.health.limit(limit) {
             // A session that nobody needs may stand in the way of one that somebody does.
             let of_host: Option<Key> =
@@ -248,13 +277,17 @@ impl Pool {
     /// Trouble of a host (QUE-09).
     pub fn trouble(&self, host: &HostKey, trouble: Trouble) {
         let now = self.clock.monotonic();
-        self.lock().hosts.entry(*host).or_default().health.trouble(trouble, now);
+        if let Some(h) = self.lock().hosts.get_mut(host) {
+            h.health.trouble(trouble, now);
+        }
     }
 
     /// 4.7.x at MAIL, DATA or the dot: trouble once two senders drew it.
     pub fn refused_sender(&self, host: &HostKey, sender: &ReversePath) {
         let now = self.clock.monotonic();
-        self.lock().hosts.entry(*host).or_default().health.refused_sender(sender, now);
+        if let Some(h) = self.lock().hosts.get_mut(host) {
+            h.health.refused_sender(sender, now);
+        }
     }
 
     /// Ends all pauses, because an operator wants mail tried now.
@@ -301,9 +334,7 @@ impl Pool {
             old.extend::<Vec<Idle>>(stale);
         }
         state.idle.retain(|_, list| !list.is_empty());
-        state
-            .hosts
-            .retain(|_, h| h.open > 0 || Arc::strong_count(&h.freed) > 1 || !h.health.is_forgettable(now));
+        state.hosts.retain(|_, h| h.is_needed(now));
         state.reaping = !state.idle.is_empty();
         let more = state.reaping;
         drop(state);
@@ -341,5 +372,82 @@ impl Drop for Slot {
         }
         drop(state);
         pool.freed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{ManualClock, Timestamp};
+
+    fn pool(max_per_host: usize) -> (Arc<Pool>, Arc<ManualClock>) {
+        let clock = Arc::new(ManualClock::new(Timestamp::from_millis(0)));
+        let settings = PoolSettings { max_per_host, ..PoolSettings::default() };
+        (Pool::new(settings, Arc::clone(&clock) as Arc<dyn Clock>), clock)
+    }
+
+    fn key(n: u32) -> Key {
+        let to = SocketAddr::new(IpAddr::from(n.to_be_bytes()), 25);
+        Key { name: Domain::parse_host("mx.example.net").unwrap(), host: HostKey { to, source: None } }
+    }
+
+    fn dial(pool: &Arc<Pool>, n: u32) -> Option<Slot> {
+        match pool.try_acquire(&key(n), &|_| true) {
+            Grant::Dial(slot) => Some(slot),
+            _ => None,
+        }
+    }
+
+    // QUE-09, QUE-31
+    #[test]
+    fn a_host_starts_at_two_grows_with_success_and_halves_on_trouble() {
+        let (pool, clock) = pool(20);
+        let host = key(1).host;
+        let open = |pool: &Arc<Pool>| std::iter::from_fn(|| dial(pool, 1)).collect::<Vec<_>>().len();
+        assert_eq!(open(&pool), 2);
+        for _ in 0..2 {
+            pool.delivered(&host);
+        }
+        assert_eq!(open(&pool), 3);
+        for _ in 0..500 {
+            pool.delivered(&host);
+        }
+        assert_eq!(open(&pool), 20);
+        pool.trouble(&host, Trouble::Dialogue);
+        assert!(matches!(pool.try_acquire(&key(1), &|_| true), Grant::Paused(_)));
+        clock.advance(Duration::from_secs(60));
+        assert_eq!(open(&pool), 10);
+        assert_eq!(pool.open(), 0, "every place came back");
+    }
+
+    // OUT-02, QUE-31
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_place_gets_the_first_that_frees_or_none_after_its_patience() {
+        let (pool, _) = pool(1);
+        let held = dial(&pool, 1).unwrap();
+        let begun = Instant::now();
+        let none = pool.acquire(&key(1), &|_| true, Duration::from_secs(5)).await;
+        assert!(matches!(none, Grant::Full));
+        assert_eq!(begun.elapsed(), Duration::from_secs(5));
+        let waiting = {
+            let pool = Arc::clone(&pool);
+            tokio::spawn(async move { pool.acquire(&key(1), &|_| true, Duration::from_secs(5)).await })
+        };
+        tokio::task::yield_now().await;
+        drop(held);
+        assert!(matches!(waiting.await.unwrap(), Grant::Dial(_)));
+        assert_eq!(begun.elapsed(), Duration::from_secs(5), "at once");
+    }
+
+    // LIM: hosts that mail once led to are forgotten, however their dials went.
+    #[test]
+    fn hosts_known_are_bounded_by_those_in_use() {
+        let (pool, clock) = pool(20);
+        for n in 0..20_000 {
+            drop(dial(&pool, n));
+            pool.trouble(&key(n).host, Trouble::Dial);
+            clock.advance(Duration::from_secs(10));
+        }
+        assert!(pool.lock().hosts.len() <= 2 * MANY_HOSTS, "{}", pool.lock().hosts.len());
     }
 }

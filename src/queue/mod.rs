@@ -174,6 +174,12 @@ pub trait ContentSource: Send + Sync {
 
     /// The whole content, when it is small enough to lie in memory already. The fast path to a worker.
     fn in_memory(&self) -> Option<Bytes>;
+
+    /// Asked within the commit: whether the message is still to be stored. Never again `true` once the sender was
+    /// told that it is not (DUR-06).
+    fn is_wanted(&self) -> bool {
+        true
+    }
 }
 
 impl ContentSource for Bytes {

@@ -6,7 +6,9 @@
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
+use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tracing::{error, info, warn};
 
@@ -55,6 +57,44 @@ pub struct Who {
     pub session: String,
 }
 
+/// Whether a message goes into the queue, settled once, by the commit or by the deadline (DUR-06).
+#[derive(Debug, Clone, Default)]
+struct Fate(Arc<AtomicU8>);
+
+impl Fate {
+    const STORING: u8 = 1;
+    const GIVEN_UP: u8 = 2;
+
+    fn settle(&self, as_what: u8) -> bool {
+        let settled = self.0.compare_exchange(0, as_what, Ordering::AcqRel, Ordering::Acquire);
+        settled.is_ok() || settled == Err(as_what)
+    }
+}
+
+/// Content whose sender may have lost patience.
+struct Tentative {
+    content: Spooled,
+    fate: Fate,
+}
+
+impl ContentSource for Tentative {
+    fn len(&self) -> u64 {
+        self.content.len()
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.content.read_at(offset, buf)
+    }
+
+    fn in_memory(&self) -> Option<Bytes> {
+        self.content.in_memory()
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.fate.settle(Fate::STORING)
+    }
+}
+
 impl Acceptor {
     /// An acceptor over the given ports.
     pub fn new(
@@ -95,22 +135,29 @@ impl Acceptor {
     /// The message counts as accepted even if the caller goes away meanwhile (DUR-05).
     ///
     /// # Errors
-    /// The reply that refuses it; nothing was stored, but for the case of a deadline passed (see [`Refused`] 451 4.3.0).
+    /// The reply that refuses it; nothing was stored and nothing will be, unless the commit itself hangs.
     pub async fn accept(&self, envelope: Envelope, content: Content, who: Who) -> Result<QueueId, Refused> {
         let (session, client) = (who.session.clone(), who.client);
         let deadline = self.settings.timers.accept;
         let this = self.clone();
         // A task of its own: neither a lost connection nor the deadline may cut a commit from what follows it.
-        let task = tokio::spawn(async move { this.enqueue(envelope, content, who).await });
-        let result = match tokio::time::timeout(deadline, task).await {
+        let fate = Fate::default();
+        let of_task = fate.clone();
+        let mut task = tokio::spawn(async move { this.enqueue(envelope, content, who, of_task).await });
+        let mut answer = tokio::time::timeout(deadline, &mut task).await;
+        if answer.is_err() && !fate.settle(Fate::GIVEN_UP) {
+            // The commit has begun: its answer is the truth.
+            answer = tokio::time::timeout(deadline, &mut task).await;
+        }
+        let result = match answer {
             Ok(Ok(result)) => result,
             Ok(Err(panic)) => {
                 error!(event = "accept_failed", %session, error = %panic);
                 Err(refused(451, (3, 0), "internal error"))
             }
             Err(_) => {
-                // Should the commit still come, the message goes out and the client's repeat is a second copy:
-                // the choice of RFC 1047, a duplicate rather than a loss.
+                // Only a commit that hangs can still come now, and then the client's repeat is a second copy: the
+                // choice of RFC 1047, a duplicate rather than a loss.
                 warn!(event = "accept_slow", %session, limit = ?deadline);
                 Err(refused(451, (3, 0), "storing the message takes too long"))
             }
@@ -121,7 +168,13 @@ impl Acceptor {
         result
     }
 
-    async fn enqueue(&self, mut envelope: Envelope, content: Content, who: Who) -> Result<QueueId, Refused> {
+    async fn enqueue(
+        &self,
+        mut envelope: Envelope,
+        content: Content,
+        who: Who,
+        fate: Fate,
+    ) -> Result<QueueId, Refused> {
         self.room()?;
         let now = self.clock.now();
         let id = queue_id(now);
@@ -170,7 +223,7 @@ impl Acceptor {
             message_id: fixed.message_id.clone(),
             submitter: user.clone().unwrap_or_else(|| who.client.to_canonical().to_string()),
             arrived: now,
-            content: Arc::new(content),
+            content: Arc::new(Tentative { content, fate }),
             origin_key: None,
             envelope,
         };

@@ -4,6 +4,7 @@
 //! again before MAIL (`security::verdict`); every verdict leaves its record, every reply its outcome.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -160,8 +161,19 @@ pub struct Attempts {
 struct Progress {
     /// Recipients without an outcome, by their place in the lease.
     pending: Vec<usize>,
-    /// A transaction is under way at this host: its content may have arrived.
-    at: Option<Domain>,
+    /// The transaction that is under way.
+    sending: Option<Sending>,
+}
+
+/// A transaction that an attempt may be cut off from.
+#[derive(Debug)]
+struct Sending {
+    /// At this host.
+    host: Domain,
+    /// To these recipients, by their place in the lease.
+    group: Vec<usize>,
+    /// The terminator has begun to leave: perhaps delivered (OUT-45).
+    dot: Arc<AtomicBool>,
 }
 
 impl Attempts {
@@ -171,9 +183,10 @@ impl Attempts {
     }
 
     /// Tries to deliver one lease. Every recipient gets an outcome in `ledger` or stands in the report's
-    /// `hand_back`. `cancel` cuts the attempt off: what is under way becomes uncertain, the rest is handed back.
+    /// `hand_back`. `cancel` cuts the attempt off: a transaction past its final dot becomes uncertain, the rest is
+    /// handed back.
     pub async fn run(&self, lease: &Lease, ledger: &dyn Ledger, cancel: &CancellationToken) -> AttemptReport {
-        let progress = Mutex::new(Progress { pending: (0..lease.recipients.len()).collect(), at: None });
+        let progress = Mutex::new(Progress { pending: (0..lease.recipients.len()).collect(), sending: None });
         let cut_off = {
             let walk = Walk::new(&self.settings, &self.parts, lease, ledger, &progress);
             tokio::select! {
@@ -183,21 +196,31 @@ impl Attempts {
                 () = tokio::time::sleep(self.settings.watchdog) => false,
             }
         };
-        let Progress { pending, at } =
+        let Progress { pending, sending } =
             std::mem::take(&mut *progress.lock().unwrap_or_else(PoisonError::into_inner));
+        let host = sending.as_ref().map(|s| s.host.clone());
+        let past_dot = sending.filter(|s| s.dot.load(Ordering::Acquire));
+        let (uncertain, rest): (Vec<usize>, Vec<usize>) =
+            pending.into_iter().partition(|i| past_dot.as_ref().is_some_and(|s| s.group.contains(i)));
         let mut report = AttemptReport::default();
-        if cut_off && at.is_none() {
-            let recipients = pending.iter().filter_map(|i| lease.recipients.get(*i)).map(|r| r.no).collect();
-            report.hand_back = Some(HandBack { recipients, until: None });
+        let mut ruled = vec![(uncertain, true)];
+        if cut_off {
+            let recipients: Vec<u32> =
+                rest.iter().filter_map(|i| lease.recipients.get(*i)).map(|r| r.no).collect();
+            report.hand_back = (!recipients.is_empty()).then_some(HandBack { recipients, until: None });
+        } else {
+            ruled.push((rest, false));
+        }
+        let base = Diagnosis { host: host.clone(), ..blank(self.parts.clock.now()) };
+        let mut outcomes = Vec::new();
+        for (places, maybe_delivered) in ruled {
+            let ruling = classify::watchdog(host.as_ref(), maybe_delivered);
+            let recipients = places.iter().filter_map(|i| lease.recipients.get(*i));
+            outcomes.extend(recipients.map(|r| (r.no, ruling.clone().into_outcome(base.clone()))));
+        }
+        if outcomes.is_empty() {
             return report;
         }
-        let ruling = classify::watchdog(at.as_ref(), at.is_some());
-        let base = Diagnosis { host: at, ..blank(self.parts.clock.now()) };
-        let outcomes = pending
-            .iter()
-            .filter_map(|i| lease.recipients.get(*i))
-            .map(|r| (r.no, ruling.clone().into_outcome(base.clone())))
-            .collect();
         if let Err(e) = ledger.record(outcomes, Vec::new()).await {
             tracing::error!(queue_id = %lease.message.id, error = %e, "outcomes of a stopped attempt were not stored");
         }

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::mail::{Origin, Reply};
+use crate::mail::{Domain, Origin, Reply};
 use crate::mtasts::{Applicable, Discovery, Mode};
 use crate::queue::health::Trouble;
 use crate::queue::outcome::{Diagnosis, Outcome, Stage};
@@ -23,7 +23,7 @@ use super::super::session::{Content, Seen, Session, Unopened};
 use super::super::transcript::{Fault, Transcript};
 use super::super::wire_form::{Mail, Rcpt, rcpt_command};
 use super::super::{AttemptReport, HandBack, Ledger};
-use super::{AttemptSettings, Parts, Progress, blank, facts, gate, host_failure, opening};
+use super::{AttemptSettings, Parts, Progress, Sending, blank, facts, gate, host_failure, opening};
 
 /// What a step of the walk leads to.
 enum Flow {
@@ -64,7 +64,8 @@ pub(super) struct Walk<'a> {
     /// The last temporary ruling of a transaction, per recipient still pending.
     waiting: BTreeMap<usize, (Ruling, Diagnosis)>,
     sessions: u32,
-    tried: HashSet<IpAddr>,
+    /// By name too: one machine under two names may have the certificate of the second only.
+    tried: HashSet<(Domain, IpAddr)>,
     /// IPv6 was refused for what IPv4 may deliver: IPv4 alone from now on (OUT-40).
     ipv4_only: bool,
     first_pause: Option<Duration>,
@@ -213,7 +214,7 @@ impl<'a> Walk<'a> {
                 if self.sessions >= self.settings.max_sessions {
                     return Flow::On;
                 }
-                if self.ipv4_only && address.is_ipv6() || !self.tried.insert(address) {
+                if self.ipv4_only && address.is_ipv6() || !self.tried.insert((host.name.clone(), address)) {
                     continue;
                 }
                 let ipv4_left = address.is_ipv6() && !self.ipv4_only && self.has_untried_ipv4(route);
@@ -228,8 +229,10 @@ impl<'a> Walk<'a> {
     }
 
     fn has_untried_ipv4(&self, route: &Route) -> bool {
-        let all = route.hosts.iter().filter_map(|h| h.addresses.as_ref().ok()).flatten();
-        all.into_iter().any(|a| a.is_ipv4() && !self.tried.contains(a))
+        route.hosts.iter().any(|h| {
+            let untried = |a: &IpAddr| a.is_ipv4() && !self.tried.contains(&(h.name.clone(), *a));
+            h.addresses.as_ref().is_ok_and(|all| all.iter().any(untried))
+        })
     }
 
     /// R5: not contacted, and recorded as an attempted session (RPT-20).
@@ -250,7 +253,7 @@ impl<'a> Walk<'a> {
         let suits = |s: &Session| judge(t.policy, &s.seen.evidence).cleared.is_ok();
         loop {
             let grant = self.parts.pool.acquire(&key, &suits, self.settings.patience).await;
-            let (session, slot) = match grant {
+            let (session, slot, lent) = match grant {
                 Grant::Full => return Flow::HandBack(None),
                 Grant::Paused(pause) => {
                     self.first_pause = Some(self.first_pause.map_or(pause.until, |p| p.min(pause.until)));
@@ -265,14 +268,14 @@ impl<'a> Walk<'a> {
                         session.quit();
                         continue;
                     }
-                    (session, slot)
+                    (session, slot, true)
                 }
                 Grant::Dial(slot) => match self.dial(t).await {
-                    Some(session) => (session, slot),
+                    Some(session) => (session, slot, false),
                     None => return if self.stopped() { Flow::Done } else { Flow::On },
                 },
             };
-            match self.use_session(t, *session, slot).await {
+            match self.use_session(t, *session, slot, lent).await {
                 Some(flow) => return flow,
                 // The idle session had died: another one, at once, and no attempt counted (OUT-50).
                 None => continue,
@@ -353,8 +356,13 @@ impl<'a> Walk<'a> {
     }
 
     /// Judges a session and sends what is pending over it. `None`: it was a dead idle session.
-    async fn use_session(&mut self, t: &Try<'_>, mut session: Session, slot: Slot) -> Option<Flow> {
-        let reused = session.transactions > 0;
+    async fn use_session(
+        &mut self,
+        t: &Try<'_>,
+        mut session: Session,
+        slot: Slot,
+        reused: bool,
+    ) -> Option<Flow> {
         let judgement = judge(t.policy, &session.seen.evidence);
         if session.reported.insert(t.policy.next_hop.clone()) {
             self.record(t.policy, &judgement, Some(&session.seen));
@@ -409,6 +417,10 @@ impl<'a> Walk<'a> {
             let group: Vec<usize> =
                 self.pending().into_iter().filter(|i| !done_here.contains(i)).take(at_most).collect();
             if group.is_empty() || !session.is_alive() {
+                break;
+            }
+            // RFC 5321 §4.1.4: a MAIL inside an unfinished transaction is answered 503, which would return this mail.
+            if !first && !session.ready(&self.settings.timers).await {
                 break;
             }
             let started = self.parts.clock.monotonic();
@@ -475,9 +487,12 @@ impl<'a> Walk<'a> {
             Some(bytes) => Content::Memory(bytes.clone()),
             None => Content::Stored(self.parts.store.clone(), meta.id),
         };
-        self.lock().at = Some(t.host.name.clone());
-        let transcript = session.mail(cleared, &self.wishes(), &rcpts, &content, &self.settings.timers).await;
-        self.lock().at = None;
+        let dot = Arc::default();
+        self.lock().sending =
+            Some(Sending { host: t.host.name.clone(), group: group.to_vec(), dot: Arc::clone(&dot) });
+        let timers = &self.settings.timers;
+        let transcript = session.mail(cleared, &self.wishes(), &rcpts, &content, timers, &dot).await;
+        self.lock().sending = None;
         transcript
     }
 

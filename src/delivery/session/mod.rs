@@ -368,9 +368,11 @@ enum Upgrade {
 }
 
 async fn starttls(mut line: Line, o: &Opening<'_>) -> Upgrade {
+    // One deadline for all of it (OUT-20).
     let until = Instant::now() + o.timers.starttls;
-    let sent = line.send(b"STARTTLS\r\n", o.timers.starttls).await;
-    let reply = match line.reply(o.timers.starttls).await {
+    let left = || until.saturating_duration_since(Instant::now());
+    let sent = line.send(b"STARTTLS\r\n", left()).await;
+    let reply = match line.reply(left()).await {
         Ok(reply) => reply,
         Err(fault) => return Upgrade::Fault(sent.fault.unwrap_or(fault)),
     };
@@ -387,8 +389,7 @@ async fn starttls(mut line: Line, o: &Opening<'_>) -> Upgrade {
             words: "octets in the clear followed the reply to STARTTLS".to_owned(),
         });
     };
-    let left = until.saturating_duration_since(Instant::now());
-    match o.tls.handshake(tcp, o.host, o.strict, left, o.now).await {
+    match o.tls.handshake(tcp, o.host, o.strict, left(), o.now).await {
         Ok((stream, facts)) => Upgrade::Up(Line::new(Wire::Tls(Box::new(stream))), facts),
         Err(fault) => Upgrade::Failed(fault),
     }

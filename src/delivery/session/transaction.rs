@@ -1,6 +1,7 @@
 //! One mail transaction: MAIL, RCPT…, DATA, content, and the reply that decides (RFC 5321 §3.3, RFC 2920).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use crate::queue::QueueStore;
 use crate::queue::outcome::Stage;
 use crate::security::verdict::Clearance;
 
-use super::wire::{read_reply, write_all};
+use super::wire::{Mark, read_reply, write_all};
 use super::{Session, State, Timers};
 
 /// Stuffed content is written in pieces of about this size.
@@ -44,7 +45,8 @@ impl Content {
 impl Session {
     /// Sends one message to some recipients. The clearance is what makes MAIL possible at all.
     ///
-    /// Never fails: everything that happens is in the transcript.
+    /// Never fails: everything that happens is in the transcript. `dot` is raised with the first octet of the
+    /// terminator (OUT-45), for whoever outlives a transaction that is cut off.
     pub async fn mail(
         &mut self,
         _cleared: &Clearance,
@@ -52,6 +54,7 @@ impl Session {
         rcpts: &[Rcpt<'_>],
         content: &Content,
         timers: &Timers,
+        dot: &AtomicBool,
     ) -> Transcript {
         self.transactions = self.transactions.saturating_add(1);
         self.state = State::Unfinished;
@@ -62,7 +65,7 @@ impl Session {
             Err(fault) => t.fault = Some((Stage::Local, fault)),
         }
         if t.fault.is_none() {
-            self.content(content, &mut t, timers).await;
+            self.content(content, &mut t, timers, dot).await;
         }
         if t.fault.is_some() {
             self.state = State::Dead;
@@ -137,7 +140,7 @@ impl Session {
     }
 
     /// Sends the content after a 354, or the lone dot that an unwanted 354 asks for (OUT-42).
-    async fn content(&mut self, content: &Content, t: &mut Transcript, timers: &Timers) {
+    async fn content(&mut self, content: &Content, t: &mut Transcript, timers: &Timers, dot: &AtomicBool) {
         match t.data.as_ref().map(|r| r.code) {
             Some(354) => {}
             Some(200..=299) => {
@@ -152,7 +155,7 @@ impl Session {
             self.state = if ended { State::Unfinished } else { State::Dead };
             return;
         }
-        if let Err(fault) = self.stream(content, t, timers).await {
+        if let Err(fault) = self.stream(content, t, timers, dot).await {
             t.fault = Some((Stage::Data, fault));
         }
         if t.fault.is_some() || t.dot.is_some() {
@@ -172,7 +175,13 @@ impl Session {
     }
 
     /// Writes content and terminator. What the host says meanwhile is its answer (OUT-44).
-    async fn stream(&mut self, content: &Content, t: &mut Transcript, timers: &Timers) -> Result<(), Fault> {
+    async fn stream(
+        &mut self,
+        content: &Content,
+        t: &mut Transcript,
+        timers: &Timers,
+        dot: &AtomicBool,
+    ) -> Result<(), Fault> {
         let bad = |b: crate::delivery::wire_form::BadContent| {
             Fault::Local(format!("the stored message cannot be sent as it is: it has {}", b.0))
         };
@@ -193,9 +202,10 @@ impl Session {
             }
         }
         stuffer.finish(&mut out).map_err(bad)?;
-        let written = self.line.send(&out, timers.block).await;
         // Conservative: octets that the TLS layer took count as sent (OUT-45).
-        t.terminator_sent = written.octets > out.len().saturating_sub(TERMINATOR.len());
+        let mark = Mark { after: out.len().saturating_sub(TERMINATOR.len()), passed: dot };
+        let written = self.line.send_marked(&out, timers.block, &mark).await;
+        t.terminator_sent = dot.load(Ordering::Acquire);
         match written.fault {
             None => Ok(()),
             Some(fault) if t.terminator_sent => {

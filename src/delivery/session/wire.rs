@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -70,6 +71,12 @@ pub(super) struct Written {
     pub(super) fault: Option<Fault>,
 }
 
+/// Is raised as soon as more than `after` octets were handed over, also when the writing is cut off later.
+pub(super) struct Mark<'a> {
+    pub(super) after: usize,
+    pub(super) passed: &'a AtomicBool,
+}
+
 impl Line {
     /// A fresh connection.
     pub(super) fn new(wire: Wire) -> Self {
@@ -117,6 +124,13 @@ impl Line {
         write_all(&mut self.wire, octets, stall).await
     }
 
+    /// As [`Line::send`], raising `mark` on the way.
+    pub(super) async fn send_marked(&mut self, octets: &[u8], stall: Duration, mark: &Mark<'_>) -> Written {
+        let mut written = 0;
+        let fault = write_counted(&mut self.wire, octets, stall, &mut written, Some(mark)).await.err();
+        Written { octets: written, fault }
+    }
+
     /// Writes `octets` and reads meanwhile; stops as soon as a complete reply lies ahead, or the peer is gone.
     ///
     /// The peer may answer early, and both sides may have full buffers: reading while writing is what keeps
@@ -125,7 +139,7 @@ impl Line {
         let replies = &mut self.replies;
         let (mut reader, mut writer) = tokio::io::split(&mut self.wire);
         let mut written = 0;
-        let writing = write_counted(&mut writer, octets, stall, &mut written);
+        let writing = write_counted(&mut writer, octets, stall, &mut written, None);
         let fault = tokio::select! {
             biased;
             done = writing => done.err(),
@@ -202,7 +216,7 @@ pub(super) async fn write_all<W: AsyncWrite + Unpin>(
     stall: Duration,
 ) -> Written {
     let mut written = 0;
-    let fault = write_counted(writer, octets, stall, &mut written).await.err();
+    let fault = write_counted(writer, octets, stall, &mut written, None).await.err();
     Written { octets: written, fault }
 }
 
@@ -211,12 +225,16 @@ async fn write_counted<W: AsyncWrite + Unpin>(
     octets: &[u8],
     stall: Duration,
     written: &mut usize,
+    mark: Option<&Mark<'_>>,
 ) -> Result<(), Fault> {
     while let Some(rest) = octets.get(*written..).filter(|r| !r.is_empty()) {
         match timeout(stall, writer.write(rest)).await {
             Err(_) => return Err(Fault::Timeout),
             Ok(Err(_) | Ok(0)) => return Err(Fault::Lost),
             Ok(Ok(n)) => *written += n,
+        }
+        if let Some(mark) = mark.filter(|m| *written > m.after) {
+            mark.passed.store(true, Ordering::Release);
         }
     }
     match timeout(stall, writer.flush()).await {

@@ -86,8 +86,8 @@ async fn look(shared: &Arc<Shared>, cursor: &mut Option<Domain>) -> Duration {
         }
     }
     shared.places.set_want(want);
-    if want.hungry {
-        // The next free place wakes us; this is for a wake-up that got lost.
+    if want.hungry || shared.places.waits_for_session() {
+        // The next free place or session wakes us; this is for one that freed while we looked.
         return RETRY;
     }
     next.map_or(LONGEST_SLEEP, |t| t.since(shared.clock.now()).clamp(SHORTEST_SLEEP, LONGEST_SLEEP))
@@ -149,7 +149,7 @@ async fn claim(shared: &Arc<Shared>, domain: Domain, n: usize) {
 }
 
 /// The second half of a claim that is already marked as begun. Gives the first lease to the worker that asked, if
-/// one did.
+/// one did; what may not begin any more goes back.
 pub(super) async fn claim_begun(
     shared: &Arc<Shared>,
     domain: &Domain,
@@ -163,10 +163,13 @@ pub(super) async fn claim_begun(
             Vec::new()
         }
     };
+    let stopping = shared.draining.is_cancelled();
+    let (leases, mut back) = if stopping { (Vec::new(), leases) } else { (leases, Vec::new()) };
     let claimed = shared.places.end_claim(domain, leases, n, for_worker, shared.clock.now());
     for (lease, place) in claimed.others {
         worker::spawn(shared, lease, place);
     }
-    worker::give_back(shared, claimed.back).await;
+    back.extend(claimed.back);
+    worker::give_back(shared, back).await;
     claimed.mine
 }

@@ -26,14 +26,12 @@ use crate::queue::{
 
 /// The wait after something of ours went wrong; the attempt does not count.
 const LOCAL_TROUBLE: Duration = Duration::from_secs(60);
-/// The first and the longest wait before an outcome that could not be committed is tried again (DUR-10).
-const COMMIT_RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
-
 pub(super) struct LeaseLedger<'a> {
     shared: &'a Arc<Shared>,
     lease: &'a Lease,
     started: Timestamp,
-    settled: Mutex<BTreeSet<u32>>,
+    /// Recipients whose outcome is known, committed or not: they are never tried again by this process (DUR-10).
+    decided: Mutex<BTreeSet<u32>>,
     last_deferral: Mutex<Option<Diagnosis>>,
     delivered: AtomicBool,
 }
@@ -45,16 +43,16 @@ impl<'a> LeaseLedger<'a> {
             shared,
             lease,
             started,
-            settled: Mutex::default(),
+            decided: Mutex::default(),
             last_deferral: Mutex::default(),
             delivered: AtomicBool::new(false),
         }
     }
 
     /// Recipients without an outcome, by their place in the envelope.
-    pub(super) fn unsettled(&self) -> Vec<u32> {
-        let settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
-        self.lease.recipients.iter().map(|r| r.no).filter(|no| !settled.contains(no)).collect()
+    pub(super) fn undecided(&self) -> Vec<u32> {
+        let decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
+        self.lease.recipients.iter().map(|r| r.no).filter(|no| !decided.contains(no)).collect()
     }
 
     /// The last deferral that was recorded, if any.
@@ -72,7 +70,7 @@ impl<'a> LeaseLedger<'a> {
         let diagnosis =
             local_diagnosis(self.shared.clock.now(), "an internal error ended the attempt; see the log");
         let outcomes = self
-            .unsettled()
+            .undecided()
             .into_iter()
             .map(|no| (no, Outcome::Deferred(DeferReason::Local, diagnosis.clone())));
         if let Err(error) = self.record(outcomes.collect(), Vec::new()).await {
@@ -82,6 +80,10 @@ impl<'a> LeaseLedger<'a> {
 
     async fn commit(&self, outcomes: Vec<(u32, Outcome)>, steps: Vec<Step>) -> Result<(), StoreError> {
         let now = self.shared.clock.now();
+        self.decided
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(outcomes.iter().map(|(no, _)| *no));
         let mut settled = Vec::with_capacity(outcomes.len());
         for (no, outcome) in outcomes {
             let Some(recipient) = self.lease.recipients.iter().find(|r| r.no == no) else { continue };
@@ -103,7 +105,6 @@ impl<'a> LeaseLedger<'a> {
         if due_at_once {
             self.shared.wake.notify_one();
         }
-        self.settled.lock().unwrap_or_else(PoisonError::into_inner).extend(settled.iter().map(|(_, s)| s.no));
         for (recipient, s) in &settled {
             match &s.outcome {
                 Outcome::Deferred(_, d) => {
@@ -117,25 +118,18 @@ impl<'a> LeaseLedger<'a> {
         Ok(())
     }
 
-    /// Commits, and keeps at it: the fact must not be lost, and no new attempt begins meanwhile (DUR-10).
+    /// Commits, and keeps at it: the fact must not be lost, and no new attempt begins meanwhile (DUR-10). In a task
+    /// of its own: who cuts the attempt off does not undo what a host has already said.
     async fn finish(&self, finish: Finish) -> Result<(), StoreError> {
-        let mut wait = COMMIT_RETRY.0;
-        loop {
-            match self.shared.store.finish(finish.clone()).await {
-                Ok(()) => return Ok(()),
-                Err(error @ (StoreError::Full | StoreError::Busy)) => {
-                    tracing::error!(event = "outcome-waits-for-store", queue_id = %self.lease.message.id, %error);
-                    tokio::select! {
-                        () = tokio::time::sleep(wait) => wait = (wait * 2).min(COMMIT_RETRY.1),
-                        () = self.shared.cancel.cancelled() => return Err(error),
-                    }
-                }
-                Err(error) => {
-                    tracing::error!(event = "outcome-not-recorded", queue_id = %self.lease.message.id, %error);
-                    return Err(error);
-                }
+        let (shared, id) = (Arc::clone(self.shared), self.lease.message.id);
+        let task = self.shared.tasks.spawn(async move {
+            let done = shared.persist(&id, || shared.store.finish(finish.clone())).await;
+            if let Err(error) = &done {
+                tracing::error!(event = "outcome-not-recorded", queue_id = %id, %error);
             }
-        }
+            done
+        });
+        task.await.unwrap_or(Err(StoreError::Closed))
     }
 
     /// Turns an outcome into the new state of its row: lifetime and next attempt are decided here.
@@ -156,8 +150,9 @@ impl<'a> LeaseLedger<'a> {
         }
         let expires = expires(self.shared, &self.lease.message);
         if now >= expires {
-            // STS-53: before the end, a fresh look; a policy that changed earns one more attempt.
-            if reason.is_policy() && self.shared.deliverer.final_look(&self.lease.domain).await {
+            // STS-53: before the end, a fresh look; a policy that changed earns one more attempt, and one only.
+            let had_it = recipient.last.as_ref().is_some_and(|d| d.at >= expires);
+            if reason.is_policy() && !had_it && self.shared.deliverer.final_look(&self.lease.domain).await {
                 let outcome = Outcome::Deferred(reason, diagnosis);
                 return Settled { no: recipient.no, outcome, next_attempt: Some(now), counted };
             }

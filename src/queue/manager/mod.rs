@@ -18,8 +18,8 @@ use crate::clock::Clock;
 use crate::delivery::{AttemptReport, Ledger};
 use crate::dsn::compose::DsnSettings;
 use crate::dsn::notify::DelayThrottle;
-use crate::mail::{Domain, Envelope, Origin};
-use crate::queue::{ClaimTerms, Intake, Lease, Permit, QueueStore, RetrySchedule, Suspension};
+use crate::mail::{Domain, Envelope, Origin, QueueId};
+use crate::queue::{ClaimTerms, Intake, Lease, Permit, QueueStore, RetrySchedule, StoreError, Suspension};
 
 mod dispatch;
 mod ledger;
@@ -28,6 +28,9 @@ mod sweep;
 mod worker;
 
 use places::{Place, Places};
+
+/// The first and the longest wait before a write that the store had no room or no time for is tried again (DUR-10).
+const COMMIT_RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
 /// What the manager needs to know; times that only tests change have their meaning here.
 #[derive(Debug, Clone)]
@@ -242,6 +245,28 @@ impl Intake for Manager {
 }
 
 impl Shared {
+    /// Writes, and keeps at it while the disk is full or the database locked (DUR-10, DUR-12). Gives up when the
+    /// process is about to end.
+    async fn persist<'a>(
+        &'a self,
+        id: &QueueId,
+        write: impl Fn() -> BoxFuture<'a, Result<(), StoreError>>,
+    ) -> Result<(), StoreError> {
+        let mut wait = COMMIT_RETRY.0;
+        loop {
+            match write().await {
+                Err(error @ (StoreError::Full | StoreError::Busy)) => {
+                    tracing::error!(event = "outcome-waits-for-store", queue_id = %id, %error);
+                    tokio::select! {
+                        () = tokio::time::sleep(wait) => wait = (wait * 2).min(COMMIT_RETRY.1),
+                        () = self.cancel.cancelled() => return Err(error),
+                    }
+                }
+                done => return done,
+            }
+        }
+    }
+
     fn terms(&self) -> ClaimTerms {
         ClaimTerms { domain: None, schedule: Arc::clone(&self.settings.schedule) }
     }

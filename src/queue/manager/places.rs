@@ -6,10 +6,14 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::mail::Domain;
 use crate::queue::{Diagnosis, Lease};
+
+/// The longest pause: a suspension of an hour, and a minute for whoever is late.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3660);
 
 /// The state of one domain. Dropped as soon as it says nothing.
 #[derive(Default)]
@@ -167,6 +171,7 @@ impl Places {
         d.claiming = false;
         d.backlog = leases.len() >= asked;
         if d.is_closed(now) {
+            d.backlog |= !leases.is_empty();
             claimed.back = leases;
             return claimed;
         }
@@ -284,15 +289,21 @@ impl Places {
         any
     }
 
-    /// Ends pauses that have run out, and tells when the next one does.
+    /// Ends pauses that have run out, and tells when the next one does. A pause that ends later than any can was
+    /// made by a clock that has been set back since (DUR-17).
     pub(super) fn expire_pauses(&self, now: Timestamp) -> Option<Timestamp> {
         let mut state = self.lock();
         for d in state.domains.values_mut() {
-            d.paused_until = d.paused_until.filter(|until| *until > now);
+            d.paused_until = d.paused_until.filter(|until| *until > now && until.since(now) <= LONGEST_PAUSE);
         }
         let next = state.domains.values().filter_map(|d| d.paused_until).min();
         state.domains.retain(|_, d| !d.is_idle());
         next
+    }
+
+    /// Whether some domain waits for a session.
+    pub(super) fn waits_for_session(&self) -> bool {
+        self.lock().domains.values().any(|d| d.waits_for_session)
     }
 
     /// An operator wants it tried now.
@@ -397,6 +408,23 @@ fn forget_if_idle(state: &mut State, domain: &Domain) {
 mod tests {
     use super::*;
 
+    fn lease() -> Lease {
+        let message = crate::queue::MessageMeta {
+            id: crate::mail::QueueId::from_bytes([1; 16]),
+            origin: crate::mail::Origin::Submitted,
+            reverse_path: crate::mail::ReversePath::Null,
+            ret: None,
+            envid: None,
+            smtputf8: false,
+            has_8bit: false,
+            size: 1,
+            arrived: Timestamp::from_millis(0),
+            message_id: String::new(),
+        };
+        let (id, domain) = (crate::queue::LeaseId(1), d("a.example"));
+        Lease { id, message: Arc::new(message), domain, recipients: Vec::new(), content: None }
+    }
+
     fn d(name: &str) -> Domain {
         Domain::parse(name).unwrap()
     }
@@ -428,6 +456,30 @@ mod tests {
         assert_eq!(places.expire_pauses(now), Some(later));
         assert_eq!(places.expire_pauses(later), None);
         assert_eq!(places.room(&d("a.example"), later), 2);
+    }
+
+    // DUR-17
+    #[test]
+    fn a_pause_does_not_outlast_a_clock_that_was_set_back() {
+        let places = Places::new(3, 2, 1000);
+        let noon = Timestamp::from_millis(86_400_000);
+        places.close(&d("a.example"), Some(noon.after(Duration::from_secs(600))));
+        let yesterday = Timestamp::from_millis(0);
+        assert_eq!(places.expire_pauses(yesterday), None);
+        assert_eq!(places.room(&d("a.example"), yesterday), 2);
+    }
+
+    // QUE-34
+    #[test]
+    fn a_domain_closed_while_it_is_claimed_for_gets_no_worker() {
+        let now = Timestamp::from_millis(0);
+        let places = Places::new(3, 2, 1000);
+        assert!(places.begin_claim(&d("a.example")));
+        assert_eq!(places.room(&d("a.example"), now), 0, "one claim at a time");
+        places.close(&d("a.example"), Some(Timestamp::from_millis(60_000)));
+        let claimed = places.end_claim(&d("a.example"), vec![lease()], 1, true, now);
+        assert_eq!((claimed.mine.is_some(), claimed.others.len(), claimed.back.len()), (false, 0, 1));
+        assert_eq!(places.free(), 3);
     }
 
     #[test]

@@ -44,6 +44,11 @@ async fn work(shared: &Arc<Shared>, first: Lease, mut place: Place) {
         }
     }
     drop(place);
+    if shared.draining.is_cancelled() {
+        // Leased for one of us, and nobody will begin it (DUR-18).
+        give_back(shared, shared.places.drain_ready()).await;
+        return;
+    }
     rescue(shared);
     // A worker that leaves work behind, or a place that others wait for, is news.
     if shared.places.is_hungry() || shared.places.has_backlog(&domain) {
@@ -73,11 +78,9 @@ async fn attempt(shared: &Arc<Shared>, lease: Lease) -> bool {
     let closed = handed_back.is_some() && !shared.cancel.is_cancelled();
     let until = handed_back.as_ref().and_then(|(_, until)| *until);
     // Whatever has no outcome goes back as it was; a worker never keeps rows (QUE-38).
-    let left = ledger.unsettled();
-    if !left.is_empty()
-        && let Err(error) = shared.store.release(lease.id, left, None).await
-    {
-        tracing::error!(event = "release-failed", queue_id = %lease.message.id, %error);
+    let left = ledger.undecided();
+    if !left.is_empty() {
+        release(shared, &lease, left).await;
     }
     if let Some(trouble) = ledger.last_deferral().filter(|_| closed) {
         shared.places.set_trouble(&lease.domain, Some(trouble));
@@ -149,9 +152,16 @@ async fn write_suspension(shared: &Arc<Shared>, domain: &Domain, suspension: Opt
 pub(super) async fn give_back(shared: &Arc<Shared>, leases: Vec<Lease>) {
     for lease in leases {
         let recipients = lease.recipients.iter().map(|r| r.no).collect();
-        if let Err(error) = shared.store.release(lease.id, recipients, None).await {
-            tracing::error!(event = "release-failed", queue_id = %lease.message.id, %error);
-        }
+        release(shared, &lease, recipients).await;
+    }
+}
+
+/// Hands recipients back, and keeps at it: what stays leased is tried by nobody before the next start.
+async fn release(shared: &Arc<Shared>, lease: &Lease, recipients: Vec<u32>) {
+    let released =
+        shared.persist(&lease.message.id, || shared.store.release(lease.id, recipients.clone(), None));
+    if let Err(error) = released.await {
+        tracing::error!(event = "release-failed", queue_id = %lease.message.id, %error);
     }
 }
 

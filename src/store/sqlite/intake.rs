@@ -168,6 +168,9 @@ pub(super) fn insert(
     claim: Option<&ClaimTerms>,
 ) -> Result<Enqueued, Fault> {
     let Prepared { message, meta, .. } = prepared;
+    if !message.content.is_wanted() {
+        return Err(StoreError::Content("its sender was told that it is not stored".to_owned()).into());
+    }
     if let Some(origin) = &message.origin_key {
         let new = tx
             .conn

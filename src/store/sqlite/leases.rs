@@ -41,7 +41,8 @@ pub(super) fn claim_due(
     terms: &ClaimTerms,
 ) -> Result<Vec<Lease>, Fault> {
     let mut leases = Vec::new();
-    while leases.len() < limit {
+    let mut damaged = 0;
+    while leases.len() < limit && damaged < MAX_TRANSACTION {
         let oldest: Option<i64> = tx
             .conn
             .prepare_cached(
@@ -51,8 +52,11 @@ pub(super) fn claim_due(
             .query_row((domain.as_str(), tx.now.as_millis()), |r| r.get(0))
             .optional()?;
         let Some(id) = oldest else { break };
-        let Some(lease) = lease_of(tx, message_of(id), domain, tx.now, terms)? else { break };
-        leases.push(lease);
+        match lease_of(tx, message_of(id), domain, tx.now, terms)? {
+            Some(lease) => leases.push(lease),
+            // What was found has been put aside.
+            None => damaged += 1,
+        }
     }
     Ok(leases)
 }
@@ -95,7 +99,22 @@ pub(super) fn arrived_before(
     Ok(found)
 }
 
+/// A row that cannot be read back: damage, or the work of a release that knew another grammar.
+const fn is_damage(e: &rusqlite::Error) -> bool {
+    matches!(e, rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::InvalidColumnType(..))
+}
+
+/// Puts a damaged row aside, where an operator finds it, so that it does not keep its domain from being served
+/// (OUT-54).
+fn put_aside(conn: &Connection, id: i64, why: &rusqlite::Error) -> rusqlite::Result<()> {
+    tracing::error!(event = "row-damaged", row = id, error = %why, "a row of the queue cannot be read; it is held");
+    conn.prepare_cached("UPDATE recipient SET state = 3, cause = 'damaged' WHERE id = ?1 AND state <= 1")?
+        .execute([id])
+        .map(|_| ())
+}
+
 /// One lease: at most [`MAX_TRANSACTION`] recipients of one message and domain that wait and are due by `due`.
+/// `None` when nothing of it could be read.
 fn lease_of(
     tx: &mut Tx<'_>,
     seq: i64,
@@ -110,10 +129,31 @@ fn lease_of(
         "SELECT {RECIPIENT} FROM recipient r NOT INDEXED WHERE r.id BETWEEN ?1 AND ?2 AND r.domain = ?3 AND r.state <= 1 \
          AND r.next_attempt <= ?4 ORDER BY r.id LIMIT {MAX_TRANSACTION}"
     );
-    let mut recipients: Vec<LeasedRecipient> = conn
+    let found: Vec<(i64, rusqlite::Result<LeasedRecipient>)> = conn
         .prepare_cached(&sql)?
-        .query_map(params![first, last, domain.as_str(), due.as_millis()], |r| rows::recipient(r, 0))?
+        .query_map(params![first, last, domain.as_str(), due.as_millis()], |r| {
+            Ok((r.get(0)?, rows::recipient(r, 0)))
+        })?
         .collect::<rusqlite::Result<_>>()?;
+    let message = conn
+        .prepare_cached(&format!("SELECT {META} FROM message m WHERE m.seq = ?1"))?
+        .query_row([seq], rows::meta);
+    let message = match message {
+        Err(e) if is_damage(&e) => {
+            for (id, _) in &found {
+                put_aside(conn, *id, &e)?;
+            }
+            return Ok(None);
+        }
+        message => message?,
+    };
+    let mut recipients = Vec::with_capacity(found.len());
+    for (id, row) in found {
+        match row {
+            Err(e) if is_damage(&e) => put_aside(conn, id, &e)?,
+            row => recipients.push(row?),
+        }
+    }
     if recipients.is_empty() {
         return Ok(None);
     }
@@ -126,9 +166,6 @@ fn lease_of(
         r.next_attempt = new.next_attempt(tx.now, r.attempts);
         update.execute((key(seq, r.no), r.attempts, r.next_attempt.as_millis(), new.id))?;
     }
-    let message = conn
-        .prepare_cached(&format!("SELECT {META} FROM message m WHERE m.seq = ?1"))?
-        .query_row([seq], rows::meta)?;
     // The worker reads the content itself: that is no work for the writer.
     Ok(Some(Lease { id: LeaseId(new.id), message, domain: domain.clone(), recipients, content: None }))
 }

@@ -236,3 +236,46 @@ async fn session_records_are_counted_once_and_in_bounds() {
     assert_eq!(here.count("SELECT failure FROM session_policy WHERE day = '2026-11-22'"), records);
     store.close().await;
 }
+
+// OUT-54
+#[tokio::test]
+async fn a_row_that_cannot_be_read_is_held_and_does_not_stop_its_domain() {
+    let here = Here::new();
+    let store = here.open(clock());
+    for n in 1..=2 {
+        store.enqueue(message(n, &["a@one.example"]), None).await.unwrap();
+    }
+    here.raw().execute("UPDATE recipient SET address = 'a\r\nDATA' WHERE id >> 20 = 1", []).unwrap();
+    let leases = claim(&store, "one.example", 10).await;
+    let ids: Vec<_> = leases.iter().map(|l| l.message.id).collect();
+    assert_eq!(ids, [id(2)]);
+    assert_eq!(here.count("SELECT count(*) FROM recipient WHERE state = 3 AND cause = 'damaged'"), 1);
+    store.close().await;
+}
+
+// DUR-06
+#[tokio::test]
+async fn a_message_whose_sender_was_told_no_is_not_stored() {
+    struct GivenUp;
+    impl crate::queue::ContentSource for GivenUp {
+        fn len(&self) -> u64 {
+            1
+        }
+        fn read_at(&self, _: u64, _: &mut [u8]) -> std::io::Result<usize> {
+            Ok(0)
+        }
+        fn in_memory(&self) -> Option<Bytes> {
+            Some(Bytes::from_static(b"x"))
+        }
+        fn is_wanted(&self) -> bool {
+            false
+        }
+    }
+    let here = Here::new();
+    let store = here.open(clock());
+    let mut unwanted = message(1, &["a@one.example"]);
+    unwanted.content = Arc::new(GivenUp);
+    assert!(matches!(store.enqueue(unwanted, None).await, Err(StoreError::Content(_))));
+    store.close().await;
+    assert_eq!(here.count("SELECT (SELECT count(*) FROM message) + (SELECT count(*) FROM content)"), 0);
+}
