@@ -83,3 +83,23 @@ fn the_starter_file_goes_to_stdout() {
     let (status, out, _) = sealpost(&["config", "init"], "");
     assert!(status == 0 && out.contains("hostname = \"relay.example.net\""));
 }
+
+#[test]
+fn init_check_and_show_agree() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (first, shown) = (path("sealpost.toml"), path("shown.toml"));
+    let (status, out, err) = sealpost(&["config", "init", &first], "");
+    assert!((status, out.as_str()) == (0, "") && err.contains("set hostname"), "{status} {err}");
+    let (status, _, err) = sealpost(&["config", "init", &first], "");
+    assert!(status == 1 && err.contains("exists"), "an existing file is left alone: {err}");
+    let (status, out, err) = sealpost(&["--config", &first, "config", "check"], "");
+    assert_eq!((status, out, err.as_str()), (0, format!("{first}: OK\n"), ""));
+    let (_, once, _) = sealpost(&["--config", &first, "config", "show"], "");
+    std::fs::write(&shown, &once).unwrap();
+    let (status, twice, err) = sealpost(&["--config", &shown, "config", "show"], "");
+    assert_eq!((status, twice), (0, once), "{err}");
+    // Only the names of sections without effect, because now they are written.
+    let (status, _, err) = sealpost(&["--config", &shown, "config", "check"], "");
+    assert!(status == 0 && err.lines().all(|l| l.ends_with("has no effect in this version")), "{err}");
+}

@@ -180,5 +180,5 @@ fn the_unit_waits_longer_than_a_stop_takes() {
     let minutes: u64 = stop.strip_suffix("min").unwrap().parse().unwrap();
     let farewell = Duration::from_secs(50);
     assert!(Duration::from_secs(60 * minutes) > sealpost::config::defaults::DRAIN + farewell, "{stop}");
-    assert!(unit.contains("\nType=notify\n") && unit.contains("\nRestartPreventExitStatus=2\n"));
+    assert!(unit.contains("\nType=notify-reload\n") && unit.contains("\nRestartPreventExitStatus=2\n"));
 }

@@ -293,6 +293,10 @@ impl Relay {
     }
 
     fn reload_certificate(&self) {
+        use sd_notify::NotifyState;
+        if let Ok(now) = NotifyState::monotonic_usec_now() {
+            let _ = sd_notify::notify(&[NotifyState::Reloading, now]);
+        }
         match &self.certificate {
             Some(certificate) => match certificate.reload() {
                 Ok(()) => tracing::info!(event = "certificate-reloaded"),
@@ -302,6 +306,7 @@ impl Relay {
             },
             None => tracing::info!(event = "nothing-to-reload", "this version re-reads certificates only"),
         }
+        let _ = sd_notify::notify(&[NotifyState::Ready]);
     }
 
     /// DUR-18: new mail is accepted while attempts drain; then listeners close, and the store is last.
