@@ -371,6 +371,17 @@ async fn the_command_line_asks_before_it_touches_many_and_says_when_rows_were_cu
         assert!(rows.len() == 100 && err.contains("--limit"), "{err}");
         let (_, out, err) = list(&["--limit", "101"]);
         assert!(out.lines().count() == 102 && err.is_empty(), "{err}");
+
+        // Another relay's configuration: a token that this one does not know.
+        let text = std::fs::read_to_string(&config).unwrap();
+        std::fs::write(&config, text.replace(TOKEN, "another-token")).unwrap();
+        for words in
+            [&["queue", "list"][..], &["policy", "list", "--json"], &["queue", "retry", "--all", "--yes"]]
+        {
+            let (status, out, err) = command(&config, words, "");
+            assert_eq!((status, out.as_str()), (1, ""), "{words:?}");
+            assert!(err.contains("refuses the token") && err.contains(&config), "{words:?}: {err}");
+        }
     };
     tokio::task::spawn_blocking(check).await.unwrap();
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail loudly")]
 
 use std::net::TcpListener;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -38,7 +39,7 @@ impl Place {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sealpost"));
         command.arg("serve").arg("--config").arg(self.path("sealpost.toml"));
         command
-            .env_remove("NOTIFY_SOCKET")
+            .env("NOTIFY_SOCKET", self.path("notify"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -181,4 +182,30 @@ fn the_unit_waits_longer_than_a_stop_takes() {
     let farewell = Duration::from_secs(50);
     assert!(Duration::from_secs(60 * minutes) > sealpost::config::defaults::DRAIN + farewell, "{stop}");
     assert!(unit.contains("\nType=notify-reload\n") && unit.contains("\nRestartPreventExitStatus=2\n"));
+}
+
+#[test]
+fn the_service_manager_hears_of_start_reload_and_stop() {
+    let place = Place::new();
+    let socket = UnixDatagram::bind(place.path("notify")).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let mut child = place.serve();
+    let hears = |want: &str| {
+        let mut buf = [0; 1000];
+        let n = socket.recv(&mut buf).unwrap_or_else(|e| panic!("{want}: {e}"));
+        let said = std::str::from_utf8(&buf[..n]).unwrap();
+        assert!(said.starts_with(want), "{want}: {said}");
+        said.to_owned()
+    };
+    let signal = |name: &str| {
+        let kill = format!("kill -{name} {}", child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    };
+    hears("READY=1");
+    signal("HUP");
+    assert!(hears("RELOADING=1").contains("MONOTONIC_USEC="));
+    hears("READY=1");
+    signal("TERM");
+    hears("STOPPING=1");
+    assert!(child.wait().unwrap().success());
 }

@@ -31,7 +31,7 @@ pub(super) fn read<T>(
             Ok(value) => return Ok(Some(value)),
             Err(ClientError::Refused(404, _)) => return Ok(None),
             Err(e @ ClientError::Silent(..)) => e.to_string(),
-            Err(e) => return Err(failed(e.to_string())),
+            Err(e) => return Err(explain(config, e)),
         },
         Err(e) => e,
     };
@@ -52,12 +52,22 @@ pub(super) fn change<T>(
     let client = client(config).map_err(|e| failed(format!("{e}; {what}")))?;
     ask(&client).map_err(|e| match e {
         ClientError::Silent(..) => failed(format!("{e}; {what}")),
-        ClientError::Refused(401, _) => failed(format!(
-            "the relay refuses the token of [admin].token; is {} its configuration?",
-            config.path.display()
-        )),
-        e => failed(e.to_string()),
+        e => explain(config, e),
     })
+}
+
+/// What an answer that is none means for the operator.
+fn explain(config: &Config, error: ClientError) -> Failure {
+    let file = config.path.display();
+    match error {
+        ClientError::Refused(401, _) => {
+            failed(format!("the relay refuses the token of admin.token; is {file} its configuration?"))
+        }
+        ClientError::Garbled(_) => failed(format!(
+            "{error}; does another program listen at admin.listen? Is {file} the relay's configuration?"
+        )),
+        error => failed(error.to_string()),
+    }
 }
 
 pub(super) fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {

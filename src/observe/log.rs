@@ -18,7 +18,9 @@ use crate::config::{LogAddresses, LogFormat};
 /// When `level` is no filter, or logging was started before; in words.
 pub fn init(format: LogFormat, level: &str, addresses: LogAddresses) -> Result<(), String> {
     fields::show_domain_only(addresses == LogAddresses::Domain);
-    let filter = EnvFilter::try_new(level).map_err(|e| format!("log.level: {e}"))?;
+    // What the schema tool tells of each start is for nobody, unless the level names it.
+    let filter = format!("refinery_core=warn,{level}");
+    let filter = EnvFilter::try_new(filter).map_err(|e| format!("log.level: {e}"))?;
     subscriber(format, filter, std::io::stderr).try_init().map_err(|e| e.to_string())
 }
 
