@@ -265,7 +265,7 @@ fn matches(pattern: &str, line: &str) -> bool {
 
 impl Talk {
     async fn fill(&mut self) -> bool {
-        let mut chunk = [0; 65_536];
+        let mut chunk = vec![0; 65_536];
         match self.stream.read(&mut chunk).await {
             Ok(n) if n > 0 => {
                 self.buf.extend_from_slice(&chunk[..n]);

@@ -25,10 +25,12 @@ async fn mail_waits_for_the_resolver() {
             "{row}"
         );
         assert!(host.seen().connections.is_empty(), "never the domain's own address instead of its MX");
+        assert!(relay.sessions(domain).is_empty(), "no session, no record");
         world.dns.fault_everywhere(None);
         relay.json(&["queue", "retry", row["id"].as_str().unwrap()]).await;
         assert_eq!(relay.delivery(&to, 2).await["outcome"], "delivered");
         relay.gone(&to).await;
-        assert_eq!(host.seen().messages.len(), 1);
+        assert_eq!(host.saw(), (0, 1));
+        relay.counted(domain, (1, 0)).await;
     }
 }

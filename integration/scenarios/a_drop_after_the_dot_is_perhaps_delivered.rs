@@ -24,6 +24,7 @@ async fn the_attempt_is_marked_uncertain_and_repeated() {
     relay.json(&["queue", "retry", row["id"].as_str().unwrap()]).await;
     assert_eq!(relay.delivery("u@a.example", 2).await["outcome"], "delivered");
     relay.gone("u@a.example").await;
+    relay.counted("a.example", (2, 0)).await;
     let seen = host.seen();
     assert_eq!(seen.messages.iter().map(|m| m.answered).collect::<Vec<_>>(), [false, true]);
 }

@@ -25,5 +25,6 @@ async fn the_second_names_the_first_and_ends() {
 
     assert_eq!(relay.submit(SENDER, "u@a.example", "first").await.code, 250);
     relay.gone("u@a.example").await;
-    assert_eq!(host.seen().messages.len(), 1);
+    relay.counted("a.example", (1, 0)).await;
+    assert_eq!(host.saw(), (0, 1));
 }

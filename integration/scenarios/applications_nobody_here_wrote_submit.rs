@@ -68,6 +68,7 @@ async fn swaks_and_smtplib_submit_over_tls_with_auth() {
     relay.gone("swaks@a.example").await;
     let seen = host.seen();
     assert_eq!((seen.messages.len(), seen.mail_commands(false)), (3, 0));
+    assert_eq!(relay.session_counts("a.example").1, 0, "no session failed");
     let python = seen.messages.iter().find(|m| m.rcpt[0].contains("python@")).unwrap();
     assert!(python.content.split(|b| *b == b'\n').all(|l| l.len() <= 999), "no line over 998 octets");
 }
@@ -88,6 +89,7 @@ async fn smtp_source_submits_by_the_hundred() {
     relay.gone("u@a.example").await;
     let seen = host.seen();
     assert_eq!((seen.messages.len(), seen.mail_commands(false)), (total, 0));
+    assert_eq!(relay.session_counts("a.example").1, 0, "no session failed");
     assert!(seen.connections.len() <= 20, "{} connections for {total} messages", seen.connections.len());
 }
 

@@ -18,6 +18,9 @@ async fn the_second_attempt_delivers() {
     let second = relay.delivery("u@a.example", 2).await;
     assert_eq!((&second["outcome"], &second["attempt"]), (&"delivered".into(), &2.into()), "{second:?}");
     relay.gone("u@a.example").await;
+    // The second attempt may use the first one's session again.
+    let connections = host.seen().connections.len();
+    relay.counted("a.example", (i64::try_from(connections).unwrap(), 0)).await;
     let seen = host.seen();
     assert_eq!((seen.messages.len(), seen.mail_commands(true), seen.mail_commands(false)), (1, 2, 0));
 }

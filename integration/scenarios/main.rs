@@ -23,6 +23,7 @@ mod a_drop_after_the_dot_is_perhaps_delivered;
 mod a_full_disk_refuses_early;
 mod a_locked_database_costs_451;
 mod a_refused_mailbox_and_a_null_mx_come_back_as_dsn;
+mod a_renewed_certificate_is_shown_without_a_restart;
 mod a_second_start_on_the_same_queue_refuses;
 mod a_stalled_policy_host_holds_up_its_own_domain_only;
 mod a_stripped_starttls_never_sees_mail_from;

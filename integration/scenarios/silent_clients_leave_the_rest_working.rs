@@ -21,6 +21,7 @@ async fn the_next_client_is_served() {
     assert_eq!(reply.code, 250);
     assert_eq!(relay.delivery("u@a.example", 1).await["outcome"], "delivered");
     relay.gone("u@a.example").await;
-    assert_eq!(host.seen().messages.len(), 1);
+    relay.counted("a.example", (1, 0)).await;
+    assert_eq!(host.saw(), (0, 1));
     drop(silent);
 }

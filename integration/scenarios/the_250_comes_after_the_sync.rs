@@ -1,6 +1,6 @@
 //! DUR-01: strace sees the write-ahead log synced before the 250 is written.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::world::relay::Setup;
@@ -13,10 +13,10 @@ async fn the_log_is_synced_first() {
         return;
     }
     let world = World::start().await;
+    let host = world.enforcing_domain("a.example").await;
     let trace = world.dir.path().join("trace");
-    let calls = "trace=fdatasync,fsync,write,writev,sendto,sendmsg";
-    // -D makes the tracer the grandchild, so the process we start is the relay itself.
-    let words = ["strace", "-D", "-f", "-y", "-s", "64", "-e", calls, "-o", trace.to_str().unwrap()];
+    let calls = "trace=pwrite64,fdatasync,fsync,write,writev,sendto,sendmsg";
+    let words = ["strace", "-D", "-f", "-y", "-s", "65536", "-e", calls, "-o", trace.to_str().unwrap()];
     let wrapper = words.map(str::to_owned).to_vec();
     let relay = relay_with(&world, Setup { wrapper, ..Setup::default() }).await;
     for n in 0..5 {
@@ -29,24 +29,43 @@ async fn the_log_is_synced_first() {
     };
     let text = eventually(Duration::from_secs(30), complete).await.expect("a trace");
 
-    let (mut syncing, mut synced, mut acknowledged) = (HashSet::new(), false, 0);
+    let mut messages: Vec<Progress> = vec![Progress::default(); 5];
+    let mut syncing: HashMap<&str, Vec<usize>> = HashMap::new();
     for line in text.lines() {
         let thread = line.split_whitespace().next().unwrap();
         let is_sync = line.contains("fdatasync(") || line.contains("fsync(");
-        if line.contains("\"354 ") {
-            synced = false;
-        } else if is_sync && line.contains("queue.db-wal>") {
-            if line.contains("unfinished") {
-                syncing.insert(thread.to_owned());
-            } else {
-                synced |= line.ends_with("= 0");
+        if line.contains("pwrite64(") && line.contains("queue.db-wal>") {
+            for (n, message) in messages.iter_mut().enumerate() {
+                message.written |= line.contains(&format!("Subject: sync-{n}\\r"));
             }
-        } else if line.contains("sync resumed") && syncing.remove(thread) {
-            synced |= line.ends_with("= 0");
-        } else if line.contains("queued as") {
-            assert!(synced, "a 250 before its sync:\n{text}");
-            acknowledged += 1;
+        } else if is_sync && line.contains("queue.db-wal>") {
+            // What a sync covers is what was written when it began.
+            let covered = (0..messages.len()).filter(|n| messages[*n].written).collect();
+            if line.contains("unfinished") {
+                syncing.insert(thread, covered);
+            } else if line.ends_with("= 0") {
+                covered.iter().for_each(|n| messages[*n].synced = true);
+            }
+        } else if line.contains("sync resumed") && line.ends_with("= 0") {
+            let covered = syncing.remove(thread).unwrap_or_default();
+            covered.iter().for_each(|n| messages[*n].synced = true);
+        } else if line.contains("250 2.0.0") && line.contains("queued as") {
+            let message = messages.iter_mut().find(|m| !m.acknowledged).expect("one 250 per message");
+            assert!(message.written && message.synced, "a 250 before its sync: {message:?}\n{line}");
+            message.acknowledged = true;
         }
     }
-    assert_eq!(acknowledged, 5);
+    assert!(messages.iter().all(|m| m.acknowledged), "{messages:?}");
+
+    relay.gone("u@a.example").await;
+    assert_eq!(host.saw(), (0, 5));
+    assert_eq!(relay.session_counts("a.example").1, 0);
+}
+
+/// What the trace has shown of one message so far.
+#[derive(Debug, Clone, Default)]
+struct Progress {
+    written: bool,
+    synced: bool,
+    acknowledged: bool,
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -106,6 +106,8 @@ pub struct Message {
     pub content: Vec<u8>,
     /// Whether a reply to the final dot was written.
     pub answered: bool,
+    /// When the final dot came.
+    pub at: Instant,
 }
 
 impl Message {
@@ -401,6 +403,7 @@ impl<'a> Dialogue<'a> {
                 rcpt: self.rcpt.clone(),
                 content,
                 answered: false,
+                at: Instant::now(),
             });
             seen.messages.len() - 1
         };
@@ -431,7 +434,7 @@ impl<'a> Dialogue<'a> {
             if let Some(end) = self.buffer.iter().position(|b| *b == b'\n') {
                 return Ok(Some(self.buffer.drain(..=end).collect()));
             }
-            let mut chunk = [0; 16 * 1024];
+            let mut chunk = vec![0; 16 * 1024];
             match stream.read(&mut chunk).await? {
                 0 => return Ok(None),
                 n => self.buffer.extend_from_slice(&chunk[..n]),

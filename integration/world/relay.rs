@@ -248,12 +248,36 @@ impl Relay {
         rows
     }
 
+    /// The sessions counted for the report domain `domain`, folded or not: successes and failures.
+    pub fn session_counts(&self, domain: &str) -> (i64, i64) {
+        session_counts(&mut self.database(), domain)
+    }
+
+    /// Waits until as many successes and failures are counted; records are stored behind the mail.
+    pub async fn counted(&self, domain: &str, expected: (i64, i64)) {
+        let right = async || (self.session_counts(domain) == expected).then_some(());
+        let found = eventually(PATIENCE, right).await;
+        assert!(found.is_some(), "{domain}, not {expected:?}: {:#?}", self.sessions(domain));
+    }
+
     /// Waits until a stored TLS-RPT fact about `domain` contains `word`.
     pub async fn session_with(&self, domain: &str, word: &str) -> String {
         let row = async || self.sessions(domain).into_iter().find(|r| r.contains(word));
         let found = eventually(PATIENCE, row).await;
         found.unwrap_or_else(|| panic!("no session of {domain} with {word}: {:#?}", self.sessions(domain)))
     }
+}
+
+/// See [`Relay::session_counts`].
+pub fn session_counts(database: &mut rusqlite::Connection, domain: &str) -> (i64, i64) {
+    // One snapshot of both: folding moves rows from the first to the second.
+    let snapshot = database.transaction().unwrap();
+    let query = "SELECT coalesce(sum(success), 0), coalesce(sum(failure), 0) FROM (
+           SELECT success, failure FROM session_policy WHERE domain = ?1
+           UNION ALL
+           SELECT v.value ->> 'success', NOT (v.value ->> 'success')
+           FROM session_record, json_each(body, '$.verdicts') v WHERE body ->> 'report_domain' = ?1)";
+    snapshot.query_row(query, [domain], |r| Ok((r.get(0)?, r.get(1)?))).unwrap()
 }
 
 fn configuration(world: &World, setup: &Setup, data_dir: &Path) -> String {
@@ -299,7 +323,7 @@ fn delivery_fields(line: &str) -> Option<Map<String, Value>> {
 
 fn rows_as_text(database: &rusqlite::Connection, query: &str) -> Vec<String> {
     let mut statement = database.prepare(query).unwrap();
-    let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let rows = statement.query_map([], |row| {
         let mut text = String::new();
         for (i, name) in names.iter().enumerate() {
