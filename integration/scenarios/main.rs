@@ -22,6 +22,7 @@ mod a_dead_resolver_costs_a_deferral;
 mod a_drop_after_the_dot_is_perhaps_delivered;
 mod a_full_disk_refuses_early;
 mod a_locked_database_costs_451;
+mod a_refusal_is_final_only_when_every_host_was_asked;
 mod a_refused_mailbox_and_a_null_mx_come_back_as_dsn;
 mod a_second_start_on_the_same_queue_refuses;
 mod a_stalled_policy_host_holds_up_its_own_domain_only;
