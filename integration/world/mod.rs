@@ -24,8 +24,8 @@ pub mod postfix;
 pub mod relay;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustls::crypto::CryptoProvider;
@@ -98,7 +98,7 @@ impl World {
 
     /// An address that no host has yet. When those of the world's own network are used up it takes another
     /// network, in the same way as the first: by holding the port that the network is made from.
-    fn next_address(&self) -> SocketAddr {
+    pub fn next_address(&self) -> SocketAddr {
         let count = self.next_host.fetch_add(1, Ordering::Relaxed);
         let (network, place) = (count / HOSTS, count % HOSTS);
         let last = FIRST_HOST + u8::try_from(place).unwrap();

@@ -331,7 +331,7 @@ pub(super) fn rows() -> Vec<Row> {
             .mx(s.domain, &[])),
         contradicted!("kept-mx-dead.example", "D28", "4.4.1", |s| s
             .dns()
-            .a(&s.name("mx.@"), s.world.address(254).ip())),
+            .a(&s.name("mx.@"), s.world.next_address().ip())),
         row(
             "kept-signed-null-mx.example",
             "NMX-06",

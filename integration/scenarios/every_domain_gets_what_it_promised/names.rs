@@ -129,7 +129,7 @@ pub(super) fn rows() -> Vec<Row> {
         )
         .to("a@straße.example", " SMTPUTF8"),
         row(
-            "xn--hst-sna.example",
+            "xn--hst-0na.example",
             "OUT-29",
             |s| {
                 s.behaving(|b| b.smtputf8 = false);

@@ -69,7 +69,7 @@ impl<'w> Stage<'w> {
 
     /// An MX record for an address at which connections are refused.
     pub(super) fn dead_mx(&mut self, preference: u16, name: &str) {
-        let nobody = self.world.address(254).ip().to_string();
+        let nobody = self.world.next_address().ip().to_string();
         self.mx_pointing_to(preference, name, &nobody);
     }
 

@@ -257,7 +257,7 @@ fn without_policy() -> Vec<Row> {
                     b.mail_clear = Some("530 5.7.0 must issue STARTTLS first".to_owned());
                 })
             },
-            waits("4.7.4"),
+            waits("4.7.4").because("starttls-not-supported"),
             &["no-policy-found +0 -1 starttls-not-supported"],
         )
         .dialogue()
@@ -271,7 +271,7 @@ fn without_policy() -> Vec<Row> {
                     b.mail_clear = Some("530 5.7.0 must issue STARTTLS first".to_owned());
                 })
             },
-            waits("4.7.4"),
+            waits("4.7.4").because("validation-failure"),
             &["no-policy-found +0 -1 validation-failure/tls-alert-40"],
         )
         .dialogue()
@@ -336,7 +336,7 @@ fn inside() -> Vec<Row> {
             "inside-sni.example",
             "STS-70",
             |s| {
-                s.mx_at(10, "MX.inside-sni.example.");
+                s.mx_at(10, "MX.Inside-SNI.example");
                 s.enforce();
             },
             delivered("verified"),
