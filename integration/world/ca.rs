@@ -28,6 +28,12 @@ pub enum Flaw {
     UntrustedIssuer,
     /// The name stands in the common name only.
     CommonNameOnly,
+    /// Its issuer is an intermediate authority that the host does not send.
+    MissingIntermediate,
+    /// It is for clients only.
+    ClientOnly,
+    /// It names nothing but an IP address.
+    AddressOnly,
 }
 
 /// An authority.
@@ -68,17 +74,30 @@ impl Authority {
         self.certificate.pem()
     }
 
+    /// An authority below this one, whose certificate nobody is shown.
+    fn intermediate(&self) -> Issuer<'static, KeyPair> {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, "Lab intermediate");
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        Issuer::new(params, KeyPair::generate().unwrap())
+    }
+
     /// A leaf for `names`; a name may be a wildcard.
     pub fn issue(&self, flaw: Flaw, names: &[&str]) -> Leaf {
         let own_names = match flaw {
             Flaw::WrongName => vec!["wrong.invalid".to_owned()],
             Flaw::CommonNameOnly => Vec::new(),
+            Flaw::AddressOnly => vec!["192.0.2.1".to_owned()],
             _ => names.iter().map(|n| (*n).to_owned()).collect(),
         };
         let common_name = own_names.first().map_or(names[0], String::as_str).to_owned();
         let mut params = CertificateParams::new(own_names).unwrap();
         params.distinguished_name.push(DnType::CommonName, common_name);
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.extended_key_usages = vec![match flaw {
+            Flaw::ClientOnly => ExtendedKeyUsagePurpose::ClientAuth,
+            _ => ExtendedKeyUsagePurpose::ServerAuth,
+        }];
         let (first, last) = match flaw {
             Flaw::Expired => (2020, date_time_ymd(2020, 3, 1)),
             Flaw::NotYetValid => (2090, date_time_ymd(2091, 1, 1)),
@@ -93,6 +112,7 @@ impl Authority {
                 let other = Self::new("Nobody's authority");
                 (params.signed_by(&key, &other.issuer).unwrap(), Some(other.certificate))
             }
+            Flaw::MissingIntermediate => (params.signed_by(&key, &self.intermediate()).unwrap(), None),
             _ => (params.signed_by(&key, &self.issuer).unwrap(), Some(self.certificate.clone())),
         };
         let all: Vec<_> = std::iter::once(certificate).chain(issuer_pem).collect();

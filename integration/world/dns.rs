@@ -2,13 +2,14 @@
 //!
 //! Names and faults can be changed at any time. Everything that was asked is kept in a log.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hickory_resolver::proto::op::{Message, OpCode, ResponseCode};
-use hickory_resolver::proto::rr::rdata::{CNAME, MX, SOA, TXT};
+use hickory_resolver::proto::rr::rdata::tlsa::{CertUsage, Matching, Selector};
+use hickory_resolver::proto::rr::rdata::{CNAME, MX, SOA, TLSA, TXT};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -39,8 +40,10 @@ pub struct Dns {
 struct Zone {
     records: HashMap<String, Vec<RData>>,
     faults: HashMap<String, Fault>,
+    type_faults: HashMap<(String, RecordType), Fault>,
     everything: Option<Fault>,
     authenticated: bool,
+    signed: HashSet<String>,
     log: Vec<(String, RecordType)>,
 }
 
@@ -82,6 +85,18 @@ impl Dns {
         self.set(name, RecordType::TXT, vec![RData::TXT(TXT::new(vec![text.to_owned()]))]);
     }
 
+    /// Replaces the TXT records of `name`: one per element, each made of these character-strings.
+    pub fn txts(&self, name: &str, records: &[&[&str]]) {
+        let data = records.iter().map(|r| RData::TXT(TXT::new(r.iter().map(|s| (*s).to_owned()).collect())));
+        self.set(name, RecordType::TXT, data.collect());
+    }
+
+    /// Replaces the TLSA records of `name` by one: DANE-EE, SPKI, SHA-256, with this digest.
+    pub fn tlsa(&self, name: &str, digest: [u8; 32]) {
+        let data = TLSA::new(CertUsage::DaneEe, Selector::Spki, Matching::Sha256, digest.to_vec());
+        self.set(name, RecordType::TLSA, vec![RData::TLSA(data)]);
+    }
+
     /// Makes `name` an alias and nothing else.
     pub fn cname(&self, name: &str, target: &str) {
         self.remove(name);
@@ -100,6 +115,16 @@ impl Dns {
             Some(fault) => faults.insert(key(name), fault),
             None => faults.remove(&key(name)),
         };
+    }
+
+    /// Makes one name misbehave for one type only.
+    pub fn fault_for(&self, name: &str, kind: RecordType, fault: Fault) {
+        self.zone.lock().unwrap().type_faults.insert((key(name), kind), fault);
+    }
+
+    /// Sets the AD flag of all answers about `name`, as if the zone were signed and the resolver validated.
+    pub fn sign(&self, name: &str) {
+        self.zone.lock().unwrap().signed.insert(key(name));
     }
 
     /// Makes the whole server misbehave, or behave again.
@@ -166,7 +191,8 @@ impl Dns {
         let fault = {
             let mut zone = self.zone.lock().unwrap();
             zone.log.push((name.clone(), question.query_type()));
-            zone.everything.or_else(|| zone.faults.get(&name).copied())
+            let by_type = zone.type_faults.get(&(name.clone(), question.query_type()));
+            zone.everything.or_else(|| zone.faults.get(&name).copied()).or_else(|| by_type.copied())
         };
         let mut answer = Message::response(query.metadata.id, OpCode::Query);
         answer.metadata.recursion_desired = query.metadata.recursion_desired;
@@ -190,7 +216,7 @@ impl Dns {
 impl Zone {
     fn fill(&self, answer: &mut Message, name: &str, kind: RecordType) {
         answer.metadata.authoritative = true;
-        answer.metadata.authentic_data = self.authenticated;
+        answer.metadata.authentic_data = self.authenticated || self.signed.contains(name);
         let mut at = name.to_owned();
         for _ in 0..8 {
             let records = self.records.get(&at).map_or(&[][..], Vec::as_slice);

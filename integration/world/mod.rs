@@ -24,8 +24,8 @@ pub mod postfix;
 pub mod relay;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustls::crypto::CryptoProvider;
@@ -36,6 +36,11 @@ use ca::{Authority, Flaw};
 use dns::Dns;
 use mx::MxHost;
 use policy_host::PolicyHost;
+
+/// The last octet of the first MX host.
+const FIRST_HOST: u8 = 10;
+/// How many MX hosts a network has room for.
+const HOSTS: u16 = 244;
 
 /// A private internet of its own.
 pub struct World {
@@ -49,7 +54,8 @@ pub struct World {
     pub port: u16,
     /// Scratch space; holds `ca.pem` and whatever a relay or daemon writes.
     pub dir: TempDir,
-    next_host: AtomicU8,
+    next_host: AtomicU16,
+    more_networks: Mutex<Vec<std::net::TcpListener>>,
     _held: TcpListener,
 }
 
@@ -67,7 +73,8 @@ impl World {
             ca,
             port,
             dir,
-            next_host: AtomicU8::new(10),
+            next_host: AtomicU16::new(0),
+            more_networks: Mutex::default(),
             _held: held,
         }
     }
@@ -79,9 +86,31 @@ impl World {
 
     /// A new MX host of this name, sound in every way, with an address in DNS.
     pub async fn mx_host(&self, name: &str) -> MxHost {
-        let at = self.address(self.next_host.fetch_add(1, Ordering::Relaxed));
+        self.open_mx_host(name)
+    }
+
+    /// The like, for those who cannot wait; inside a runtime all the same.
+    pub fn open_mx_host(&self, name: &str) -> MxHost {
+        let at = self.next_address();
         self.dns.a(name, at.ip());
-        MxHost::start(name, at, &self.ca.issue(Flaw::None, &[name])).await
+        MxHost::open(name, at, &self.ca.issue(Flaw::None, &[name]))
+    }
+
+    /// An address that no host has yet. When those of the world's own network are used up it takes another
+    /// network, in the same way as the first: by holding the port that the network is made from.
+    pub fn next_address(&self) -> SocketAddr {
+        let count = self.next_host.fetch_add(1, Ordering::Relaxed);
+        let (network, place) = (count / HOSTS, count % HOSTS);
+        let last = FIRST_HOST + u8::try_from(place).unwrap();
+        if network == 0 {
+            return self.address(last);
+        }
+        let mut more = self.more_networks.lock().unwrap();
+        while more.len() < usize::from(network) {
+            more.push(std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+        }
+        let made_from = more[usize::from(network) - 1].local_addr().unwrap().port();
+        SocketAddr::new(address(made_from, last).ip(), self.port)
     }
 
     /// A domain with the one MX host `mx.<domain>`.
@@ -109,8 +138,8 @@ impl World {
 }
 
 /// The text of a policy that lives for a week.
-pub fn policy_text(mode: &str, mx: &[&str]) -> String {
-    let mx: String = mx.iter().map(|m| format!("mx: {m}\r\n")).collect();
+pub fn policy_text<S: AsRef<str>>(mode: &str, mx: &[S]) -> String {
+    let mx: String = mx.iter().map(|m| format!("mx: {}\r\n", m.as_ref())).collect();
     format!("version: STSv1\r\nmode: {mode}\r\n{mx}max_age: 604800\r\n")
 }
 

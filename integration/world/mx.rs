@@ -28,6 +28,10 @@ pub enum StartTls {
     Broken,
     /// Offers it, answers 220, and then says nothing.
     Stalled,
+    /// Offers it, and gives this reply; nothing when empty, but the end of the connection.
+    Reply(&'static str),
+    /// Offers it, answers 220, and meets the handshake with these octets.
+    Octets(&'static [u8]),
 }
 
 /// How a host behaves; may be changed at any time and counts from the next command.
@@ -39,12 +43,26 @@ pub struct Behaviour {
     pub pipelining: bool,
     /// The SIZE limit.
     pub size: Option<u64>,
-    /// The first reply; `None` for silence.
+    /// Whether 8BITMIME is offered.
+    pub eight_bit: bool,
+    /// Whether SMTPUTF8 is offered.
+    pub smtputf8: bool,
+    /// The reply to EHLO in the clear, when it is another than the list of what is offered.
+    pub ehlo: Option<String>,
+    /// The like inside TLS.
+    pub ehlo_tls: Option<String>,
+    /// The first reply; `None` for silence, the end of the connection when empty.
     pub greeting: Option<String>,
     /// Replies to MAIL by sender address; others get 250.
     pub mail: HashMap<String, String>,
+    /// The reply to MAIL in the clear.
+    pub mail_clear: Option<String>,
     /// Replies to RCPT by recipient address; others get 250.
     pub rcpt: HashMap<String, String>,
+    /// The reply to every RCPT that follows so many accepted ones of a transaction.
+    pub rcpt_limit: Option<(usize, String)>,
+    /// The reply to DATA.
+    pub data: String,
     /// The reply to the final dot.
     pub dot: String,
     /// Refuses each pair of sender and recipient the first time, with 451 4.7.1.
@@ -57,6 +75,8 @@ pub struct Behaviour {
     pub delay: Duration,
     /// Further silence before the reply to the final dot.
     pub dot_delay: Duration,
+    /// What ends a reply line.
+    pub line_end: &'static str,
 }
 
 impl Default for Behaviour {
@@ -65,15 +85,23 @@ impl Default for Behaviour {
             starttls: StartTls::Offered,
             pipelining: true,
             size: Some(50 << 20),
+            eight_bit: true,
+            smtputf8: true,
+            ehlo: None,
+            ehlo_tls: None,
             greeting: Some("220 %h ESMTP".to_owned()),
             mail: HashMap::new(),
+            mail_clear: None,
             rcpt: HashMap::new(),
+            rcpt_limit: None,
+            data: "354 go on".to_owned(),
             dot: "250 2.0.0 taken".to_owned(),
             greylist: false,
             drop_after_dot: 0,
             messages_per_connection: None,
             delay: Duration::ZERO,
             dot_delay: Duration::ZERO,
+            line_end: "\r\n",
         }
     }
 }
@@ -153,6 +181,11 @@ struct Inner {
 impl MxHost {
     /// Listens on `address` and shows `leaf`.
     pub async fn start(name: &str, address: SocketAddr, leaf: &Leaf) -> Self {
+        Self::open(name, address, leaf)
+    }
+
+    /// The like, for those who cannot wait; inside a runtime all the same.
+    pub fn open(name: &str, address: SocketAddr, leaf: &Leaf) -> Self {
         let host = Self(Arc::new(Inner {
             name: name.to_owned(),
             address,
@@ -162,7 +195,7 @@ impl MxHost {
             epoch: watch::Sender::new(0),
             listening: Mutex::default(),
         }));
-        host.listen().await;
+        host.bind();
         host
     }
 
@@ -215,7 +248,13 @@ impl MxHost {
 
     /// Listens, at first or again after [`MxHost::stop`].
     pub async fn listen(&self) {
-        let listener = TcpListener::bind(self.0.address).await.unwrap();
+        self.bind();
+    }
+
+    fn bind(&self) {
+        let listener = std::net::TcpListener::bind(self.0.address).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let listener = TcpListener::from_std(listener).unwrap();
         let host = self.clone();
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -272,10 +311,19 @@ impl<'a> Dialogue<'a> {
             return std::future::pending().await;
         };
         self.say(&mut stream, &greeting.replace("%h", self.host.name())).await?;
+        if greeting.is_empty() || greeting.starts_with("421") {
+            return Ok(());
+        }
         let Next::StartTls = self.commands(&mut stream).await? else { return Ok(()) };
         match self.host.behaviour().starttls {
             StartTls::Broken => return stream.write_all(b"this is no handshake at all\r\n").await,
             StartTls::Stalled => return std::future::pending().await,
+            StartTls::Octets(octets) => {
+                // Closing on unread input would reset the connection before the octets are read.
+                let mut hello = [0; 4096];
+                let _ = stream.read(&mut hello).await?;
+                return stream.write_all(octets).await;
+            }
             _ => {}
         }
         let acceptor = TlsAcceptor::from(Arc::clone(&self.host.0.tls.lock().unwrap()));
@@ -310,6 +358,13 @@ impl<'a> Dialogue<'a> {
                 "STARTTLS" => match behaviour.starttls {
                     StartTls::Stripped => "502 5.5.1 not here".to_owned(),
                     StartTls::Refused => "454 4.7.0 not now".to_owned(),
+                    StartTls::Reply(reply) => {
+                        if reply.starts_with("220") {
+                            self.say(stream, reply).await?;
+                            return Ok(Next::StartTls);
+                        }
+                        reply.to_owned()
+                    }
                     _ => {
                         self.say(stream, "220 2.0.0 go ahead").await?;
                         return Ok(Next::StartTls);
@@ -318,8 +373,9 @@ impl<'a> Dialogue<'a> {
                 "MAIL" => self.mail(rest, &behaviour),
                 "RCPT" => self.recipient(rest, &behaviour),
                 "DATA" if self.rcpt.is_empty() => "503 5.5.1 no recipients".to_owned(),
+                "DATA" if !behaviour.data.starts_with("354") => behaviour.data.clone(),
                 "DATA" => {
-                    self.say(stream, "354 go on").await?;
+                    self.say(stream, &behaviour.data).await?;
                     match self.data(stream, &behaviour).await? {
                         Some(reply) => reply,
                         None => return Ok(Next::Close),
@@ -337,7 +393,7 @@ impl<'a> Dialogue<'a> {
                 _ => "500 5.5.2 what?".to_owned(),
             };
             self.say(stream, &reply).await?;
-            if reply.starts_with("421") {
+            if reply.is_empty() || reply.starts_with("421") {
                 return Ok(Next::Close);
             }
         }
@@ -345,11 +401,17 @@ impl<'a> Dialogue<'a> {
     }
 
     fn ehlo(&self, behaviour: &Behaviour) -> String {
+        if let Some(reply) = if self.tls { &behaviour.ehlo_tls } else { &behaviour.ehlo } {
+            return reply.clone();
+        }
         let mut lines = vec![self.host.name().to_owned()];
         if let Some(size) = behaviour.size {
             lines.push(format!("SIZE {size}"));
         }
-        lines.extend(["8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "DSN"].map(str::to_owned));
+        lines.extend(["ENHANCEDSTATUSCODES", "DSN"].map(str::to_owned));
+        for (offered, keyword) in [(behaviour.eight_bit, "8BITMIME"), (behaviour.smtputf8, "SMTPUTF8")] {
+            lines.extend(offered.then(|| keyword.to_owned()));
+        }
         if behaviour.pipelining {
             lines.push("PIPELINING".to_owned());
         }
@@ -365,7 +427,9 @@ impl<'a> Dialogue<'a> {
         if behaviour.messages_per_connection.is_some_and(|n| self.messages >= n) {
             return "421 4.7.0 enough for this connection".to_owned();
         }
-        let reply = behaviour.mail.get(&path(rest)).cloned().unwrap_or_else(|| "250 2.1.0 ok".to_owned());
+        let clear = behaviour.mail_clear.as_ref().filter(|_| !self.tls);
+        let reply = clear.or_else(|| behaviour.mail.get(&path(rest))).cloned();
+        let reply = reply.unwrap_or_else(|| "250 2.1.0 ok".to_owned());
         if reply.starts_with('2') {
             self.mail = Some(rest.to_owned());
         }
@@ -375,6 +439,9 @@ impl<'a> Dialogue<'a> {
     fn recipient(&mut self, rest: &str, behaviour: &Behaviour) -> String {
         let Some(mail) = &self.mail else { return "503 5.5.1 MAIL first".to_owned() };
         if let Some(reply) = behaviour.rcpt.get(&path(rest)) {
+            return reply.clone();
+        }
+        if let Some((_, reply)) = behaviour.rcpt_limit.as_ref().filter(|(most, _)| self.rcpt.len() >= *most) {
             return reply.clone();
         }
         if behaviour.greylist && self.host.seen().greylisted.insert((path(mail), path(rest))) {
@@ -444,7 +511,11 @@ impl<'a> Dialogue<'a> {
 
     async fn say<S: Stream>(&self, stream: &mut S, reply: &str) -> io::Result<()> {
         tokio::time::sleep(self.host.behaviour().delay).await;
-        stream.write_all(format!("{reply}\r\n").as_bytes()).await?;
+        if reply.is_empty() {
+            return Ok(());
+        }
+        let end = self.host.behaviour().line_end;
+        stream.write_all(format!("{reply}\r\n").replace("\r\n", end).as_bytes()).await?;
         stream.flush().await
     }
 }

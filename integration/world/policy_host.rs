@@ -20,7 +20,7 @@ use super::provider;
 pub struct Page {
     /// The status line's code.
     pub status: u16,
-    /// Content-Type.
+    /// Content-Type; no such line when empty.
     pub content_type: String,
     /// More header lines, each ending in CRLF.
     pub headers: String,
@@ -139,10 +139,13 @@ impl PolicyHost {
             tokio::time::sleep(page.delay).await;
             let page =
                 if line.starts_with("GET /.well-known/mta-sts.txt ") { page } else { Page::status(404) };
+            let media_type = match page.content_type.as_str() {
+                "" => String::new(),
+                named => format!("Content-Type: {named}\r\n"),
+            };
             let answer = format!(
-                "HTTP/1.1 {} x\r\nContent-Type: {}\r\nContent-Length: {}\r\n{}\r\n{}",
+                "HTTP/1.1 {} x\r\n{media_type}Content-Length: {}\r\n{}\r\n{}",
                 page.status,
-                page.content_type,
                 page.body.len(),
                 page.headers,
                 page.body

@@ -105,8 +105,8 @@ pub enum Next {
 pub struct Context<'a> {
     /// The host, for texts.
     pub host: &'a Domain,
-    /// The session ran in the clear.
-    pub clear: bool,
+    /// Why the session ran in the clear, when it did.
+    pub clear: Option<ResultType>,
     /// The session ran over IPv6 and the same route offers IPv4, untried.
     pub ipv4_left: bool,
 }
@@ -189,15 +189,15 @@ fn judge_reply(stage: Stage, command: &str, reply: &Reply, context: Context<'_>)
         return protocol(stage, host, "a reply code out of place", false);
     }
     // RFC 8461 owes nobody TLS here; the host itself wants it and could not give it.
-    if stage == Stage::Mail
-        && clear
+    if let Some(tls_failure) = clear
+        && stage == Stage::Mail
         && reply.code == 530
         && matches!(subject_detail, None | Some((7, 0 | 10)))
     {
         let enhanced = EnhancedCode::new(4, 7, 4);
         let text = format!("{host} demands TLS that could not be set up: {reply}");
         let mut ruling = deferred(DeferReason::TlsMissing, stage, code, enhanced, text);
-        ruling.tls_failure = Some(ResultType::StarttlsNotSupported);
+        ruling.tls_failure = Some(tls_failure);
         return (Next::NextHost, ruling);
     }
     // Large receivers refuse IPv6 without PTR with a 550 (OUT-40).

@@ -35,6 +35,17 @@ pub enum TlsState {
     On(Arc<TlsFacts>),
 }
 
+impl TlsState {
+    /// Why the session is in the clear; `None` when it is not.
+    pub const fn missing(&self) -> Option<ResultType> {
+        match self {
+            Self::NotOffered | Self::Refused(_) => Some(ResultType::StarttlsNotSupported),
+            Self::Failed(_) => Some(ResultType::ValidationFailure),
+            Self::On(_) => None,
+        }
+    }
+}
+
 /// A failed handshake: a short stable token (RPT-59) and the story for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HandshakeFault {

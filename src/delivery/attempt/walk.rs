@@ -41,6 +41,8 @@ struct Failure {
     base: Diagnosis,
     /// No connection, or no greeting (QUE-34).
     unreachable: bool,
+    /// Not asked at all, because it had not answered a moment ago (QUE-09).
+    skipped: bool,
 }
 
 /// What is fixed while one address is tried.
@@ -260,7 +262,7 @@ impl<'a> Walk<'a> {
                     if pause.trouble == Trouble::Dialogue {
                         return Flow::HandBack(Some(self.moment(pause.until)));
                     }
-                    self.step(t, "skipped: it did not answer a moment ago".to_owned());
+                    self.skip(t);
                     return Flow::On;
                 }
                 Grant::Session(mut session, slot) => {
@@ -441,7 +443,11 @@ impl<'a> Walk<'a> {
                 let took = self.parts.clock.monotonic().saturating_sub(started);
                 f.transfer_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
             }
-            let context = Context { host: &t.host.name, clear: session.is_clear(), ipv4_left: t.ipv4_left };
+            let context = Context {
+                host: &t.host.name,
+                clear: session.seen.evidence.tls.missing(),
+                ipv4_left: t.ipv4_left,
+            };
             let mut settled = Vec::new();
             for (place, i) in group.iter().copied().enumerate() {
                 let (next, ruling) = classify::recipient(&transcript, place, context);
@@ -514,7 +520,7 @@ impl<'a> Walk<'a> {
 
     /// No host is left: whoever is pending waits, or is returned where every host says so (R10).
     async fn last_host_tried(&mut self) {
-        if self.failures.is_empty() && self.waiting.is_empty() {
+        if self.waiting.is_empty() && self.failures.iter().all(|f| f.skipped) {
             let until = self.first_pause.map(|p| self.moment(p));
             self.hand_back(until);
             return;
@@ -554,7 +560,18 @@ impl<'a> Walk<'a> {
         };
         let what = ruling.transient.text.clone();
         self.steps.push(Step { host: base.host.clone(), ip: base.ip, what: cut(what) });
-        self.failures.push(Failure { ruling, base, unreachable });
+        self.failures.push(Failure { ruling, base, unreachable, skipped: false });
+    }
+
+    /// A host in its pause says nothing, but it may yet take the mail: what the others say is not the end of
+    /// it (OUT-22).
+    fn skip(&mut self, t: &Try<'_>) {
+        let words = "skipped: it did not answer a moment ago".to_owned();
+        self.step(t, words.clone());
+        let failure = HostFailure::Connect { at: t.to, words, local: false };
+        let ruling = classify::host(&failure, &t.policy.host, t.policy);
+        let base = self.base(Some(t.host), Some(t.to));
+        self.failures.push(Failure { ruling, base, unreachable: true, skipped: true });
     }
 
     fn step(&mut self, t: &Try<'_>, what: String) {

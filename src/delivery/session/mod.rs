@@ -266,11 +266,6 @@ impl Session {
         })
     }
 
-    /// Whether the session is in the clear.
-    pub const fn is_clear(&self) -> bool {
-        !matches!(self.seen.evidence.tls, TlsState::On(_))
-    }
-
     /// Whether another transaction may follow.
     pub fn is_alive(&self) -> bool {
         self.state != State::Dead
