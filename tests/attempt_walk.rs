@@ -144,6 +144,31 @@ impl Authority {
     }
 }
 
+/// Shows a certificate whose key it does not have.
+#[derive(Debug)]
+struct Replay(Arc<rustls::sign::CertifiedKey>);
+
+impl rustls::server::ResolvesServerCert for Replay {
+    fn resolve(&self, _: rustls::server::ClientHello<'_>) -> Option<Arc<rustls::sign::CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+}
+
+fn replaying(authority: &Authority, name: &str) -> Arc<rustls::ServerConfig> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    let leaf = params.signed_by(&KeyPair::generate().unwrap(), &authority.ca).unwrap();
+    let another = PrivateKeyDer::try_from(KeyPair::generate().unwrap().serialize_der()).unwrap();
+    let key = provider.key_provider.load_private_key(another).unwrap();
+    let shown = rustls::sign::CertifiedKey::new(vec![leaf.der().clone()], key);
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(Replay(Arc::new(shown))));
+    Arc::new(config)
+}
+
 // ---- servers ----------------------------------------------------------------------------------------------
 
 /// How a server differs from one that takes everything.
@@ -157,6 +182,8 @@ struct Manners {
     instead: Vec<(&'static str, &'static str)>,
     /// Says nothing to the end of data.
     silent_after_dot: bool,
+    /// Answers the first message of TLS with an alert.
+    alert: bool,
     /// Says nothing to DATA.
     silent_at_data: bool,
 }
@@ -259,7 +286,17 @@ async fn serve(ip: &str, port: u16, manners: Manners) -> (u16, Ears) {
             tokio::spawn(async move {
                 let Some(tcp) = talk(tcp, &manners, &ears, false).await else { return };
                 let acceptor = tokio_rustls::TlsAcceptor::from(manners.tls.clone().unwrap());
+                if manners.alert {
+                    let mut tcp = tcp;
+                    // Fatal alert protocol_version (RFC 8446 §6), as of a server that knows TLS 1.1 at best.
+                    let _ = tokio::io::AsyncReadExt::read(&mut tcp, &mut [0; 4096]).await;
+                    let _ = tcp.write_all(&[0x15, 3, 1, 0, 2, 2, 70]).await;
+                    return;
+                }
                 if let Ok(tls) = acceptor.accept(tcp).await {
+                    let connection = tls.get_ref().1;
+                    let seen = (connection.server_name(), connection.handshake_kind());
+                    ears.lock().unwrap().lines.push(format!("<tls {seen:?}>"));
                     let _ = talk(tls, &manners, &ears, true).await;
                 }
             });
@@ -591,4 +628,61 @@ async fn d28_a_listed_host_that_cannot_be_reached_leaves_no_record() {
     assert_eq!((words(&outcomes), enhanced(&outcomes[0])), (vec!["deferred"], "4.4.1".to_owned()));
     assert!(report.unreachable.is_some() && !report.policy_failed);
     assert!(w.notes.records.lock().unwrap().is_empty());
+}
+
+// OUT-51: a certificate without its key encrypts, and proves nothing.
+#[tokio::test]
+async fn a_replayed_certificate_never_serves_an_enforce_demand() {
+    let authority = Authority::new();
+    let manners = Manners { tls: Some(replaying(&authority, "mx.example.net")), ..Manners::default() };
+    let (port, ears) = serve("127.0.0.1", 0, manners).await;
+    let w = world(port, authority.tls());
+    for name in ["free.example", "bound.example"] {
+        w.route(name, &[("mx.example.net", &["127.0.0.1"])]);
+    }
+    w.enforce("bound.example", &["mx.example.net"]);
+    let (_, outcomes) = w.deliver("free.example", 1).await;
+    assert_eq!(words(&outcomes), ["delivered"], "{outcomes:?}");
+    assert_eq!(outcomes[0].diagnosis().security, Some(Level::Encrypted));
+    let (_, outcomes) = w.deliver("bound.example", 1).await;
+    assert_eq!((words(&outcomes), enhanced(&outcomes[0])), (vec!["deferred"], "4.7.5".to_owned()));
+    assert_eq!((connections(&ears), count(&ears, "RCPT TO:<r0@bound.example>")), (2, 0));
+}
+
+// TLS-07: what only speaks old TLS gets opportunistic mail in the clear over a new connection, and none under enforce.
+#[tokio::test]
+async fn a_server_of_old_tls_gets_nothing_that_is_owed_tls() {
+    let authority = Authority::new();
+    let tls = Some(authority.server("mx.example.net", false));
+    let (port, ears) = serve("127.0.0.1", 0, Manners { tls, alert: true, ..Manners::default() }).await;
+    let w = world(port, authority.tls());
+    for name in ["bound.example", "free.example"] {
+        w.route(name, &[("mx.example.net", &["127.0.0.1"])]);
+    }
+    w.enforce("bound.example", &["mx.example.net"]);
+    let (_, outcomes) = w.deliver("bound.example", 1).await;
+    assert_eq!((words(&outcomes), enhanced(&outcomes[0])), (vec!["deferred"], "4.7.5".to_owned()));
+    assert_eq!((connections(&ears), count(&ears, "MAIL")), (1, 0));
+    let (_, outcomes) = w.deliver("free.example", 1).await;
+    assert_eq!(words(&outcomes), ["delivered"]);
+    assert_eq!(outcomes[0].diagnosis().security, Some(Level::Plain));
+    assert_eq!(connections(&ears), 3);
+    assert_eq!(w.notes.records.lock().unwrap().len(), 2, "one verdict for each domain (RPT-25)");
+}
+
+// RFC 8461 §7.1, `What always holds` 5
+#[tokio::test]
+async fn sni_is_the_name_of_the_mx_and_no_session_of_tls_is_resumed() {
+    let authority = Authority::new();
+    let manners = Manners { tls: Some(authority.server("mx.example.net", true)), ..Manners::default() };
+    let (port, ears) = serve("127.0.0.1", 0, manners).await;
+    let w = world(port, authority.tls());
+    w.route("bound.example", &[("mx.example.net", &["127.0.0.1"])]);
+    w.enforce("bound.example", &["mx.example.net"]);
+    for _ in 0..2 {
+        w.deliver("bound.example", 1).await;
+    }
+    let lines = ears.lock().unwrap().lines.clone();
+    let handshakes: Vec<_> = lines.iter().filter(|l| l.starts_with("<tls")).collect();
+    assert_eq!(handshakes, ["<tls (Some(\"mx.example.net\"), Some(Full))>"; 2]);
 }

@@ -164,3 +164,6 @@ pub fn facts(leaf: &CertificateDer<'_>) -> Option<CertificateFacts> {
         sha256: digest.as_ref().iter().map(|b| format!("{b:02x}")).collect(),
     })
 }
+
+#[cfg(test)]
+mod tests;
