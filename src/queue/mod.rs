@@ -367,6 +367,11 @@ pub struct Suspension {
     pub last: Diagnosis,
 }
 
+impl Suspension {
+    /// So long after its end a suspension says nothing any more: a probe would have renewed or ended it.
+    pub const FORGOTTEN: Duration = Duration::from_secs(2 * 86_400);
+}
+
 /// What [`QueueStore::due`] is asked.
 #[derive(Debug, Clone, Default)]
 pub struct DueQuery {

@@ -10,7 +10,7 @@ use crate::dsn::compose::{DsnKind, Reported};
 use crate::dsn::notify;
 use crate::mail::{Domain, QueueId};
 use crate::queue::outcome::{FailReason, Outcome};
-use crate::queue::{Delayed, Diagnosis, Lease, Step, Which};
+use crate::queue::{Delayed, Diagnosis, Lease, Step, Suspension, Which};
 
 /// Recipients looked at per sweep of warnings.
 const WARNINGS: usize = 2000;
@@ -44,6 +44,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
 
 pub(super) async fn sweep(shared: &Arc<Shared>) {
     warn_senders(shared).await;
+    let long_ago = shared.clock.now().before(Suspension::FORGOTTEN);
+    shared.suspensions().retain(|_, s| s.until >= long_ago);
     for (domain, diagnosis) in shared.places.troubled() {
         expire_waiting(shared, &domain, &diagnosis).await;
     }

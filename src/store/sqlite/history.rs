@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::rows::keys;
 use super::writer::{Fault, Tx};
+use crate::queue::Suspension;
 
 /// Messages deleted in one slice.
 const MESSAGES: i64 = 50;
@@ -15,7 +16,18 @@ const PAGES: i64 = 500;
 /// Deletes a slice: first what is too old, then what is too much, then free pages when they are more than a
 /// quarter of the file. `false` when nothing is left to do.
 pub(super) fn purge(tx: &mut Tx<'_>, keep: Duration, limit: i64) -> Result<bool, Fault> {
-    Ok(purge_messages(tx, keep)? || purge_timeline(tx, limit)? || shrink(tx)?)
+    Ok(purge_messages(tx, keep)? || purge_timeline(tx, limit)? || purge_suspensions(tx)? || shrink(tx)?)
+}
+
+/// A suspension that ran out long ago and was not renewed: nothing waits for its domain any more.
+fn purge_suspensions(tx: &Tx<'_>) -> Result<bool, Fault> {
+    let deleted = tx
+        .conn
+        .prepare_cached(
+            "DELETE FROM suspension WHERE domain IN (SELECT domain FROM suspension WHERE until < ?1 LIMIT ?2)",
+        )?
+        .execute((tx.now.before(Suspension::FORGOTTEN).as_millis(), MESSAGES))?;
+    Ok(deleted > 0)
 }
 
 fn purge_messages(tx: &mut Tx<'_>, keep: Duration) -> Result<bool, Fault> {

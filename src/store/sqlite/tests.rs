@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 
 use super::writer::Lane;
 use super::*;
-use crate::queue::{Filter, QueueStore, RecipientState};
+use crate::queue::{Filter, Outcome, QueueStore, RecipientState, Suspension};
 use crate::store::contract::{self, Site, all_of, claim, clock, delivered, domain, id, message, stands};
 
 /// A directory of its own.
@@ -278,4 +278,22 @@ async fn a_message_whose_sender_was_told_no_is_not_stored() {
     assert!(matches!(store.enqueue(unwanted, None).await, Err(StoreError::Content(_))));
     store.close().await;
     assert_eq!(here.count("SELECT (SELECT count(*) FROM message) + (SELECT count(*) FROM content)"), 0);
+}
+
+// QUE-34: domains that nobody writes to any more leave nothing behind.
+#[tokio::test]
+async fn suspensions_that_ran_out_long_ago_are_forgotten() {
+    let (here, clock) = (Here::new(), clock());
+    let store = here.open(Arc::clone(&clock) as Arc<dyn Clock>);
+    let Outcome::Delivered(last) = delivered() else { panic!("not a delivery") };
+    let ends = clock.now().after(Duration::from_secs(60));
+    for (name, until) in [("old.example", ends), ("new.example", ends.after(Suspension::FORGOTTEN))] {
+        let suspension = Suspension { until, step: 1, last: last.clone() };
+        store.suspend(domain(name), Some(suspension)).await.unwrap();
+    }
+    clock.advance(Suspension::FORGOTTEN + Duration::from_secs(61));
+    while store.purge(Duration::from_secs(86_400), 1 << 30).await.unwrap() {}
+    store.close().await;
+    assert_eq!(here.count("SELECT count(*) FROM suspension WHERE domain = 'old.example'"), 0);
+    assert_eq!(here.count("SELECT count(*) FROM suspension"), 1);
 }
