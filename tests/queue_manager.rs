@@ -497,7 +497,11 @@ async fn a_panic_ends_one_attempt_and_nothing_else() {
     })
     .await;
     let row = &w.of_domain("bad.example").await[0];
-    assert_eq!((row.cause.as_str(), row.attempts), ("local", 0), "it does not count as an attempt");
+    assert_eq!((row.cause.as_str(), row.attempts), ("interrupted", 1), "it counts: it may come again");
+    assert!(
+        row.next_attempt.unwrap() >= w.clock.now().after(Duration::from_secs(240)),
+        "with the full back-off"
+    );
     assert_eq!(row.last.as_ref().unwrap().enhanced.to_string(), "4.3.0");
     w.submit(2, &["a@one.example"]).await;
     w.until("others flow", async || w.of_domain("one.example").await.is_empty()).await;

@@ -65,14 +65,15 @@ impl<'a> LeaseLedger<'a> {
         self.delivered.load(Ordering::Relaxed)
     }
 
-    /// The attempt panicked: what it had not settled waits, 4.3.0 (DUR-21).
+    /// The attempt panicked: what it had not settled waits, 4.3.0 (DUR-21). It counts, with the full back-off: the
+    /// panic may have come after the dot, or come again.
     pub(super) async fn record_panic(&self) {
         let diagnosis =
             local_diagnosis(self.shared.clock.now(), "an internal error ended the attempt; see the log");
         let outcomes = self
             .undecided()
             .into_iter()
-            .map(|no| (no, Outcome::Deferred(DeferReason::Local, diagnosis.clone())));
+            .map(|no| (no, Outcome::Deferred(DeferReason::Interrupted, diagnosis.clone())));
         if let Err(error) = self.record(outcomes.collect(), Vec::new()).await {
             tracing::error!(event = "outcome-not-recorded", queue_id = %self.lease.message.id, %error);
         }
@@ -138,7 +139,7 @@ impl<'a> LeaseLedger<'a> {
             Outcome::Deferred(reason, diagnosis) => (reason, diagnosis),
             done => return Settled { no: recipient.no, outcome: done, next_attempt: None, counted: true },
         };
-        let counted = !matches!(reason, DeferReason::Local | DeferReason::Interrupted);
+        let counted = reason != DeferReason::Local;
         if !counted {
             let outcome = Outcome::Deferred(reason, diagnosis);
             return Settled {
