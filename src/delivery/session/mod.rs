@@ -369,7 +369,18 @@ async fn starttls(mut line: Line, o: &Opening<'_>) -> Upgrade {
     let sent = line.send(b"STARTTLS\r\n", left()).await;
     let reply = match line.reply(left()).await {
         Ok(reply) => reply,
-        Err(fault) => return Upgrade::Fault(sent.fault.unwrap_or(fault)),
+        // A host that breaks off at STARTTLS is one whose TLS does not work, as if it had broken off in the handshake:
+        // without a promise it gets the mail in the clear, on a new connection (TLS-07).
+        Err(fault) => {
+            let failed = |token: &str, words: &str| {
+                Upgrade::Failed(HandshakeFault { token: token.to_owned(), words: words.to_owned() })
+            };
+            return match sent.fault.unwrap_or(fault) {
+                Fault::Lost => failed("handshake-eof", "the peer closed the connection at STARTTLS"),
+                Fault::Timeout => failed("handshake-timeout", "no answer to STARTTLS"),
+                fault => Upgrade::Fault(fault),
+            };
+        }
     };
     if reply.code != 220 {
         return match line.surplus() {
