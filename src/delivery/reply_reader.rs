@@ -33,7 +33,7 @@ impl RawReply {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotSmtp(pub &'static str);
 
-/// Octets received and not yet understood. Bounded by [`MAX_REPLY`] plus one read.
+/// Octets received and not yet understood. Bounded by `MAX_REPLY` plus one read.
 #[derive(Debug, Default)]
 pub struct ReplyBuffer {
     buf: Vec<u8>,

@@ -2,7 +2,7 @@
 //!
 //! One dispatcher asks the store which domains have due work and shares the free places among them
 //! ([`super::select`]). A worker holds one place, tries one transaction after another of its domain, and
-//! writes every outcome through its [`ledger`] before anything else happens. Sweeps warn senders, end
+//! writes every outcome through its `ledger` before anything else happens. Sweeps warn senders, end
 //! lifetimes that a dead host kept waiting, and purge history.
 
 use std::collections::HashMap;
