@@ -360,7 +360,7 @@ pub(super) fn rows() -> Vec<Row> {
         .then(|s| s.dns().fault_for(&s.txt_name(), RecordType::TXT, Fault::ServFail)),
         row(
             "kept-body-before-id.example",
-            "STS-47",
+            "STS-47, STS-55",
             |s| {
                 s.flawed(Flaw::Expired);
                 s.enforce();
@@ -368,6 +368,8 @@ pub(super) fn rows() -> Vec<Row> {
             waits("4.7.5").because("certificate-expired"),
             &["sts +0 -1 certificate-expired"],
         )
-        .then(|s| s.serve(Page::policy(&policy_text("none", &[] as &[&str])))),
+        .then(|s| s.serve(Page::policy(&policy_text("none", &[] as &[&str]))))
+        // STS-55: the attempt after an enforce failure looks at the file whatever the id says.
+        .delivered_on_retry(),
     ]
 }

@@ -326,5 +326,16 @@ fn policy_host() -> Vec<Row> {
                 "the requests",
             )
         }),
+        row(
+            "web-no-certificate.example",
+            "STS-27",
+            |s| {
+                s.flawed(Flaw::SelfSigned);
+                s.txt("v=STSv1; id=1;");
+                s.policy_host_at(&s.world.address(3).ip().to_string());
+            },
+            delivered("encrypted"),
+            &["sts +0 -1 sts-policy-fetch-error/*"],
+        ),
     ]
 }

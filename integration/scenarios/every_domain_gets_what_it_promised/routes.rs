@@ -396,6 +396,74 @@ fn ourselves() -> Vec<Row> {
             waits("4.4.4"),
             &[],
         ),
+        row(
+            "mx-equal-one-bad.example",
+            "STS-71",
+            |s| {
+                s.mx_at(10, "mx.@");
+                let bad = s.mx_at(10, "bad.@");
+                s.certify(&bad, crate::world::ca::Flaw::Expired, &["bad.@"]);
+                s.policy("enforce", &["mx.@"]);
+            },
+            delivered("verified"),
+            &["*"],
+        ),
+        row(
+            "shared-free.example",
+            "STS-77",
+            |s| {
+                s.flawed(crate::world::ca::Flaw::Expired);
+            },
+            delivered("encrypted"),
+            FREE,
+        ),
+        row(
+            "shared-enforce.example",
+            "STS-77",
+            |s| {
+                s.record(10, "mx.shared-free.example");
+                s.policy("enforce", &["mx.shared-free.example"]);
+            },
+            waits("4.7.5").because("certificate-expired"),
+            &["sts +0 -1 certificate-expired"],
+        ),
+        row(
+            "shared-none.example",
+            "STS-77",
+            |s| {
+                s.record(10, "mx.shared-host.example");
+                s.policy("none", &[]);
+            },
+            delivered("encrypted").by_any(),
+            FREE,
+        ),
+        row(
+            "shared-host.example",
+            "STS-77, OUT-51",
+            |s| {
+                s.mx();
+                s.enforce();
+            },
+            delivered("verified"),
+            &["sts +1 -0"],
+        ),
+        row(
+            "alias-loop.example",
+            "OUT-06",
+            |s| {
+                s.dns().cname("alias-loop.example", "b.alias-loop.example");
+                s.dns().cname("b.alias-loop.example", "alias-loop.example");
+            },
+            waits("4.4.3"),
+            &[],
+        ),
+        row(
+            "alias-to-nothing.example",
+            "OUT-04",
+            |s| s.dns().cname("alias-to-nothing.example", "gone.example"),
+            returned("5.1.2"),
+            &[],
+        ),
     ]
 }
 

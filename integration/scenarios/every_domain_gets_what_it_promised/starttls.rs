@@ -352,5 +352,25 @@ fn inside() -> Vec<Row> {
                 "SNI",
             )
         }),
+        row(
+            "inside-lower-case.example",
+            "5321 §2.4",
+            |s| {
+                s.behaving(|b| b.ehlo = Some("250-mx\r\n250 starttls".to_owned()));
+                s.enforce();
+            },
+            delivered("verified"),
+            &["sts +1 -0"],
+        ),
+        row(
+            "inside-extra-line.example",
+            "OUT-23",
+            |s| {
+                s.behaving(|b| b.ehlo_tls = Some("250 mx\r\n250 surplus".to_owned()));
+                s.enforce();
+            },
+            waits("4.5.0"),
+            &["sts +1 -0"],
+        ),
     ]
 }
