@@ -6,6 +6,7 @@ use sealpost::delivery::classify::{Context, Decision, Next, recipient};
 use sealpost::delivery::transcript::{Fault, Transcript};
 use sealpost::mail::{Domain, Reply};
 use sealpost::queue::outcome::{DeferReason, FailReason, Stage};
+use sealpost::tlsrpt::ResultType;
 
 fn reply(text: &str) -> Reply {
     let (code, words) = text.split_once(' ').unwrap();
@@ -79,7 +80,8 @@ fn every_reply_of_a_transaction() {
         ("dot 421", transcript(ok, ok, ok, go, "421 4.3.2 down"), Next::NextHost, later, "4.3.2"),
         ("dot 5xx", transcript(ok, ok, ok, go, "554 5.7.1 spam"), Next::Settled, no, "5.7.1"),
     ] {
-        let context = Context { host: &host, clear: true, ipv4_left: false };
+        let context =
+            Context { host: &host, clear: Some(ResultType::StarttlsNotSupported), ipv4_left: false };
         let (got, ruling) = recipient(&t, 1, context);
         assert_eq!((got, ruling.decision), (next, decision), "{row}: {}", ruling.text);
         assert_eq!(ruling.enhanced.to_string(), enhanced, "{row}");
@@ -109,7 +111,7 @@ fn every_fault_of_a_transaction() {
             t = transcript("250 ok", "250 ok", "250 ok", "354 go", "");
         }
         (t.fault, t.terminator_sent) = (Some((stage, fault)), past_dot);
-        let (got, ruling) = recipient(&t, 1, Context { host: &host, clear: false, ipv4_left: false });
+        let (got, ruling) = recipient(&t, 1, Context { host: &host, clear: None, ipv4_left: false });
         assert_eq!((got, ruling.decision), (next, Decision::Deferred(reason)), "{row}");
         assert_eq!(
             (ruling.enhanced.to_string().as_str(), ruling.maybe_delivered),
@@ -120,7 +122,7 @@ fn every_fault_of_a_transaction() {
     // A 5xx that came before the connection broke stands; a 2xx is void.
     let mut t = transcript("250 ok", "550 5.1.1 nobody", "250 ok", "", "");
     t.fault = Some((Stage::Data, Fault::Lost));
-    let context = Context { host: &host, clear: false, ipv4_left: false };
+    let context = Context { host: &host, clear: None, ipv4_left: false };
     assert_eq!(recipient(&t, 0, context).1.decision, Decision::Failed(FailReason::Rejected));
     assert_eq!(recipient(&t, 1, context).1.decision, Decision::Deferred(Lost));
 }
