@@ -182,8 +182,8 @@ fn under_policy() -> Vec<Row> {
                 s.behaving(|b| b.starttls = StartTls::Reply(""));
                 s.enforce();
             },
-            waits("4.4.2"),
-            &[],
+            waits("4.7.5").because("validation-failure"),
+            &["sts +0 -1 validation-failure/handshake-eof"],
         )
         .connections(&[1]),
     ]
