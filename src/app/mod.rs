@@ -299,7 +299,7 @@ impl Relay {
         }
         match &self.certificate {
             Some(certificate) => match certificate.reload() {
-                Ok(()) => tracing::info!(event = "certificate-reloaded"),
+                Ok(()) => {}
                 Err(error) => {
                     tracing::error!(event = "certificate-not-reloaded", %error, "the old one stays in use")
                 }

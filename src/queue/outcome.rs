@@ -269,6 +269,29 @@ pub struct Diagnosis {
     pub remote_id: Option<String>,
 }
 
+impl Diagnosis {
+    /// A diagnosis that no remote host has a part in so far: stage `local`, 4.3.0.
+    pub const fn local(at: Timestamp, text: String) -> Self {
+        Self {
+            at,
+            stage: Stage::Local,
+            host: None,
+            ip: None,
+            port: None,
+            source_ip: None,
+            code: None,
+            enhanced: EnhancedCode::new(4, 3, 0),
+            text,
+            tls_failure: None,
+            maybe_delivered: false,
+            security: None,
+            promise: None,
+            session: None,
+            remote_id: None,
+        }
+    }
+}
+
 /// What a recipient domain published, and the check that failed: the words of a delay DSN (issue: "in words
 /// made to be forwarded").
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -152,13 +152,13 @@ impl Acceptor {
         let result = match answer {
             Ok(Ok(result)) => result,
             Ok(Err(panic)) => {
-                error!(event = "accept_failed", %session, error = %panic);
+                error!(event = "accept-failed", %session, error = %panic);
                 Err(refused(451, (3, 0), "internal error"))
             }
             Err(_) => {
                 // Only a commit that hangs can still come now, and then the client's repeat is a second copy: the
                 // choice of RFC 1047, a duplicate rather than a loss.
-                warn!(event = "accept_slow", %session, limit = ?deadline);
+                warn!(event = "accept-slow", %session, limit = ?deadline);
                 Err(refused(451, (3, 0), "storing the message takes too long"))
             }
         };
@@ -241,7 +241,7 @@ impl Acceptor {
     /// SIG-18: brings lines under the limit. The whole message lies in memory meanwhile, so few do this at once.
     async fn reencode(&self, content: Spooled) -> Result<(Spooled, bool), Refused> {
         let broken = |e: io::Error| {
-            error!(event = "temporary_file_failed", error = %e);
+            error!(event = "temporary-file-failed", error = %e);
             refused(451, (3, 0), "cannot read the message back")
         };
         let closed = || refused(451, (3, 0), "shutting down");
@@ -263,7 +263,7 @@ impl Acceptor {
     }
 
     fn not_stored(&self, error: &StoreError, who: &Who) -> Refused {
-        error!(event = "not_stored", session = %who.session, %error);
+        error!(event = "not-stored", session = %who.session, %error);
         match error {
             StoreError::Full => disk_full(),
             StoreError::Busy => refused(451, (3, 0), "the queue is busy"),

@@ -108,7 +108,7 @@ fn verify(password: &str, hash: &str) -> Option<bool> {
         Ok(()) => Some(true),
         Err(argon2::password_hash::Error::PasswordInvalid) => Some(false),
         Err(error) => {
-            tracing::error!(event = "password_hash_unusable", %error);
+            tracing::error!(event = "password-hash-unusable", %error);
             None
         }
     }

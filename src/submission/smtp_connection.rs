@@ -69,7 +69,7 @@ pub(super) async fn run(
     let id = format!("{:08x}", rand::random::<u32>());
     let mut connection = Connection::new(service, rules, peer, close, id.clone());
     if let Err(error) = connection.serve(rules.protocol, tcp).await {
-        debug!(event = "connection_lost", session = %id, client = %peer, %error);
+        debug!(event = "connection-lost", session = %id, client = %peer, %error);
     }
 }
 
@@ -222,14 +222,14 @@ impl<'a> Connection<'a> {
                     return Ok(End::StartTls);
                 }
                 Step::StartTls => {
-                    info!(event = "starttls_injection", session = self.session.id(), client = %self.peer);
+                    info!(event = "starttls-injection", session = self.session.id(), client = %self.peer);
                     self.session.injected(&mut self.out);
                     return Ok(End::Aborted);
                 }
                 Step::Verify(credentials) => {
                     let (verdict, user) = self.service.authenticator.check(credentials).await;
                     if verdict != Verdict::Right {
-                        info!(event = "auth_failed", session = self.session.id(), client = %self.peer, ?verdict);
+                        info!(event = "auth-failed", session = self.session.id(), client = %self.peer, ?verdict);
                     }
                     self.user = user;
                     if self.session.authenticated(verdict, &mut self.out) == Step::Close {
@@ -479,7 +479,7 @@ fn waiting(tcp: &TcpStream) -> bool {
 }
 
 fn not_spooled(error: &io::Error) -> Answer {
-    tracing::error!(event = "temporary_file_failed", %error);
+    tracing::error!(event = "temporary-file-failed", %error);
     if error.kind() == io::ErrorKind::StorageFull {
         Answer::new(452, 3, 1, "not enough disk space, try again later")
     } else {

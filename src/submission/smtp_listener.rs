@@ -89,7 +89,7 @@ pub async fn serve(
         let (tcp, peer) = match accepted {
             Ok((tcp, peer)) => (tcp, peer.ip()),
             Err(e) if is_ours(&e) => {
-                error!(event = "accept_failed", address = %rules.address, error = %e);
+                error!(event = "accept-failed", address = %rules.address, error = %e);
                 drop(reserve.take());
                 if let Ok(Ok((tcp, _))) = tokio::time::timeout(BACK_OFF, socket.accept()).await {
                     drop(tcp);
@@ -102,7 +102,7 @@ pub async fn serve(
             Err(_) => continue,
         };
         let Some(slot) = slots.take(peer, service.settings().trusts(peer)) else {
-            warn!(event = "too_many_connections", address = %rules.address, client = %peer);
+            warn!(event = "too-many-connections", address = %rules.address, client = %peer);
             turn_away(tcp, rules.protocol);
             continue;
         };
@@ -113,7 +113,7 @@ pub async fn serve(
         });
     }
     drop(socket);
-    info!(event = "listener_closed", address = %rules.address, sessions = sessions.len());
+    info!(event = "listener-closed", address = %rules.address, sessions = sessions.len());
     sessions.close();
     sessions.wait().await;
 }

@@ -66,7 +66,7 @@ impl ReloadingCertificate {
         let seen = stamp(certificate, private_key);
         let key = read(certificate, private_key)?;
         if expired(&key) {
-            tracing::warn!(event = "certificate_expired", path = %certificate.display());
+            tracing::warn!(event = "certificate-expired", path = %certificate.display());
         }
         Ok(Self {
             certificate: certificate.to_owned(),
@@ -88,7 +88,7 @@ impl ReloadingCertificate {
             return Err(CertificateError::Expired);
         }
         self.current.store(Arc::new(key));
-        tracing::info!(event = "certificate_reloaded", path = %self.certificate.display());
+        tracing::info!(event = "certificate-reloaded", path = %self.certificate.display());
         Ok(())
     }
 
@@ -98,7 +98,7 @@ impl ReloadingCertificate {
         if stamp(&self.certificate, &self.private_key) != seen
             && let Err(error) = self.reload()
         {
-            tracing::error!(event = "certificate_kept", %error, "the new certificate cannot be used; the old one stays");
+            tracing::error!(event = "certificate-kept", %error, "the new certificate cannot be used; the old one stays");
         }
     }
 
@@ -107,7 +107,7 @@ impl ReloadingCertificate {
         while stop.run_until_cancelled(tokio::time::sleep(POLL)).await.is_some() {
             let this = Arc::clone(&self);
             if tokio::task::spawn_blocking(move || this.poll()).await.is_err() {
-                tracing::error!(event = "certificate_poll_failed");
+                tracing::error!(event = "certificate-poll-failed");
             }
         }
     }

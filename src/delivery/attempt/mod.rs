@@ -16,7 +16,7 @@ use crate::dns::Resolver;
 use crate::mail::Domain;
 use crate::mtasts::service::PolicyService;
 use crate::mtasts::{Applicable, Discovery};
-use crate::queue::outcome::{Diagnosis, SessionFacts, Stage};
+use crate::queue::outcome::{Diagnosis, SessionFacts};
 use crate::queue::{Lease, QueueStore};
 use crate::route::{Host, Route, RouteFailure, RouteKind, RouteSettings};
 use crate::security::decide::{Demand, Gate, MessageKind, Sources, TlsPolicy, decide};
@@ -291,23 +291,7 @@ fn host_failure(why: &Unopened, at: SocketAddr) -> Option<HostFailure<'_>> {
 
 /// A diagnosis that knows nothing yet but the time; [`Ruling::into_outcome`] fills in the rest.
 fn blank(at: Timestamp) -> Diagnosis {
-    Diagnosis {
-        at,
-        stage: Stage::Local,
-        host: None,
-        ip: None,
-        port: None,
-        source_ip: None,
-        code: None,
-        enhanced: crate::mail::EnhancedCode::new(4, 0, 0),
-        text: String::new(),
-        tls_failure: None,
-        maybe_delivered: false,
-        security: None,
-        promise: None,
-        session: None,
-        remote_id: None,
-    }
+    Diagnosis::local(at, String::new())
 }
 
 /// The facts of a session for log line and timeline.

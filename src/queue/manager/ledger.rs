@@ -16,9 +16,9 @@ use crate::clock::Timestamp;
 use crate::delivery::Ledger;
 use crate::dsn::compose::{self, DsnContext, DsnKind, Original, Reported};
 use crate::dsn::notify;
-use crate::mail::{EnhancedCode, Origin, QueueId};
+use crate::mail::{Origin, QueueId};
 use crate::observe::fields;
-use crate::queue::outcome::{DeferReason, Diagnosis, FailReason, Outcome, Stage};
+use crate::queue::outcome::{DeferReason, Diagnosis, FailReason, Outcome};
 use crate::queue::{
     Finish, Lease, LeasedRecipient, MessageMeta, NewMessage, ResultLine, Settled, Step, StoreError,
     TimelineEntry,
@@ -68,8 +68,8 @@ impl<'a> LeaseLedger<'a> {
     /// The attempt panicked: what it had not settled waits, 4.3.0 (DUR-21). It counts, with the full back-off: the
     /// panic may have come after the dot, or come again.
     pub(super) async fn record_panic(&self) {
-        let diagnosis =
-            local_diagnosis(self.shared.clock.now(), "an internal error ended the attempt; see the log");
+        let words = "an internal error ended the attempt; see the log";
+        let diagnosis = Diagnosis::local(self.shared.clock.now(), words.to_owned());
         let outcomes = self
             .undecided()
             .into_iter()
@@ -349,27 +349,6 @@ pub(super) fn compose_dsn(
     let original =
         Original { header: first_part.get(..end).unwrap_or_default(), full: whole.then_some(first_part) };
     compose::compose(kind, message, reported, original, &context)
-}
-
-/// A diagnosis for something that no remote host had a part in.
-pub(super) fn local_diagnosis(at: Timestamp, text: &str) -> Diagnosis {
-    Diagnosis {
-        at,
-        stage: Stage::Local,
-        host: None,
-        ip: None,
-        port: None,
-        source_ip: None,
-        code: None,
-        enhanced: EnhancedCode::new(4, 3, 0),
-        text: text.to_owned(),
-        tls_failure: None,
-        maybe_delivered: false,
-        security: None,
-        promise: None,
-        session: None,
-        remote_id: None,
-    }
 }
 
 fn seconds(d: Duration) -> f64 {

@@ -80,7 +80,7 @@ async fn warn_senders(shared: &Arc<Shared>) {
             continue;
         }
         let waits_its_turn =
-            || ledger::local_diagnosis(now, "it waits for its turn: many messages wait for this domain");
+            || Diagnosis::local(now, "it waits for its turn: many messages wait for this domain".to_owned());
         let diagnosis = d
             .suspension
             .as_ref()
