@@ -357,9 +357,9 @@ async fn the_command_line_asks_before_it_touches_many_and_says_when_rows_were_cu
         assert!(status == 1 && err.contains("[y/N]") && err.contains("nothing was changed"), "{err}");
         assert_eq!(touched(), 0);
         let (status, out, _) = retry(&[&id], "y\n");
-        assert!(status == 0 && out.starts_with("101 recipients of 1 messages are due now"), "{out}");
+        assert!(status == 0 && out.starts_with("101 recipients of 1 message: due now"), "{out}");
         let (status, out, _) = retry(&["--recipient", "u7@a.example"], "");
-        assert!(status == 0 && out.starts_with("1 recipients of 1 messages"), "{out}");
+        assert!(status == 0 && out.starts_with("1 recipient of 1 message:"), "{out}");
         assert_eq!(retry(&[&id, "--yes"], "").0, 0);
         assert_eq!(touched(), 3);
 

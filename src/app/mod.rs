@@ -141,7 +141,7 @@ async fn start(config: &Config) -> Result<Relay, String> {
     let token = admin_token::read_or_make(&config.admin.token, &config.data_dir)
         .map_err(|e| format!("admin.token: cannot be read or made in {}: {e}", config.data_dir.display()))?;
     let (resolver, dnssec) = outbound::resolver(config, &clock)?;
-    tracing::info!(event = "dnssec", "{dnssec}");
+    tracing::info!(event = "dnssec", "DNSSEC {dnssec}");
     let roots = Arc::new(trust::load(config.trust.roots, &config.trust.extra_roots)?);
     let certificate = certificate(config)?;
 
@@ -215,7 +215,7 @@ async fn open_store(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<Sqlit
         e => format!("data_dir: {e}"),
     })?;
     let recovered = store.recovered();
-    tracing::info!(event = "queue-opened", data_dir = %config.data_dir.display(), recovered = ?recovered);
+    tracing::info!(event = "queue-opened", data_dir = %config.data_dir.display(), recovered = recovered.recipients, poisonous = recovered.poisonous);
     Ok(Arc::new(store))
 }
 

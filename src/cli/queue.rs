@@ -140,7 +140,8 @@ fn print_rows(rows: &[Row], io: &mut Io<'_>) -> Result<(), Failure> {
 
 fn print_retried(done: &Retried, io: &mut Io<'_>) -> Result<(), Failure> {
     let t = done.touched;
-    writeln!(io.out, "{} recipients of {} messages are due now", t.recipients, t.messages)?;
+    let count = |n: u64, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
+    writeln!(io.out, "{} of {}: due now", count(t.recipients, "recipient"), count(t.messages, "message"))?;
     for row in &done.flying {
         writeln!(io.out, "in flight, left alone: {} {}", row.id, clean(&row.recipient))?;
     }

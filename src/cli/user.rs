@@ -1,6 +1,6 @@
 //! `user hash`.
 
-use std::io::Read;
+use std::io::{BufRead, Read};
 
 use argon2::{Argon2, PasswordHasher};
 
@@ -11,10 +11,15 @@ const MAX_PASSWORD: u64 = 1024;
 
 pub(super) fn hash(io: &mut Io<'_>) -> Result<u8, Failure> {
     let mut line = String::new();
-    io.input
-        .take(MAX_PASSWORD + 2)
-        .read_to_string(&mut line)
-        .map_err(|e| failed(format!("the password cannot be read: {e}")))?;
+    let mut input = io.input.take(MAX_PASSWORD + 2);
+    let read = if io.interactive {
+        write!(io.err, "Password (it is shown as you type; Enter ends it): ")?;
+        io.err.flush()?;
+        input.read_line(&mut line)
+    } else {
+        input.read_to_string(&mut line)
+    };
+    read.map_err(|e| failed(format!("the password cannot be read: {e}")))?;
     let password = line.trim_end_matches(['\r', '\n']);
     if password.is_empty() || password.len() as u64 > MAX_PASSWORD || password.contains(['\r', '\n', '\0']) {
         return Err(failed("a password is one line of 1 to 1024 octets on stdin"));

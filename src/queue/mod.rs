@@ -445,9 +445,9 @@ pub struct ListedRecipient {
     pub attempts: u32,
     /// When it is due, the end of its domain's suspension heeded; `None` in a terminal state.
     pub next_attempt: Option<Timestamp>,
-    /// The cause it waits for or ended by; empty before the first attempt.
+    /// The cause it waits for or ended by. Before the first attempt that of its domain's suspension, else empty.
     pub cause: String,
-    /// The last diagnosis.
+    /// The last diagnosis; before the first attempt that of its domain's suspension, if there is one.
     pub last: Option<Diagnosis>,
 }
 

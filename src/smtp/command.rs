@@ -144,9 +144,8 @@ pub fn mail(argument: &str, extended: bool) -> Result<Mail, Answer> {
         return Err(Answer::new(550, 6, 7, "a non-ASCII sender needs SMTPUTF8"));
     }
     mail.path = ReversePath::parse(inner).map_err(|e| match e {
-        AddressError::Unqualified | AddressError::Literal => {
-            Answer::new(554, 1, 8, "the sender's domain is not fully qualified")
-        }
+        AddressError::Unqualified => Answer::new(554, 1, 8, "the sender's domain is not fully qualified"),
+        AddressError::Literal => Answer::new(554, 1, 8, "a sender at an address literal is not accepted"),
         AddressError::Syntax(_) | AddressError::TooLong(_) | AddressError::NoDomain => {
             Answer::new(501, 1, 7, format!("bad sender: {e}"))
         }
@@ -179,9 +178,8 @@ pub fn rcpt(argument: &str, extended: bool, smtputf8: bool) -> Result<Rcpt, Answ
         return Ok(rcpt);
     }
     let path = ForwardPath::parse(inner).map_err(|e| match e {
-        AddressError::Unqualified | AddressError::Literal => {
-            Answer::new(554, 1, 2, "the recipient's domain is not fully qualified")
-        }
+        AddressError::Unqualified => Answer::new(554, 1, 2, "the recipient's domain is not fully qualified"),
+        AddressError::Literal => Answer::new(554, 1, 2, "mail to an address literal is not delivered"),
         AddressError::Syntax(_) | AddressError::TooLong(_) | AddressError::NoDomain => {
             Answer::new(501, 1, 3, format!("bad recipient: {e}"))
         }

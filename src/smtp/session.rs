@@ -238,7 +238,13 @@ impl Session {
     fn mail(&mut self, argument: &str, judge: &dyn Judge) -> Result<Option<Answer>, Answer> {
         let Some(helo) = &self.helo else { return Err(Answer::new(503, 5, 1, "EHLO comes first")) };
         if !self.may_send() {
-            return Err(Answer::new(530, 7, 0, "authentication required"));
+            let auth_exists = self.terms.can_auth && self.terms.can_tls;
+            let words = if auth_exists || self.terms.auth_required {
+                "authentication required"
+            } else {
+                "relaying denied: your address is not in submission.trusted_networks, and there is no AUTH here"
+            };
+            return Err(Answer::new(530, 7, 0, words));
         }
         if self.transaction.is_some() {
             return Err(Answer::new(503, 5, 1, "a transaction is open"));

@@ -80,6 +80,8 @@ struct Connection<'a> {
     peer: IpAddr,
     session: Session,
     user: Option<Arc<User>>,
+    /// A refusal was logged for a client that may not send.
+    refused_once: bool,
     tls: Option<String>,
     input: BytesMut,
     out: Vec<u8>,
@@ -144,6 +146,7 @@ impl<'a> Connection<'a> {
             peer,
             session: Session::new(terms, rules.protocol == Protocol::Smtps),
             user: None,
+            refused_once: false,
             tls: None,
             input: BytesMut::new(),
             out: Vec::new(),
@@ -275,10 +278,14 @@ impl<'a> Connection<'a> {
         if let Some(reply) = self.out.get(before..).filter(|r| r.starts_with(b"4") || r.starts_with(b"5")) {
             let reply = String::from_utf8_lossy(reply);
             let reply = &*fields::shown_text(reply.trim_end());
-            if self.session.may_send() {
-                info!(event = "refused", stage = "command", session = self.session.id(), client = %self.peer, reply);
+            let command = envelope_command(line);
+            let command = &*fields::shown_text(&command);
+            let user = self.user.as_ref().map(|u| u.name.as_str()).unwrap_or_default();
+            // Whoever may not send gets one line a session, so that a stranger cannot fill the log.
+            if self.session.may_send() || !std::mem::replace(&mut self.refused_once, true) {
+                info!(event = "refused", stage = "command", session = self.session.id(), client = %self.peer, user, command, reply);
             } else {
-                debug!(event = "refused", stage = "command", session = self.session.id(), client = %self.peer, reply);
+                debug!(event = "refused", stage = "command", session = self.session.id(), client = %self.peer, user, command, reply);
             }
         }
         step
@@ -338,8 +345,9 @@ impl<'a> Connection<'a> {
         }
         let result = match receiver.finish() {
             Err(answer) => {
-                info!(event = "refused", stage = "content", session = self.session.id(), client = %self.peer,
-                      code = answer.code, text = &*fields::shown_text(&answer.text));
+                let user = self.user.as_ref().map(|u| u.name.as_str()).unwrap_or_default();
+                info!(event = "refused", stage = "content", session = self.session.id(), client = %self.peer, user,
+                      reply = &*fields::shown_text(&answer.text), code = answer.code);
                 Err(answer)
             }
             Ok(scan) => match self.blocking(spool, move |s, dir| s.finish(scan, dir)).await {
@@ -476,6 +484,16 @@ impl From<Refused> for Answer {
 /// Whether the client has spoken already. Asks the kernel, and so costs no time.
 fn waiting(tcp: &TcpStream) -> bool {
     rustix::io::ioctl_fionread(tcp).is_ok_and(|n| n > 0)
+}
+
+/// The command line, for the log, when it is one that names an address. Nothing else of what a client says is
+/// logged: a line in the middle of AUTH is a secret (LIM-31).
+fn envelope_command(line: &[u8]) -> String {
+    let named = |verb: &[u8]| line.get(..verb.len()).is_some_and(|start| start.eq_ignore_ascii_case(verb));
+    if !named(b"MAIL FROM:") && !named(b"RCPT TO:") {
+        return String::new();
+    }
+    String::from_utf8_lossy(line).chars().take(300).collect()
 }
 
 fn not_spooled(error: &io::Error) -> Answer {

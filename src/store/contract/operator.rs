@@ -41,7 +41,7 @@ pub(in crate::store) async fn a_suspended_domain_is_skipped_until_its_probe<S: S
     assert_eq!(due.next, Some(until));
     let listed = QueueStore::list(&store, Filter::default(), 9).await.unwrap();
     assert_eq!(listed[0].next_attempt, Some(until), "the list shows the suspension's end");
-    assert_eq!(stands(&store, 1, 0).await, (RecipientState::Queued, 0, String::new()));
+    assert_eq!(stands(&store, 1, 0).await, (RecipientState::Queued, 0, "connect".to_owned()));
     clock.advance(5 * MINUTE);
     let due = store.due(DueQuery { after: None, limit: 9 }).await.unwrap();
     assert_eq!(due.domains[0].probe.as_ref().map(|p| (p.step, p.last.text.as_str())), Some((2, "no route")));

@@ -10,7 +10,8 @@ use super::rows::{self, META, META_COLUMNS, RECIPIENT, code, key, keys};
 use crate::clock::Timestamp;
 use crate::mail::QueueId;
 use crate::queue::{
-    Delayed, Due, DueDomain, DueQuery, Filter, ListedRecipient, RecipientState, ShownMessage, TimelineEntry,
+    DeferReason, Delayed, Diagnosis, Due, DueDomain, DueQuery, Filter, ListedRecipient, RecipientState,
+    ShownMessage, TimelineEntry,
 };
 
 /// One seek per domain in the index of waiting recipients (QUE-30, QUE-32): the cost does not depend on how much
@@ -103,7 +104,11 @@ impl Condition {
         for (column, value) in [
             ("r.address = ?", &filter.recipient),
             ("m.sender = ?", &filter.sender),
-            ("r.cause = ?", &filter.cause),
+            // A recipient that was never tried waits for what its domain is suspended for.
+            (
+                "coalesce(r.cause, (SELECT 'connect' FROM suspension x WHERE x.domain = r.domain)) = ?",
+                &filter.cause,
+            ),
             ("r.domain = ?", &filter.domain.as_ref().map(|d| d.as_str().to_owned())),
         ] {
             if let Some(value) = value {
@@ -127,7 +132,7 @@ impl Condition {
     }
 }
 
-const LISTED: &str = "r.state, r.cause, s.until FROM message m CROSS JOIN recipient r ON r.id BETWEEN m.seq << 20 AND (m.seq << 20) + 1048575 \
+const LISTED: &str = "r.state, r.cause, s.until, s.last FROM message m CROSS JOIN recipient r ON r.id BETWEEN m.seq << 20 AND (m.seq << 20) + 1048575 \
                       LEFT JOIN suspension s ON s.domain = r.domain";
 
 fn listed(row: &rusqlite::Row<'_>) -> rusqlite::Result<ListedRecipient> {
@@ -135,6 +140,14 @@ fn listed(row: &rusqlite::Row<'_>) -> rusqlite::Result<ListedRecipient> {
     let first = META_COLUMNS + 7;
     let state = rows::state(row, first)?;
     let suspended = rows::maybe_time(row, first + 2)?.filter(|_| state.is_waiting());
+    let (mut cause, mut last) = (row.get::<_, Option<String>>(first + 1)?, r.last);
+    if let Some(until) = suspended.filter(|_| last.is_none()) {
+        // The probe of its domain speaks for a recipient that was never tried itself (QUE-34).
+        let probe = rows::json::<Diagnosis>(row, first + 3)?;
+        let text = format!("{}; the domain is left alone until {until}", probe.text);
+        last = Some(Diagnosis { text, ..probe });
+        cause = cause.or_else(|| Some(DeferReason::Connect.as_str().to_owned()));
+    }
     Ok(ListedRecipient {
         message: rows::meta(row)?,
         no: r.no,
@@ -143,8 +156,8 @@ fn listed(row: &rusqlite::Row<'_>) -> rusqlite::Result<ListedRecipient> {
         attempts: r.attempts,
         next_attempt: (!state.is_terminal())
             .then(|| suspended.map_or(r.next_attempt, |until| until.max(r.next_attempt))),
-        cause: row.get::<_, Option<String>>(first + 1)?.unwrap_or_default(),
-        last: r.last,
+        cause: cause.unwrap_or_default(),
+        last,
     })
 }
 
