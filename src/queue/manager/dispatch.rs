@@ -15,7 +15,7 @@ const PAGE: usize = 200;
 /// The shortest sleep, so that work which falls due every millisecond does not cost a look each.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(50);
 /// The longest sleep; a jump of the wall clock is noticed within it (DUR-17).
-const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+pub(super) const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// The pause after the store failed, and until sessions are looked for again when none freed.
 const RETRY: Duration = Duration::from_secs(1);
 

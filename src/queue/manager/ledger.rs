@@ -12,6 +12,7 @@ use rand::RngExt as _;
 use uuid::Uuid;
 
 use super::Shared;
+use super::dispatch::LONGEST_SLEEP;
 use crate::clock::Timestamp;
 use crate::delivery::Ledger;
 use crate::dsn::compose::{self, DsnContext, DsnKind, Original, Reported};
@@ -94,8 +95,10 @@ impl<'a> LeaseLedger<'a> {
             return Ok(());
         }
         let generated = self.notifications(&settled, now).await;
-        let due_at_once =
-            !generated.is_empty() || settled.iter().any(|(_, s)| s.next_attempt.is_some_and(|t| t <= now));
+        // The dispatcher knows nothing of what falls due before its next look.
+        let soon = now.after(LONGEST_SLEEP);
+        let due_soon =
+            !generated.is_empty() || settled.iter().any(|(_, s)| s.next_attempt.is_some_and(|t| t <= soon));
         let finish = Finish {
             lease: self.lease.id,
             entry: self.entry(&settled, steps, now),
@@ -103,7 +106,7 @@ impl<'a> LeaseLedger<'a> {
             generated,
         };
         self.finish(finish).await?;
-        if due_at_once {
+        if due_soon {
             self.shared.wake.notify_one();
         }
         for (recipient, s) in &settled {
