@@ -32,6 +32,7 @@ pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod dane;
 pub mod delivery;
 pub mod dns;
 pub mod dsn;

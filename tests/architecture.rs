@@ -40,6 +40,8 @@ const LAYERS: &[(&str, u8)] = &[
     ("security", 1),
     ("delivery", 1),
     ("dsn", 1),
+    ("dane", 1),
+    ("dane::lookup", 3),
     ("tlsrpt", 1),
     ("tlsrpt::service", 3),
     ("tlsrpt::https", 2),

@@ -76,9 +76,25 @@ pub fn judge(
         Ok(parsed) => parsed,
         Err(e) => return vec![fault_of(&e, leaf)],
     };
+    let mut faults = chain_faults(leaf, &parsed, issuers, roots, algorithms, now);
+    if !covers(&parsed, host) {
+        faults.push(PkixFault::Name);
+    }
+    faults
+}
+
+/// The faults of the chain alone: none of the name.
+pub(crate) fn chain_faults(
+    leaf: &CertificateDer<'_>,
+    parsed: &ParsedCertificate<'_>,
+    issuers: &[CertificateDer<'_>],
+    roots: &RootCertStore,
+    algorithms: &WebPkiSupportedAlgorithms,
+    now: Timestamp,
+) -> Vec<PkixFault> {
     let at = |secs: i64| {
         verify_server_cert_signed_by_trust_anchor(
-            &parsed,
+            parsed,
             roots,
             issuers,
             UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(secs).unwrap_or(0))),
@@ -100,18 +116,19 @@ pub fn judge(
             faults.push(behind);
         }
     }
-    let named = ServerName::try_from(host.as_str()).is_ok_and(|name| match name {
-        // An address is no DNS name; an MX never is one (NAME-06).
-        ServerName::IpAddress(_) => false,
-        name => verify_server_name(&parsed, &name).is_ok(),
-    });
-    if !named {
-        faults.push(PkixFault::Name);
-    }
     faults
 }
 
-fn fault_of(error: &rustls::Error, leaf: &CertificateDer<'_>) -> PkixFault {
+/// Whether a DNS name of the certificate covers `host`.
+pub(crate) fn covers(parsed: &ParsedCertificate<'_>, host: &Domain) -> bool {
+    ServerName::try_from(host.as_str()).is_ok_and(|name| match name {
+        // An address is no DNS name; an MX never is one (NAME-06).
+        ServerName::IpAddress(_) => false,
+        name => verify_server_name(parsed, &name).is_ok(),
+    })
+}
+
+pub(crate) fn fault_of(error: &rustls::Error, leaf: &CertificateDer<'_>) -> PkixFault {
     let rustls::Error::InvalidCertificate(cause) = error else {
         return PkixFault::Untrusted("other");
     };
@@ -166,4 +183,4 @@ pub fn facts(leaf: &CertificateDer<'_>) -> Option<CertificateFacts> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
