@@ -4,32 +4,29 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use super::accept::{Acceptor, Who};
+use super::accept::Acceptor;
 use super::auth::{Authenticator, NoRandomness};
-use super::content::{Received, Spool};
 use super::fixup::Refused;
 use super::{AuthRule, Listener, Protocol, Settings, Timers, User};
 use crate::mail::ReversePath;
-use crate::mail::trace::With;
 use crate::observe::fields;
 use crate::smtp::Answer;
-use crate::smtp::data::{Limits, Progress, Receiver};
 use crate::smtp::session::{Judge, Session, Step, Terms, Verdict};
 
-/// Octets asked for in one read.
-const READ: usize = 16 * 1024;
+mod receive;
+mod wire;
+
 /// Replies waiting to be sent beyond which no further command is read (LIM-11).
 const MAX_UNSENT: usize = 64 * 1024;
-/// Octets read and dropped after an abort.
-const MAX_LINGER: usize = 256 * 1024;
+
 /// Failed AUTH commands of a session (LIM-20).
 const MAX_AUTH_FAILURES: u32 = 3;
 
@@ -290,177 +287,6 @@ impl<'a> Connection<'a> {
         }
         step
     }
-
-    /// Receives content and hands it on; `Some` ends the conversation.
-    async fn content<S: AsyncRead + AsyncWrite + Unpin>(&mut self, io: &mut S) -> io::Result<Option<End>> {
-        let utf8 = self.session.declared_smtputf8();
-        let Some(envelope) = self.session.take_envelope() else { return Ok(None) };
-        let mut receiver = Receiver::new(Limits::new(self.service.settings.max_message_size));
-        let mut spool = Ok(Spool::default());
-        let started = Instant::now();
-        let (mut last, mut closing) = (started, None);
-        loop {
-            if self.input.is_empty() {
-                let rate = f64::from(self.timers.data_rate.max(1));
-                #[expect(clippy::cast_precision_loss, reason = "a deadline need not be exact")]
-                let earned = std::time::Duration::from_secs_f64(receiver.raw() as f64 / rate);
-                let slow = started + self.timers.data_grace + earned;
-                let by = slow.min(last + self.timers.idle).min(closing.unwrap_or(self.end));
-                let input = if closing.is_some() {
-                    self.read_closing(io, by).await?
-                } else {
-                    self.read(io, by).await?
-                };
-                match input {
-                    Input::Some => last = Instant::now(),
-                    // DUR-04: without the end nothing is stored.
-                    Input::End => return Ok(Some(End::Gone)),
-                    Input::Closing => closing = Some(Instant::now() + self.timers.close),
-                    Input::TooLate => {
-                        self.last_word(match closing {
-                            Some(_) => Answer::new(421, 3, 2, "shutting down"),
-                            None => Answer::new(421, 4, 2, "timeout"),
-                        });
-                        return Ok(Some(End::Aborted));
-                    }
-                }
-                continue;
-            }
-            let mut dropped = Vec::new();
-            let sink = spool.as_mut().map_or(&mut dropped, Spool::sink);
-            match receiver.feed(&self.input, sink) {
-                Progress::More => self.input.clear(),
-                Progress::End(n) => {
-                    self.input.advance(n);
-                    break;
-                }
-                Progress::TooMuch => {
-                    self.last_word(Answer::new(421, 3, 4, "the message is far too big"));
-                    return Ok(Some(End::Aborted));
-                }
-            }
-            if spool.as_ref().is_ok_and(Spool::must_flush) {
-                spool = self.blocking(spool, |mut s, dir| s.flush(dir).map(|()| s)).await;
-            }
-        }
-        let result = match receiver.finish() {
-            Err(answer) => {
-                let user = self.user.as_ref().map(|u| u.name.as_str()).unwrap_or_default();
-                info!(event = "refused", stage = "content", session = self.session.id(), client = %self.peer, user,
-                      reply = &*fields::shown_text(&answer.text), code = answer.code);
-                Err(answer)
-            }
-            Ok(scan) => match self.blocking(spool, move |s, dir| s.finish(scan, dir)).await {
-                Err(e) => Err(not_spooled(&e)),
-                Ok(content) => self.accept(envelope, content, utf8).await.map_err(Answer::from),
-            },
-        };
-        self.session.content_done(result, &mut self.out);
-        Ok(None)
-    }
-
-    async fn accept(
-        &self,
-        envelope: crate::mail::Envelope,
-        content: Received,
-        utf8: bool,
-    ) -> Result<crate::mail::QueueId, Refused> {
-        let (helo, extended) = self.session.helo();
-        let who = Who {
-            client: self.peer,
-            helo: helo.to_owned(),
-            with: With { extended, tls: self.tls.is_some(), authenticated: self.user.is_some(), utf8 },
-            tls: self.tls.clone(),
-            user: self.user.clone(),
-            session: self.session.id().to_owned(),
-        };
-        self.service.acceptor.accept(envelope, content, who).await
-    }
-
-    /// Runs file work where it may block; small content never needs it.
-    async fn blocking<T: Send + 'static>(
-        &self,
-        spool: io::Result<Spool>,
-        work: impl FnOnce(Spool, &std::path::Path) -> io::Result<T> + Send + 'static,
-    ) -> io::Result<T> {
-        let spool = spool?;
-        if spool.is_small() {
-            return work(spool, &self.service.settings.data_dir);
-        }
-        let settings = Arc::clone(&self.service.settings);
-        tokio::task::spawn_blocking(move || work(spool, &settings.data_dir))
-            .await
-            .map_err(io::Error::other)?
-    }
-
-    /// Sends what waits (RFC 2920 §3.2: whenever there is no more input at hand), then reads.
-    async fn read<S>(&mut self, io: &mut S, by: Instant) -> io::Result<Input>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        self.flush(io).await?;
-        let close = self.close;
-        tokio::select! {
-            biased;
-            input = self.read_closing(io, by) => input,
-            () = close.cancelled() => Ok(Input::Closing),
-        }
-    }
-
-    /// The same, when closing has begun.
-    async fn read_closing<S>(&mut self, io: &mut S, by: Instant) -> io::Result<Input>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        self.flush(io).await?;
-        self.input.reserve(READ);
-        match timeout_at(by.min(self.end), io.read_buf(&mut self.input)).await {
-            Err(_) => Ok(Input::TooLate),
-            Ok(Ok(0)) => Ok(Input::End),
-            Ok(Ok(_)) => Ok(Input::Some),
-            // TLS without close_notify.
-            Ok(Err(e)) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(Input::End),
-            Ok(Err(e)) => Err(e),
-        }
-    }
-
-    fn last_word(&mut self, answer: Answer) -> Step {
-        self.session.say(&answer, &mut self.out);
-        Step::Abort
-    }
-
-    async fn flush<S: AsyncWrite + Unpin>(&mut self, io: &mut S) -> io::Result<()> {
-        if self.out.is_empty() {
-            return Ok(());
-        }
-        timeout(self.timers.write, async {
-            io.write_all(&self.out).await?;
-            io.flush().await
-        })
-        .await??;
-        self.out.clear();
-        Ok(())
-    }
-
-    /// Says the last words and closes: close_notify inside TLS (SUB-13), then FIN.
-    async fn finish<S: AsyncRead + AsyncWrite + Unpin>(&mut self, io: &mut S, end: End) -> io::Result<()> {
-        self.flush(io).await?;
-        timeout(self.timers.write, io.shutdown()).await??;
-        if end == End::Aborted {
-            // Closing with unread input resets the connection, and the reset may overtake our reply.
-            let by = Instant::now() + self.timers.linger;
-            let mut read = 0;
-            while read < MAX_LINGER {
-                self.input.clear();
-                self.input.reserve(READ);
-                match timeout_at(by, io.read_buf(&mut self.input)).await {
-                    Ok(Ok(n)) if n > 0 => read += n,
-                    _ => break,
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
 /// The judge of senders for one session.
@@ -494,15 +320,6 @@ fn envelope_command(line: &[u8]) -> String {
         return String::new();
     }
     String::from_utf8_lossy(line).chars().take(300).collect()
-}
-
-fn not_spooled(error: &io::Error) -> Answer {
-    tracing::error!(event = "temporary-file-failed", %error);
-    if error.kind() == io::ErrorKind::StorageFull {
-        Answer::new(452, 3, 1, "not enough disk space, try again later")
-    } else {
-        Answer::new(451, 3, 0, "cannot store the message now")
-    }
 }
 
 /// `TLSv1.3 TLS13_AES_256_GCM_SHA384`.

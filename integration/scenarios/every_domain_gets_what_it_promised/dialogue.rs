@@ -1,11 +1,9 @@
 //! What a host says in the SMTP dialogue (requirements, table 2.1).
 
-use super::row::{Row, delivered, returned, row, unless, waits};
+use super::row::{FREE, Row, delivered, returned, row, unless, waits};
 use crate::SENDER;
 use crate::world::mx::Behaviour;
 use crate::world::mx::MxHost;
-
-const FREE: &[&str] = &["no-policy-found +1 -0"];
 
 /// A host that says something else than 250 at some point; TLS is sound.
 macro_rules! said {

@@ -13,6 +13,7 @@ mod policies;
 mod policy_files;
 mod routes;
 mod row;
+mod signed;
 mod stage;
 mod starttls;
 
@@ -54,6 +55,7 @@ async fn every_domain_gets_what_it_promised() {
         starttls::rows(),
         names::rows(),
         routes::rows(),
+        signed::rows(),
         dialogue::rows(),
     ]
     .into_iter()

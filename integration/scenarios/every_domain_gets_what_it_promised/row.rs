@@ -9,6 +9,9 @@ use super::stage::Stage;
 use crate::world::eventually;
 use crate::world::relay::Relay;
 
+/// The session of a domain that promised nothing, when it is encrypted.
+pub(super) const FREE: &[&str] = &["no-policy-found +1 -0"];
+
 /// One domain.
 pub(super) struct Row {
     pub(super) domain: &'static str,

@@ -1,0 +1,163 @@
+//! A host with which no transaction came about, and what all hosts of an attempt come to (R10).
+
+use crate::mail::{Domain, EnhancedCode, Reply};
+use crate::queue::outcome::{DeferReason, FailReason, Stage};
+use crate::route::NoAddress;
+use crate::security::decide::TlsPolicy;
+use crate::security::verdict::TlsFailure;
+
+use super::super::transcript::{Fault, Transcript};
+use super::transaction::judge_fault;
+use super::{Decision, Ruling, deferred, lookup_failed};
+
+/// A host with which no transaction came about.
+#[derive(Debug, Clone)]
+pub enum HostFailure<'a> {
+    /// It has no address to dial.
+    NoAddress(&'a NoAddress),
+    /// No TCP connection; in words. `local`: the fault is ours (no descriptor, no such source address).
+    Connect {
+        /// The socket address, for the text.
+        at: std::net::SocketAddr,
+        /// What the system said.
+        words: String,
+        /// Whether the fault is ours.
+        local: bool,
+    },
+    /// Greeting, EHLO or HELO was refused with 4xx or 5xx.
+    Refused(Stage, &'a Reply),
+    /// The dialogue broke off before MAIL.
+    Fault(Stage, &'a Fault),
+    /// It greets with our own name from our own listener (OUT-08).
+    Ourselves,
+    /// The demand was not met.
+    Tls(&'a TlsFailure),
+    /// It takes no message of this size (RFC 1870 §6).
+    TooLarge {
+        /// Octets of the message.
+        size: u64,
+        /// What the host takes.
+        max: u64,
+    },
+    /// SMTPUTF8 is needed and not offered; whether for an address or for the header only.
+    Smtputf8 {
+        /// An address needs it.
+        address: bool,
+    },
+}
+
+/// A host's failure: how it counts while others are transient, and how when all hosts refuse.
+#[derive(Debug, Clone)]
+pub struct HostRuling {
+    /// The deferral.
+    pub transient: Ruling,
+    /// The failure, if every other host has one too (OUT-22).
+    pub permanent: Option<Ruling>,
+}
+
+/// Judges a host-level failure. `policy` is what was demanded of the host.
+pub fn host(failure: &HostFailure<'_>, host: &Domain, policy: &TlsPolicy) -> HostRuling {
+    let code4 = |s, d| EnhancedCode::new(4, s, d);
+    let transient = |ruling| HostRuling { transient: ruling, permanent: None };
+    let may_fail = |ruling: Ruling, reason, enhanced| HostRuling {
+        permanent: Some(Ruling { decision: Decision::Failed(reason), enhanced, ..ruling.clone() }),
+        transient: ruling,
+    };
+    match failure {
+        HostFailure::NoAddress(why) => transient(no_address(why, host)),
+        HostFailure::Connect { at, words, local } => {
+            let text = format!("connect to {host}[{}]:{}: {words}", at.ip(), at.port());
+            transient(if *local {
+                deferred(DeferReason::Local, Stage::Local, None, code4(3, 0), text)
+            } else {
+                deferred(DeferReason::Connect, Stage::Connect, None, code4(4, 1), text)
+            })
+        }
+        HostFailure::Refused(stage, reply) => {
+            let text = format!("{host} refused to talk to me: {reply}");
+            let default = match (stage, reply.code) {
+                (_, 400..=499) => code4(3, 2),
+                (Stage::Greeting, 521) => EnhancedCode::new(5, 3, 2),
+                (Stage::Greeting, 554) => EnhancedCode::new(5, 7, 1),
+                _ => EnhancedCode::new(5, 0, 0),
+            };
+            let enhanced = reply.enhanced.unwrap_or(default);
+            let waiting = EnhancedCode { class: 4, ..enhanced };
+            let ruling = deferred(DeferReason::Reply, *stage, Some(reply.code), waiting, text);
+            // A 5xx of a host that owes us TLS has been said by anybody (STS-76).
+            if reply.is_permanent() && !policy.demand.tls {
+                may_fail(ruling, FailReason::AllHostsRefused, enhanced)
+            } else {
+                transient(ruling)
+            }
+        }
+        HostFailure::Fault(stage, fault) => {
+            let t = Transcript { fault: Some((*stage, (*fault).clone())), ..Transcript::default() };
+            transient(judge_fault(&t, *stage, host).1)
+        }
+        HostFailure::Ourselves => {
+            let text = format!("{host} is this system: its greeting carries our own name");
+            transient(deferred(DeferReason::Loop, Stage::Greeting, None, code4(4, 6), text))
+        }
+        HostFailure::Tls(failure) => {
+            let (reason, stage, enhanced) = match failure {
+                TlsFailure::NotListed => (DeferReason::PolicyMx, Stage::Policy, code4(7, 0)),
+                TlsFailure::NotOffered | TlsFailure::Refused(_) => {
+                    (DeferReason::TlsMissing, Stage::Starttls, code4(7, 4))
+                }
+                TlsFailure::Handshake(_) => (DeferReason::TlsHandshake, Stage::Starttls, code4(7, 5)),
+                TlsFailure::Certificate(_) => (DeferReason::TlsCertificate, Stage::Starttls, code4(7, 5)),
+            };
+            let code = match failure {
+                TlsFailure::Refused(reply) => Some(reply.code),
+                _ => None,
+            };
+            let mut ruling = deferred(reason, stage, code, enhanced, failure.text(policy));
+            ruling.tls_failure = Some(failure.result_type());
+            transient(ruling)
+        }
+        HostFailure::TooLarge { size, max } => {
+            let text = format!("message size {size} exceeds {max}, the most that {host} takes");
+            let ruling = deferred(DeferReason::Reply, Stage::Mail, None, code4(3, 4), text);
+            may_fail(ruling, FailReason::TooLarge, EnhancedCode::new(5, 3, 4))
+        }
+        HostFailure::Smtputf8 { address } => {
+            let detail = if *address { 7 } else { 9 };
+            let text = format!("{host} does not offer SMTPUTF8, which this message needs");
+            let ruling = deferred(DeferReason::Reply, Stage::Mail, None, code4(6, detail), text);
+            may_fail(ruling, FailReason::Smtputf8, EnhancedCode::new(5, 6, detail))
+        }
+    }
+}
+
+fn no_address(why: &NoAddress, host: &Domain) -> Ruling {
+    let four = |d| EnhancedCode::new(4, 4, d);
+    match why {
+        NoAddress::None => {
+            deferred(DeferReason::Dns, Stage::Dns, None, four(4), format!("MX host {host} has no address"))
+        }
+        NoAddress::Failed(e) => lookup_failed(e),
+        NoAddress::Denied { address, .. } => {
+            let text = format!(
+                "MX host {host} points to {address}, which delivery.deny_networks forbids (see delivery.allow_networks)"
+            );
+            deferred(DeferReason::Forbidden, Stage::Dns, None, four(4), text)
+        }
+    }
+}
+
+/// Which host failure speaks for the attempt, by its place, and how (R10, OUT-22). `None` without failures.
+///
+/// Permanent only when every host is; otherwise the most telling transient failure, the better host on a tie.
+pub fn after_last_host(failures: &[HostRuling]) -> Option<(usize, Ruling)> {
+    if failures.iter().all(|f| f.permanent.is_some()) {
+        return failures.first().and_then(|f| f.permanent.clone()).map(|r| (0, r));
+    }
+    let mut best: Option<(usize, &Ruling)> = None;
+    for (i, failure) in failures.iter().enumerate().filter(|(_, f)| f.permanent.is_none()) {
+        if best.is_none_or(|(_, b)| failure.transient.weight() > b.weight()) {
+            best = Some((i, &failure.transient));
+        }
+    }
+    best.map(|(i, r)| (i, r.clone()))
+}

@@ -1,0 +1,15 @@
+//! Attempts at delivery against servers on loopback: the real walk over routes and policies that are given.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may fail loudly"
+)]
+
+mod authority;
+mod hostile;
+mod server;
+mod walk;
+mod world;
