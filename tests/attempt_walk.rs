@@ -397,6 +397,14 @@ impl World {
         }
     }
 
+    /// What [`Self::deliver`] does, for a message of this origin.
+    async fn deliver_from(&self, origin: Origin, name: &str) -> Vec<Outcome> {
+        let mut lease = Self::lease(name, 1);
+        lease.message = Arc::new(MessageMeta { origin, ..(*lease.message).clone() });
+        self.attempts.run(&lease, &*self.notes, &CancellationToken::new()).await;
+        self.taken()
+    }
+
     async fn deliver(&self, name: &str, recipients: u32) -> (AttemptReport, Vec<Outcome>) {
         let report =
             self.attempts.run(&Self::lease(name, recipients), &*self.notes, &CancellationToken::new()).await;
@@ -685,4 +693,32 @@ async fn sni_is_the_name_of_the_mx_and_no_session_of_tls_is_resumed() {
     let lines = ears.lock().unwrap().lines.clone();
     let handshakes: Vec<_> = lines.iter().filter(|l| l.starts_with("<tls")).collect();
     assert_eq!(handshakes, ["<tls (Some(\"mx.example.net\"), Some(Full))>"; 2]);
+}
+
+// RPT-27, RPT-84, RPT-86, OUT-49: a report goes out however the session is secured, leaves no record, and asks for no
+// notification; a DSN asks for none either, but keeps the promises.
+#[tokio::test]
+async fn a_report_passes_broken_promises_unrecorded_and_asks_for_no_notification() {
+    let authority = Authority::new();
+    let tls = Some(authority.server("mx.example.net", true));
+    let (port, ears) =
+        serve("127.0.0.1", 0, Manners { tls, offers: vec!["DSN"], ..Manners::default() }).await;
+    let w = world(port, authority.tls());
+    w.route("bound.example", &[("mx.example.net", &["127.0.0.1"])]);
+    w.enforce("bound.example", &["mx.example.net"]);
+    let outcomes = w.deliver_from(Origin::TlsReport, "bound.example").await;
+    assert_eq!(words(&outcomes), ["delivered"], "{outcomes:?}");
+    assert_eq!(
+        count(&ears, "RCPT TO:<r0@bound.example> NOTIFY=NEVER"),
+        1,
+        "{:?}",
+        ears.lock().unwrap().lines
+    );
+    assert!(w.notes.records.lock().unwrap().is_empty());
+    let outcomes = w.deliver_from(Origin::Dsn, "bound.example").await;
+    assert_eq!(words(&outcomes), ["deferred"], "{outcomes:?}");
+    assert_eq!(w.notes.records.lock().unwrap().len(), 1);
+    w.route("free.example", &[("mx.example.net", &["127.0.0.1"])]);
+    assert_eq!(words(&w.deliver_from(Origin::Dsn, "free.example").await), ["delivered"]);
+    assert_eq!(count(&ears, "RCPT TO:<r0@free.example> NOTIFY=NEVER"), 1);
 }

@@ -148,10 +148,12 @@ async fn mark_warned(
 /// A failed probe counts as the completed attempt of every message that waited on it: those whose lifetime had
 /// ended by then are returned without a dial (QUE-34, QUE-07).
 pub(super) async fn expire_waiting(shared: &Arc<Shared>, domain: &Domain, diagnosis: &Diagnosis) {
-    let ended = diagnosis.at.before(shared.settings.max_age);
+    let ended = Which::ArrivedBefore {
+        submitted: diagnosis.at.before(shared.settings.max_age),
+        generated: diagnosis.at.before(shared.settings.generated_max_age),
+    };
     loop {
-        let claimed =
-            shared.store.claim(domain.clone(), Which::ArrivedBefore(ended), EXPIRIES, shared.terms()).await;
+        let claimed = shared.store.claim(domain.clone(), ended, EXPIRIES, shared.terms()).await;
         let leases = match claimed {
             Ok(leases) => leases,
             Err(error) => {

@@ -65,13 +65,21 @@ pub(in crate::store) async fn expired_mail_of_a_dead_domain_is_claimed_by_age<S:
         store.finish(all_of(&lease, &deferred())).await.unwrap();
     }
     assert!(claim(&store, "x.example", 6).await.is_empty());
-    let old = Which::ArrivedBefore(NOON.before(150 * MINUTE));
+    // One of ours, younger than what an application may wait.
+    let mut report = message(7, &["tlsrpt@x.example"]);
+    (report.origin, report.arrived) = (Origin::TlsReport, NOON.before(90 * MINUTE));
+    store.enqueue(report, None).await.unwrap();
+    let old =
+        Which::ArrivedBefore { submitted: NOON.before(150 * MINUTE), generated: NOON.before(80 * MINUTE) };
     let leases = store.claim(domain("x.example"), old, 2, terms(None)).await.unwrap();
-    assert_eq!(leases.iter().map(|l| l.recipients.len()).collect::<Vec<_>>(), [2, 2]);
+    assert_eq!(leases.len(), 2);
     let rest = store.claim(domain("x.example"), old, 9, terms(None)).await.unwrap();
     let mut seen: Vec<_> = leases.iter().chain(&rest).map(|l| l.message.id).collect();
     seen.sort_unstable();
-    assert_eq!(seen, [id(3), id(4), id(5)]);
+    assert_eq!(seen, [id(3), id(4), id(5), id(7)]);
+    let mut sizes: Vec<_> = leases.iter().chain(&rest).map(|l| l.recipients.len()).collect();
+    sizes.sort_unstable();
+    assert_eq!(sizes, [1, 2, 2, 2]);
     assert!(store.claim(domain("x.example"), old, 9, terms(None)).await.unwrap().is_empty());
     site.close(store).await;
 }
