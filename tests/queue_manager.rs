@@ -18,7 +18,8 @@ use sealpost::observe::fields;
 use sealpost::queue::manager::{Deliverer, Manager, ManagerSettings};
 use sealpost::queue::outcome::{DeferReason, Diagnosis, FailReason, Outcome, Stage};
 use sealpost::queue::{
-    self, Filter, Intake, Lease, LeaseId, ListedRecipient, NewMessage, QueueStore, RecipientState, StoreError,
+    self, Filter, Intake, Lease, LeaseId, ListedRecipient, NewMessage, QueueStore, RecipientState,
+    StoreError, Suspension,
 };
 use sealpost::store::sqlite::{SqliteSettings, SqliteStore};
 use tokio::sync::Notify;
@@ -154,8 +155,8 @@ impl QueueStore for Faulty {
         enqueue(m: NewMessage, c: Option<queue::ClaimTerms>) -> queue::Enqueued;
         due(q: queue::DueQuery) -> queue::Due;
         content(id: QueueId, part: u32) -> Option<Bytes>;
-        suspend(d: Domain, s: Option<queue::Suspension>) -> ();
-        delayed(t: Timestamp, n: usize) -> Vec<queue::Delayed>;
+        suspend(d: Domain, s: Option<Suspension>) -> ();
+        delayed(t: Timestamp, after: Option<(QueueId, u32)>, n: usize) -> Vec<queue::Delayed>;
         warned(r: Vec<(QueueId, u32)>, m: Vec<NewMessage>) -> ();
         purge(keep: Duration, limit: u64) -> bool;
         heartbeat() -> ();
@@ -587,6 +588,31 @@ async fn a_sender_is_warned_once_per_domain_and_cause() {
     w.manager.wake(&[]);
     w.until("and the mail is still tried", async || w.deliverer.tries("late.example") > before).await;
     assert_eq!(w.of_domain("sender.example").await.len(), 1, "one warning for fifty messages");
+}
+
+// DSN-04: thousands of messages whose sender was told within the hour do not stand in the way of another sender.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_sender_gets_its_warning_however_much_of_one_sender_waits() {
+    let w = world(|_| {});
+    for domain in ["late.example", "slow.example"] {
+        let until = w.clock.now().after(DAY);
+        let suspension = Suspension { until, step: 1, last: w.deliverer.diagnosis("no route") };
+        w.store.suspend(Domain::parse(domain).unwrap(), Some(suspension)).await.unwrap();
+    }
+    for sender in ["sender.example", "other.example"] {
+        w.deliverer.plan(sender, Plan::Hang);
+    }
+    let many: Vec<String> = (0..4100).map(|n| format!("r{n}@late.example")).collect();
+    w.store.enqueue(w.message(1, &many.iter().map(String::as_str).collect::<Vec<_>>()), None).await.unwrap();
+    w.clock.advance(Duration::from_secs(60));
+    let mut other = w.message(2, &["a@slow.example"]);
+    other.envelope.reverse_path = ReversePath::parse("app@other.example").unwrap();
+    w.store.enqueue(other, None).await.unwrap();
+    w.clock.advance(Duration::from_secs(5 * 3600));
+    w.manager.start();
+    w.until("the other sender is warned", async || w.of_domain("other.example").await.len() == 1).await;
+    assert_eq!(w.of_domain("sender.example").await.len(), 1, "once an hour");
+    w.manager.abandon();
 }
 
 // DUR-18

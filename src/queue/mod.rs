@@ -86,10 +86,12 @@ pub trait QueueStore: Send + Sync {
     ) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Recipients whose delay warning is due: waiting, never warned, arrived before `arrived_before`, at most
-    /// `limit`, oldest first, grouped by the caller (DSN-04).
+    /// `limit`, oldest first, grouped by the caller (DSN-04). They follow the recipient `after` in that order; from
+    /// the start for `None`, and for a recipient that is no longer known.
     fn delayed(
         &self,
         arrived_before: Timestamp,
+        after: Option<(QueueId, u32)>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Delayed>, StoreError>>;
 

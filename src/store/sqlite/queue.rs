@@ -117,9 +117,10 @@ impl QueueStore for SqliteStore {
     fn delayed(
         &self,
         arrived_before: Timestamp,
+        after: Option<(QueueId, u32)>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Delayed>, StoreError>> {
-        Box::pin(self.readers().read(move |conn| reads::delayed(conn, arrived_before, limit)))
+        Box::pin(self.readers().read(move |conn| reads::delayed(conn, arrived_before, after, limit)))
     }
 
     fn warned(
