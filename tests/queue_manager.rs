@@ -18,7 +18,8 @@ use sealpost::observe::fields;
 use sealpost::queue::manager::{Deliverer, Manager, ManagerSettings};
 use sealpost::queue::outcome::{DeferReason, Diagnosis, FailReason, Outcome, Stage};
 use sealpost::queue::{
-    self, Filter, Intake, Lease, LeaseId, ListedRecipient, NewMessage, QueueStore, RecipientState, StoreError,
+    self, Filter, Intake, Lease, LeaseId, ListedRecipient, NewMessage, QueueStore, RecipientState,
+    StoreError, Suspension,
 };
 use sealpost::store::sqlite::{SqliteSettings, SqliteStore};
 use tokio::sync::Notify;
@@ -154,8 +155,8 @@ impl QueueStore for Faulty {
         enqueue(m: NewMessage, c: Option<queue::ClaimTerms>) -> queue::Enqueued;
         due(q: queue::DueQuery) -> queue::Due;
         content(id: QueueId, part: u32) -> Option<Bytes>;
-        suspend(d: Domain, s: Option<queue::Suspension>) -> ();
-        delayed(t: Timestamp, n: usize) -> Vec<queue::Delayed>;
+        suspend(d: Domain, s: Option<Suspension>) -> ();
+        delayed(t: Timestamp, after: Option<(QueueId, u32)>, n: usize) -> Vec<queue::Delayed>;
         warned(r: Vec<(QueueId, u32)>, m: Vec<NewMessage>) -> ();
         purge(keep: Duration, limit: u64) -> bool;
         heartbeat() -> ();
@@ -448,6 +449,62 @@ async fn a_failed_probe_ends_lifetimes_without_ten_thousand_dials() {
     assert_eq!(dsns.len(), 120, "every sender is told (DSN-16)");
 }
 
+// QUE-05, QUE-34, RPT-87: what we generate lives a day, whatever `queue.max_age` says, also when it waited behind a dead
+// host and was never dialled itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn generated_mail_behind_a_dead_host_ends_after_its_own_day() {
+    for origin in [Origin::Dsn, Origin::TlsReport] {
+        let w = world(|s| s.places_per_domain = 1);
+        w.deliverer.plan("dead.example", Plan::Unreachable);
+        w.submit(1, &["a@dead.example"]).await;
+        w.manager.start();
+        let later = w.clock.now().after(Duration::from_secs(30));
+        w.until("suspended", async || w.of_domain("dead.example").await[0].next_attempt > Some(later)).await;
+        for n in 2..9 {
+            w.store.enqueue(NewMessage { origin, ..w.message(n, &["b@dead.example"]) }, None).await.unwrap();
+        }
+        w.clock.advance(Duration::from_secs(25 * 3600));
+        w.manager.wake(&[Domain::parse("nobody.example").unwrap()]);
+        w.until("only the application's mail is left", async || w.of_domain("dead.example").await.len() == 1)
+            .await;
+        assert_eq!(w.of_domain("dead.example").await[0].message.origin, Origin::Submitted);
+        assert_eq!(w.deliverer.tries("dead.example"), 2, "{origin:?}: the probe alone was dialled");
+        // Only the application is told that its mail waits.
+        let told: Vec<_> =
+            w.of_domain("sender.example").await.into_iter().map(|r| r.message.origin).collect();
+        assert!(told.iter().all(|o| *o == Origin::Dsn) && told.len() <= 1, "{origin:?}: {told:?}");
+        w.manager.abandon();
+    }
+}
+
+// RPT-86, RPT-87
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tls_report_is_tried_for_a_day_and_nobody_hears_of_its_fate() {
+    let w = world(|s| s.max_age = Duration::from_secs(3600));
+    w.deliverer.plan("late.example", Plan::Defer(DeferReason::Reply));
+    w.deliverer.plan("no.example", Plan::Reject);
+    let report = |n, to: &str| NewMessage { origin: Origin::TlsReport, ..w.message(n, &[to]) };
+    let late = report(1, "tlsrpt@late.example");
+    let id = late.id;
+    w.store.enqueue(late, None).await.unwrap();
+    w.store.enqueue(report(2, "tlsrpt@no.example"), None).await.unwrap();
+    w.manager.start();
+    w.until("refused", async || w.of_domain("no.example").await.is_empty()).await;
+    for hours in [5, 18] {
+        let tries = w.deliverer.tries("late.example");
+        w.clock.advance(Duration::from_secs(hours * 3600));
+        w.manager.wake(&[]);
+        w.until("tried again", async || w.deliverer.tries("late.example") > tries).await;
+        w.until("settled", async || w.of_domain("late.example").await[0].state == RecipientState::Deferred)
+            .await;
+    }
+    w.clock.advance(Duration::from_secs(2 * 3600));
+    w.manager.wake(&[]);
+    w.until("ended", async || w.of_domain("late.example").await.is_empty()).await;
+    assert_eq!(w.store.show(id).await.unwrap().unwrap().recipients[0].cause, "expired");
+    assert!(w.of_domain("sender.example").await.is_empty(), "no warning and no DSN");
+}
+
 // QUE-09
 #[tokio::test(flavor = "multi_thread")]
 async fn mail_handed_back_keeps_its_attempts_and_waits_for_the_pause() {
@@ -531,6 +588,31 @@ async fn a_sender_is_warned_once_per_domain_and_cause() {
     w.manager.wake(&[]);
     w.until("and the mail is still tried", async || w.deliverer.tries("late.example") > before).await;
     assert_eq!(w.of_domain("sender.example").await.len(), 1, "one warning for fifty messages");
+}
+
+// DSN-04: thousands of messages whose sender was told within the hour do not stand in the way of another sender.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_sender_gets_its_warning_however_much_of_one_sender_waits() {
+    let w = world(|_| {});
+    for domain in ["late.example", "slow.example"] {
+        let until = w.clock.now().after(DAY);
+        let suspension = Suspension { until, step: 1, last: w.deliverer.diagnosis("no route") };
+        w.store.suspend(Domain::parse(domain).unwrap(), Some(suspension)).await.unwrap();
+    }
+    for sender in ["sender.example", "other.example"] {
+        w.deliverer.plan(sender, Plan::Hang);
+    }
+    let many: Vec<String> = (0..4100).map(|n| format!("r{n}@late.example")).collect();
+    w.store.enqueue(w.message(1, &many.iter().map(String::as_str).collect::<Vec<_>>()), None).await.unwrap();
+    w.clock.advance(Duration::from_secs(60));
+    let mut other = w.message(2, &["a@slow.example"]);
+    other.envelope.reverse_path = ReversePath::parse("app@other.example").unwrap();
+    w.store.enqueue(other, None).await.unwrap();
+    w.clock.advance(Duration::from_secs(5 * 3600));
+    w.manager.start();
+    w.until("the other sender is warned", async || w.of_domain("other.example").await.len() == 1).await;
+    assert_eq!(w.of_domain("sender.example").await.len(), 1, "once an hour");
+    w.manager.abandon();
 }
 
 // DUR-18

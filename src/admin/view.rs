@@ -9,12 +9,10 @@ use crate::clock::Timestamp;
 use crate::mail::{Domain, Origin, QueueId};
 use crate::mtasts::{Mode, PolicyChange, PolicyRow, StoredPolicy};
 use crate::queue::{
-    Diagnosis, ListedRecipient, MessageMeta, RecipientState, ShownMessage, TimelineEntry, Touched,
+    Diagnosis, GENERATED_MAX_AGE, ListedRecipient, MessageMeta, RecipientState, ShownMessage, TimelineEntry,
+    Touched,
 };
 use crate::tlsrpt::ResultType;
-
-/// Messages of our own making live a day at most (DSN, TLS reports).
-const OWN_MAX_AGE: Duration = Duration::from_secs(86400);
 
 /// A row of `queue list --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,7 +66,7 @@ pub struct Last {
 pub fn expires(message: &MessageMeta, max_age: Duration) -> Timestamp {
     let age = match message.origin {
         Origin::Submitted => max_age,
-        Origin::Dsn | Origin::TlsReport => OWN_MAX_AGE.min(max_age),
+        Origin::Dsn | Origin::TlsReport => GENERATED_MAX_AGE,
     };
     message.arrived.after(age)
 }
@@ -364,10 +362,13 @@ mod tests {
         assert_eq!(serde_json::from_str::<Row>(&text).unwrap(), row);
     }
 
+    // QUE-05, RPT-87
     #[test]
     fn our_own_messages_live_a_day() {
-        for origin in [Origin::Dsn, Origin::TlsReport] {
-            let row = Row::new(&listed(origin), Duration::from_secs(5 * 86400));
+        for (origin, max_age) in
+            [(Origin::Dsn, 5 * 86400), (Origin::TlsReport, 5 * 86400), (Origin::Dsn, 3600)]
+        {
+            let row = Row::new(&listed(origin), Duration::from_secs(max_age));
             assert_eq!(row.expires.to_rfc3339(), "2026-11-23T07:38:00Z");
         }
     }

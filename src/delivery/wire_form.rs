@@ -22,8 +22,8 @@ pub struct Mail<'a> {
     pub ret: Option<Ret>,
     /// `ENVID=`.
     pub envid: Option<&'a Xtext>,
-    /// Our own DSN: RCPT asks for no report about it (RFC 3461 §6.1).
-    pub is_dsn: bool,
+    /// Of our own making, a DSN or TLS report: RCPT asks for no DSN about it (RFC 3461 §6.1, RPT-86).
+    pub is_generated: bool,
 }
 
 /// One recipient with its wishes.
@@ -56,7 +56,7 @@ pub fn mail_command(mail: &Mail<'_>, host: &Ehlo) -> Result<String, Unwritable> 
     if mail.smtputf8 && host.smtputf8 {
         line.push_str(" SMTPUTF8");
     }
-    if host.dsn && !mail.is_dsn {
+    if host.dsn && !mail.is_generated {
         if let Some(ret) = mail.ret {
             line.push_str(&format!(" RET={}", ret.as_str()));
         }
@@ -74,7 +74,7 @@ pub fn mail_command(mail: &Mail<'_>, host: &Ehlo) -> Result<String, Unwritable> 
 pub fn rcpt_command(rcpt: &Rcpt<'_>, mail: &Mail<'_>, host: &Ehlo) -> Result<String, Unwritable> {
     let mut line = format!("RCPT TO:<{}>", rcpt.path);
     if host.dsn {
-        let notify = if mail.is_dsn { Some(Notify::Never) } else { rcpt.notify };
+        let notify = if mail.is_generated { Some(Notify::Never) } else { rcpt.notify };
         if let Some(notify) = notify {
             line.push_str(&format!(" NOTIFY={notify}"));
         }
@@ -256,7 +256,7 @@ mod tests {
             smtputf8: true,
             ret: Some(Ret::Hdrs),
             envid: None,
-            is_dsn: false,
+            is_generated: false,
         }
     }
 
@@ -281,8 +281,13 @@ mod tests {
             rcpt_command(&r, &m, &all).unwrap(),
             "RCPT TO:<b@example.net> NOTIFY=SUCCESS ORCPT=rfc822;b+40example.net\r\n"
         );
-        let dsn =
-            Mail { is_dsn: true, reverse_path: &ReversePath::Null, has_8bit: false, smtputf8: false, ..m };
+        let dsn = Mail {
+            is_generated: true,
+            reverse_path: &ReversePath::Null,
+            has_8bit: false,
+            smtputf8: false,
+            ..m
+        };
         assert_eq!(mail_command(&dsn, &all).unwrap(), "MAIL FROM:<> SIZE=10\r\n");
         let bare = Rcpt { path: &rcpt, notify: None, orcpt: None };
         assert_eq!(rcpt_command(&bare, &dsn, &all).unwrap(), "RCPT TO:<b@example.net> NOTIFY=NEVER\r\n");

@@ -34,6 +34,9 @@ pub const MAX_TRANSACTION: usize = 100;
 /// The most octets of content in one row, and so in one [`QueueStore::content`] answer.
 pub const CONTENT_PART: usize = 256 * 1024;
 
+/// The lifetime of what we make ourselves, DSNs and TLS reports, whatever `queue.max_age` says (QUE-05, RPT-87).
+pub const GENERATED_MAX_AGE: Duration = Duration::from_secs(86_400);
+
 /// The queue as rows. Every call is one commit; a call that returns `Ok` is on disk.
 pub trait QueueStore: Send + Sync {
     /// Stores message, recipients and content. With `claim`, the recipients of that one domain (the first
@@ -83,10 +86,12 @@ pub trait QueueStore: Send + Sync {
     ) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Recipients whose delay warning is due: waiting, never warned, arrived before `arrived_before`, at most
-    /// `limit`, oldest first, grouped by the caller (DSN-04).
+    /// `limit`, oldest first, grouped by the caller (DSN-04). They follow the recipient `after` in that order; from
+    /// the start for `None`, and for a recipient that is no longer known.
     fn delayed(
         &self,
         arrived_before: Timestamp,
+        after: Option<(QueueId, u32)>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Delayed>, StoreError>>;
 
@@ -224,8 +229,13 @@ pub struct Enqueued {
 pub enum Which {
     /// Those whose next attempt has come.
     Due,
-    /// Those that arrived before this moment, due or not: a failed probe ends their lifetime for them (QUE-34).
-    ArrivedBefore(Timestamp),
+    /// Those that arrived too long ago, due or not: a failed probe ends their lifetime for them (QUE-34).
+    ArrivedBefore {
+        /// What was submitted: before this moment.
+        submitted: Timestamp,
+        /// What we made ourselves, DSNs and reports: before this one (QUE-05, RPT-87).
+        generated: Timestamp,
+    },
 }
 
 /// The lease of one transaction.

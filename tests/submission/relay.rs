@@ -57,7 +57,7 @@ impl QueueStore for Store {
     fn suspend(&self, _: Domain, _: Option<Suspension>) -> Answer<'_, ()> {
         closed()
     }
-    fn delayed(&self, _: Timestamp, _: usize) -> Answer<'_, Vec<Delayed>> {
+    fn delayed(&self, _: Timestamp, _: Option<(QueueId, u32)>, _: usize) -> Answer<'_, Vec<Delayed>> {
         closed()
     }
     fn warned(&self, _: Vec<(QueueId, u32)>, _: Vec<NewMessage>) -> Answer<'_, ()> {

@@ -248,7 +248,7 @@ impl<'a> Walk<'a> {
             smtputf8: meta.smtputf8,
             ret: meta.ret,
             envid: meta.envid.as_ref(),
-            is_dsn: meta.origin == Origin::Dsn,
+            is_generated: meta.origin != Origin::Submitted,
         }
     }
 

@@ -19,7 +19,9 @@ use crate::delivery::{AttemptReport, Ledger};
 use crate::dsn::compose::DsnSettings;
 use crate::dsn::notify::DelayThrottle;
 use crate::mail::{Domain, Envelope, Origin, QueueId};
-use crate::queue::{ClaimTerms, Intake, Lease, Permit, QueueStore, RetrySchedule, StoreError, Suspension};
+use crate::queue::{
+    ClaimTerms, GENERATED_MAX_AGE, Intake, Lease, Permit, QueueStore, RetrySchedule, StoreError, Suspension,
+};
 
 mod dispatch;
 mod ledger;
@@ -68,7 +70,7 @@ impl ManagerSettings {
     pub fn new(hostname: Domain) -> Self {
         Self {
             max_age: Duration::from_secs(5 * 86_400),
-            generated_max_age: Duration::from_secs(86_400),
+            generated_max_age: GENERATED_MAX_AGE,
             delay_warning_after: Some(Duration::from_secs(4 * 3600)),
             schedule: Arc::new(RetrySchedule::default()),
             history: Duration::from_secs(7 * 86_400),

@@ -12,8 +12,11 @@ use crate::mail::{Domain, QueueId};
 use crate::queue::outcome::{FailReason, Outcome};
 use crate::queue::{Delayed, Diagnosis, Lease, Step, Suspension, Which};
 
-/// Recipients looked at per sweep of warnings.
+/// Recipients looked at in one go for warnings.
 const WARNINGS: usize = 2000;
+/// So many times per sweep; the next sweep goes on from there. What no warning is permitted for yet is passed over, so
+/// that however much of it waits, every sender gets its turn.
+const WARNING_PAGES: usize = 5;
 /// Transactions per commit when lifetimes end without a dial.
 const EXPIRIES: usize = 50;
 /// Slices of history per sweep, so that purging never holds the writer long (DUR-03).
@@ -29,6 +32,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
     for timer in [&mut sweeps, &mut beats] {
         timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     }
+    let mut warned_up_to = None;
     loop {
         tokio::select! {
             () = shared.draining.cancelled() => return,
@@ -37,13 +41,20 @@ pub(super) async fn run(shared: Arc<Shared>) {
                     tracing::error!(event = "heartbeat-failed", %error);
                 }
             }
-            _ = sweeps.tick() => sweep(&shared).await,
+            _ = sweeps.tick() => sweep(&shared, &mut warned_up_to).await,
         }
     }
 }
 
-pub(super) async fn sweep(shared: &Arc<Shared>) {
-    warn_senders(shared).await;
+async fn sweep(shared: &Arc<Shared>, warned_up_to: &mut Option<(QueueId, u32)>) {
+    if let Some(after) = shared.settings.delay_warning_after {
+        for _ in 0..WARNING_PAGES {
+            *warned_up_to = warn_senders(shared, after, *warned_up_to).await;
+            if warned_up_to.is_none() || shared.draining.is_cancelled() {
+                break;
+            }
+        }
+    }
     let long_ago = shared.clock.now().before(Suspension::FORGOTTEN);
     shared.suspensions().retain(|_, s| s.until >= long_ago);
     for (domain, diagnosis) in shared.places.troubled() {
@@ -61,17 +72,22 @@ pub(super) async fn sweep(shared: &Arc<Shared>) {
     }
 }
 
-/// DSN-04: one delay DSN per sender, domain and cause an hour, naming how many further messages wait.
-async fn warn_senders(shared: &Arc<Shared>) {
-    let Some(after) = shared.settings.delay_warning_after else { return };
+/// DSN-04: one delay DSN per sender, domain and cause an hour, naming how many further messages wait. Says up to which
+/// recipient it has come; `None` when that was the last.
+async fn warn_senders(
+    shared: &Arc<Shared>,
+    wait: Duration,
+    after: Option<(QueueId, u32)>,
+) -> Option<(QueueId, u32)> {
     let now = shared.clock.now();
-    let delayed = match shared.store.delayed(now.before(after), WARNINGS).await {
+    let delayed = match shared.store.delayed(now.before(wait), after, WARNINGS).await {
         Ok(delayed) => delayed,
         Err(error) => {
             tracing::error!(event = "queue-read-failed", %error);
-            return;
+            return None;
         }
     };
+    let last = delayed.last().filter(|_| delayed.len() >= WARNINGS).map(|d| (d.message.id, d.recipient.no));
     let mut groups: BTreeMap<(String, Domain, String), Vec<(Delayed, Diagnosis)>> = BTreeMap::new();
     let mut silent = Vec::new();
     for d in delayed {
@@ -109,6 +125,7 @@ async fn warn_senders(shared: &Arc<Shared>) {
             warn_one(shared, &group).await;
         }
     }
+    last
 }
 
 async fn warn_one(shared: &Arc<Shared>, group: &[(Delayed, Diagnosis)]) {
@@ -148,10 +165,12 @@ async fn mark_warned(
 /// A failed probe counts as the completed attempt of every message that waited on it: those whose lifetime had
 /// ended by then are returned without a dial (QUE-34, QUE-07).
 pub(super) async fn expire_waiting(shared: &Arc<Shared>, domain: &Domain, diagnosis: &Diagnosis) {
-    let ended = diagnosis.at.before(shared.settings.max_age);
+    let ended = Which::ArrivedBefore {
+        submitted: diagnosis.at.before(shared.settings.max_age),
+        generated: diagnosis.at.before(shared.settings.generated_max_age),
+    };
     loop {
-        let claimed =
-            shared.store.claim(domain.clone(), Which::ArrivedBefore(ended), EXPIRIES, shared.terms()).await;
+        let claimed = shared.store.claim(domain.clone(), ended, EXPIRIES, shared.terms()).await;
         let leases = match claimed {
             Ok(leases) => leases,
             Err(error) => {

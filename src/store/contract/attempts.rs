@@ -120,6 +120,26 @@ pub(in crate::store) async fn content_goes_with_the_last_recipient<S: Site>(site
     site.close(store).await;
 }
 
+// RPT-28: what decides whether sessions are reported is kept with the message, not in memory.
+pub(in crate::store) async fn the_origin_outlives_attempts_and_restarts<S: Site>(site: S) {
+    let clock = clock();
+    let mut store = site.open(Arc::clone(&clock) as _);
+    for (n, origin) in [(1, Origin::TlsReport), (2, Origin::Dsn), (3, Origin::Submitted)] {
+        store.enqueue(NewMessage { origin, ..message(n, &["a@x.example"]) }, None).await.unwrap();
+    }
+    for _ in 0..3 {
+        let mut leases = claim(&store, "x.example", 9).await;
+        leases.sort_by_key(|l| l.message.id);
+        let origins: Vec<_> = leases.iter().map(|l| l.message.origin).collect();
+        assert_eq!(origins, [Origin::TlsReport, Origin::Dsn, Origin::Submitted]);
+        store.finish(all_of(&leases[0], &deferred())).await.unwrap();
+        site.kill(store);
+        clock.advance(20 * MINUTE);
+        store = site.open(Arc::clone(&clock) as _);
+    }
+    site.close(store).await;
+}
+
 // DUR-18, QUE-09
 pub(in crate::store) async fn a_release_restores_what_was_before<S: Site>(site: S) {
     let clock = clock();

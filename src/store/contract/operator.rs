@@ -65,13 +65,21 @@ pub(in crate::store) async fn expired_mail_of_a_dead_domain_is_claimed_by_age<S:
         store.finish(all_of(&lease, &deferred())).await.unwrap();
     }
     assert!(claim(&store, "x.example", 6).await.is_empty());
-    let old = Which::ArrivedBefore(NOON.before(150 * MINUTE));
+    // One of ours, younger than what an application may wait.
+    let mut report = message(7, &["tlsrpt@x.example"]);
+    (report.origin, report.arrived) = (Origin::TlsReport, NOON.before(90 * MINUTE));
+    store.enqueue(report, None).await.unwrap();
+    let old =
+        Which::ArrivedBefore { submitted: NOON.before(150 * MINUTE), generated: NOON.before(80 * MINUTE) };
     let leases = store.claim(domain("x.example"), old, 2, terms(None)).await.unwrap();
-    assert_eq!(leases.iter().map(|l| l.recipients.len()).collect::<Vec<_>>(), [2, 2]);
+    assert_eq!(leases.len(), 2);
     let rest = store.claim(domain("x.example"), old, 9, terms(None)).await.unwrap();
     let mut seen: Vec<_> = leases.iter().chain(&rest).map(|l| l.message.id).collect();
     seen.sort_unstable();
-    assert_eq!(seen, [id(3), id(4), id(5)]);
+    assert_eq!(seen, [id(3), id(4), id(5), id(7)]);
+    let mut sizes: Vec<_> = leases.iter().chain(&rest).map(|l| l.recipients.len()).collect();
+    sizes.sort_unstable();
+    assert_eq!(sizes, [1, 2, 2, 2]);
     assert!(store.claim(domain("x.example"), old, 9, terms(None)).await.unwrap().is_empty());
     site.close(store).await;
 }
@@ -86,14 +94,24 @@ pub(in crate::store) async fn delay_warnings_are_given_once<S: Site>(site: S) {
     }
     store.suspend(domain("y.example"), Some(suspension(NOON))).await.unwrap();
     let before = NOON.before(90 * MINUTE);
-    let found = store.delayed(before, 9).await.unwrap();
+    let found = store.delayed(before, None, 9).await.unwrap();
     let names: Vec<_> =
         found.iter().map(|d| (d.message.id, d.recipient.no, d.suspension.is_some())).collect();
     assert_eq!(names, [(id(3), 0, false), (id(3), 1, true), (id(2), 0, false), (id(2), 1, true)]);
-    assert_eq!(store.delayed(before, 1).await.unwrap().len(), 1);
+    for (after, want) in [(None, (id(3), 0)), (Some((id(3), 0)), (id(3), 1)), (Some((id(3), 1)), (id(2), 0))]
+    {
+        let one = store.delayed(before, after, 1).await.unwrap();
+        assert_eq!(one.iter().map(|d| (d.message.id, d.recipient.no)).collect::<Vec<_>>(), [want]);
+    }
+    assert!(store.delayed(before, Some((id(2), 1)), 9).await.unwrap().is_empty());
+    assert_eq!(
+        store.delayed(before, Some((id(77), 0)), 9).await.unwrap().len(),
+        4,
+        "unknown: from the start"
+    );
     let both = vec![(id(3), 0), (id(3), 1)];
     store.warned(both.clone(), vec![message(10, &["sender@example.net"])]).await.unwrap();
-    assert_eq!(store.delayed(before, 9).await.unwrap().len(), 2);
+    assert_eq!(store.delayed(before, None, 9).await.unwrap().len(), 2);
     assert!(store.show(id(10)).await.unwrap().is_some());
     // Asked again because the answer was lost: no second warning.
     store.warned(both, vec![message(11, &["sender@example.net"])]).await.unwrap();

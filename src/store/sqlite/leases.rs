@@ -75,19 +75,21 @@ pub(super) fn claim_messages(
     Ok(leases)
 }
 
-/// Messages with recipients of `domain` that wait and arrived before `before`, at most `limit`.
+/// Messages with recipients of `domain` that wait and arrived before the first moment, or before the second when
+/// they are of our own making; at most `limit`.
 pub(super) fn arrived_before(
     conn: &Connection,
     domain: &Domain,
-    before: Timestamp,
+    (submitted, generated): (Timestamp, Timestamp),
     limit: usize,
 ) -> rusqlite::Result<Vec<i64>> {
     let mut statement = conn.prepare_cached(
-        "SELECT id FROM recipient INDEXED BY recipient_due WHERE domain = ?1 AND state <= 1 AND arrived < ?2 \
-         ORDER BY next_attempt",
+        "SELECT r.id FROM recipient r INDEXED BY recipient_due CROSS JOIN message m ON m.seq = r.id >> 20 \
+         WHERE r.domain = ?1 AND r.state <= 1 AND r.arrived < max(?2, ?3) \
+         AND r.arrived < iif(m.origin = 'submitted', ?2, ?3) ORDER BY r.next_attempt",
     )?;
     let mut found = Vec::new();
-    let mut rows = statement.query((domain.as_str(), before.as_millis()))?;
+    let mut rows = statement.query((domain.as_str(), submitted.as_millis(), generated.as_millis()))?;
     while found.len() < limit
         && let Some(row) = rows.next()?
     {

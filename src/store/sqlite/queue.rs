@@ -49,12 +49,12 @@ impl QueueStore for SqliteStore {
                     let work = move |tx: &mut Tx<'_>| leases::claim_due(tx, &domain, limit, &terms);
                     self.inbox.write(Lane::Work, work).await
                 }
-                Which::ArrivedBefore(before) => {
+                Which::ArrivedBefore { submitted, generated } => {
                     // There is no index for this rare question; a reader has the time that the writer has not.
                     let name = domain.clone();
                     let found = self
                         .readers()
-                        .read(move |conn| leases::arrived_before(conn, &name, before, limit))
+                        .read(move |conn| leases::arrived_before(conn, &name, (submitted, generated), limit))
                         .await?;
                     if found.is_empty() {
                         return Ok(Vec::new());
@@ -117,9 +117,10 @@ impl QueueStore for SqliteStore {
     fn delayed(
         &self,
         arrived_before: Timestamp,
+        after: Option<(QueueId, u32)>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Delayed>, StoreError>> {
-        Box::pin(self.readers().read(move |conn| reads::delayed(conn, arrived_before, limit)))
+        Box::pin(self.readers().read(move |conn| reads::delayed(conn, arrived_before, after, limit)))
     }
 
     fn warned(

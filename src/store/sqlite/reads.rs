@@ -59,15 +59,27 @@ pub(super) fn content(conn: &Connection, id: QueueId, part: u32) -> rusqlite::Re
 pub(super) fn delayed(
     conn: &Connection,
     arrived_before: Timestamp,
+    after: Option<(QueueId, u32)>,
     limit: usize,
 ) -> rusqlite::Result<Vec<Delayed>> {
+    let (arrived, id): (i64, i64) = match after {
+        Some((message, no)) => conn
+            .prepare_cached(
+                "SELECT r.arrived, r.id FROM message m JOIN recipient r ON r.id = (m.seq << 20) + ?2 WHERE m.id = ?1",
+            )?
+            .query_row((message.as_bytes(), no), |r| Ok((r.get(0)?, r.get(1)?)))
+            .optional()?
+            .unwrap_or((i64::MIN, 0)),
+        None => (i64::MIN, 0),
+    };
     let sql = format!(
         "SELECT {META}, {RECIPIENT}, s.until, s.step, s.last FROM recipient r INDEXED BY recipient_unwarned \
          JOIN message m ON m.seq = r.id >> 20 LEFT JOIN suspension s ON s.domain = r.domain \
-         WHERE r.state <= 1 AND r.warned = 0 AND r.arrived < ?1 ORDER BY r.arrived, r.id LIMIT ?2"
+         WHERE r.state <= 1 AND r.warned = 0 AND r.arrived < ?1 AND (r.arrived, r.id) > (?2, ?3) \
+         ORDER BY r.arrived, r.id LIMIT ?4"
     );
     conn.prepare_cached(&sql)?
-        .query_map((arrived_before.as_millis(), rows::number(limit)), |row| {
+        .query_map((arrived_before.as_millis(), arrived, id, rows::number(limit)), |row| {
             Ok(Delayed {
                 message: rows::meta(row)?,
                 recipient: rows::recipient(row, META_COLUMNS)?,
