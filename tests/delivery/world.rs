@@ -117,7 +117,7 @@ impl QueueStore for NoStore {
         finish(queue::Finish) -> ();
         release(LeaseId, Vec<u32>, Option<Timestamp>) -> ();
         suspend(Domain, Option<queue::Suspension>) -> ();
-        delayed(Timestamp, usize) -> Vec<queue::Delayed>;
+        delayed(Timestamp, Option<(QueueId, u32)>, usize) -> Vec<queue::Delayed>;
         warned(Vec<(QueueId, u32)>, Vec<queue::NewMessage>) -> ();
         purge(Duration, u64) -> bool;
         heartbeat() -> ();
