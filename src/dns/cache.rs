@@ -12,6 +12,7 @@ use futures_util::future::BoxFuture;
 use super::flight::Flights;
 use super::{Answer, Data, DnsResult, Family, Mx, Resolver};
 use crate::clock::Clock;
+use crate::dane::Tlsa;
 use crate::mail::Domain;
 
 /// Bounds of the cache.
@@ -47,6 +48,8 @@ pub struct CachingResolver<R> {
     v4: Shelf<IpAddr>,
     v6: Shelf<IpAddr>,
     txt: Shelf<Vec<u8>>,
+    tlsa: Shelf<Tlsa>,
+    cname: Shelf<Domain>,
 }
 
 impl<R: Resolver + 'static> CachingResolver<R> {
@@ -61,6 +64,8 @@ impl<R: Resolver + 'static> CachingResolver<R> {
             v4: Shelf::new(size, |_| 20),
             v6: Shelf::new(size, |_| 20),
             txt: Shelf::new(size, |text| 32 + text.len()),
+            tlsa: Shelf::new(size, |record: &Tlsa| 32 + record.data.len()).exact(),
+            cname: Shelf::new(size, |_| 300),
         }
     }
 
@@ -83,7 +88,8 @@ impl<R: Resolver + 'static> CachingResolver<R> {
             Data::Records(_) => self.settings.cap,
             Data::NoData | Data::NxDomain => self.settings.denial_cap,
         };
-        answer.ttl = answer.ttl.max(self.settings.floor).min(most);
+        let floor = if shelf.exact { Duration::ZERO } else { self.settings.floor };
+        answer.ttl = answer.ttl.max(floor).min(most);
         shelf.put(name, &answer, self.clock.monotonic());
         Ok(answer)
     }
@@ -106,17 +112,29 @@ impl<R: Resolver + 'static> Resolver for CachingResolver<R> {
         self.answer(&self.txt, name, |inner, name| async move { inner.txt(&name).await }.boxed()).boxed()
     }
 
+    fn tlsa<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, DnsResult<Tlsa>> {
+        self.answer(&self.tlsa, name, |inner, name| async move { inner.tlsa(&name).await }.boxed()).boxed()
+    }
+
+    fn cname<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, DnsResult<Domain>> {
+        self.answer(&self.cname, name, |inner, name| async move { inner.cname(&name).await }.boxed()).boxed()
+    }
+
     fn forget(&self, name: &Domain) {
         self.mx.forget(name);
         self.v4.forget(name);
         self.v6.forget(name);
         self.txt.forget(name);
+        self.tlsa.forget(name);
+        self.cname.forget(name);
         self.inner.forget(name);
     }
 }
 
 /// The answers of one record type, each with the monotonic moment of its end.
 struct Shelf<T: Clone + Send + Sync + 'static> {
+    /// Kept no longer than the TTL says, however short that is (DANE-39).
+    exact: bool,
     kept: moka::sync::Cache<Domain, (Answer<T>, Duration)>,
     flights: Flights<Domain, DnsResult<T>>,
 }
@@ -132,7 +150,11 @@ impl<T: Clone + Send + Sync + 'static> Shelf<T> {
             u32::try_from(ENTRY + records).unwrap_or(u32::MAX)
         };
         let kept = moka::sync::Cache::builder().max_capacity(size).weigher(weigher).build();
-        Self { kept, flights: Flights::new() }
+        Self { exact: false, kept, flights: Flights::new() }
+    }
+
+    fn exact(self) -> Self {
+        Self { exact: true, ..self }
     }
 
     /// The answer, with the TTL that is left.

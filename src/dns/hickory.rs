@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::{Answer, Data, DnsError, DnsErrorKind, DnsResult, Family, Mx, Resolver};
+use crate::dane::Tlsa;
 use crate::mail::Domain;
 
 mod exchange;
@@ -132,7 +133,7 @@ impl HickoryResolver {
                 return if data.is_empty() {
                     Err(malformed(()))
                 } else {
-                    Ok(Answer { data: Data::Records(data), secure, ttl })
+                    Ok(Answer { data: Data::Records(data), secure, ttl, expanded: chain.expanded(name) })
                 };
             }
             let denial = denial_ttl(&message);
@@ -142,7 +143,8 @@ impl HickoryResolver {
                 // NOERROR without SOA is lame, but a denial all the same (RFC 2308 §2.2).
                 _ => Data::NoData,
             };
-            return Ok(Answer { data, secure, ttl: ttl.min(denial.unwrap_or(Duration::ZERO)) });
+            let ttl = ttl.min(denial.unwrap_or(Duration::ZERO));
+            return Ok(Answer { data, secure, ttl, expanded: chain.expanded(name) });
         }
     }
 
@@ -223,6 +225,27 @@ impl Resolver for HickoryResolver {
         .boxed()
     }
 
+    fn tlsa<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, DnsResult<Tlsa>> {
+        self.look_up(name, RecordType::TLSA, "TLSA", |data| match data {
+            RData::TLSA(tlsa) => Some(Tlsa {
+                usage: tlsa.cert_usage.into(),
+                selector: tlsa.selector.into(),
+                matching: tlsa.matching.into(),
+                data: tlsa.cert_data.clone(),
+            }),
+            _ => None,
+        })
+        .boxed()
+    }
+
+    fn cname<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, DnsResult<Domain>> {
+        self.look_up(name, RecordType::CNAME, "CNAME", |data| match data {
+            RData::CNAME(target) => Domain::parse_host(&target.0.to_ascii()).ok(),
+            _ => None,
+        })
+        .boxed()
+    }
+
     /// Nothing is cached here.
     fn forget(&self, _name: &Domain) {}
 }
@@ -236,6 +259,11 @@ struct Chain {
 impl Chain {
     fn new(at: Name) -> Self {
         Self { seen: HashSet::from([at.clone()]), at }
+    }
+
+    /// Where the aliases have led from `name`; `None` when it is no alias.
+    fn expanded(&self, name: &Domain) -> Option<Domain> {
+        Domain::parse_host(&self.at.to_ascii()).ok().filter(|at| at != name)
     }
 
     /// Goes as far as `message` leads; the records of type `kind` there. An error for a loop or a chain over

@@ -1,4 +1,4 @@
-//! The DNS as the relay needs it: four questions, and answers that keep apart what must not be confused.
+//! The DNS as the relay needs it: a few questions, and answers that keep apart what must not be confused.
 //!
 //! "No such name" and "no such record" are answers; everything else that is not data is an error, and an
 //! error never makes mail bounce (`What always holds` 2). The AD bit is kept in every answer, negative ones
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
+use crate::dane::Tlsa;
 use crate::mail::Domain;
 
 pub mod cache;
@@ -26,6 +27,11 @@ pub trait Resolver: Send + Sync {
     /// TXT records of `name`, following CNAMEs; the strings of each record joined without separator
     /// (RFC 8461 §3.1).
     fn txt<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, DnsResult<Vec<u8>>>;
+    /// TLSA records of `name`, following CNAMEs (RFC 7672 §2.2.3).
+    fn tlsa<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, DnsResult<Tlsa>>;
+    /// The CNAME record of `name` itself, not followed: whether the first link of a chain is authenticated, whatever
+    /// the rest is (RFC 7672 §2.2.2).
+    fn cname<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, DnsResult<Domain>>;
     /// Drops what is cached about `name` and names below it, because an operator asked for fresh answers.
     fn forget(&self, name: &Domain);
 }
@@ -42,6 +48,8 @@ pub struct Answer<T> {
     pub secure: bool,
     /// How long the answer may be used (OUT-10).
     pub ttl: Duration,
+    /// The name at the end of the CNAMEs, when the name asked for is an alias.
+    pub expanded: Option<Domain>,
 }
 
 /// Data, or one of the two kinds of denial (RFC 2308).

@@ -5,6 +5,7 @@
 //! null.example           MX  0 .
 //! mx.example.net         A   192.0.2.1
 //! alias.example          CNAME example.net
+//! _25._tcp.mx.example.net TLSA 3 1 1 d2abde240d7cd3ee6b4b28c54df034b97983a1d16e8a410e4561cb106618e971
 //! _mta-sts.example.net   60 TXT "v=STSv1; " "id=1;"
 //! bad.example            MX  SERVFAIL             ; or BOGUS REFUSED TIMEOUT MALFORMED UNREACHABLE
 //! dead.example           ANY TIMEOUT
@@ -21,6 +22,7 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt, ready};
 
 use super::{Answer, Data, DnsError, DnsErrorKind, DnsResult, Family, Mx, Resolver};
+use crate::dane::Tlsa;
 use crate::mail::Domain;
 
 /// The resolver. Its zone can be changed while others ask it, and it remembers what it was asked.
@@ -51,6 +53,7 @@ enum Rdata {
     Address(IpAddr),
     Txt(Vec<u8>),
     Cname(Domain),
+    Tlsa(Tlsa),
     Fails(DnsErrorKind),
 }
 
@@ -133,6 +136,7 @@ impl ZoneResolver {
         state.queries.push(format!("{record} {name}"));
         let fail = |kind| DnsError { kind, name: name.clone(), record, server: None };
         let (mut at, mut secure, mut ttl) = (name.clone(), true, Duration::MAX);
+        let expanded = |at: Domain| (at != *name).then_some(at);
         for _ in 0..=MAX_CHAIN {
             secure &= state.secure.iter().any(|s| at.is_at_or_below(s));
             let here = || state.lines.iter().filter(|l| l.owner == at);
@@ -146,7 +150,7 @@ impl ZoneResolver {
             let found: Vec<T> = typed().filter_map(|l| pick(&l.data)).collect();
             if !found.is_empty() {
                 ttl = typed().map(|l| l.ttl).fold(ttl, Duration::min);
-                return Ok(Answer { data: Data::Records(found), secure, ttl });
+                return Ok(Answer { data: Data::Records(found), secure, ttl, expanded: expanded(at) });
             }
             let alias = here().find_map(|l| match &l.data {
                 Rdata::Cname(target) => Some((target.clone(), l.ttl)),
@@ -155,7 +159,8 @@ impl ZoneResolver {
             let Some((target, alias_ttl)) = alias else {
                 let ttl = ttl.min(DEFAULT_TTL);
                 let exists = state.lines.iter().any(|l| l.owner.is_at_or_below(&at));
-                return Ok(Answer { data: if exists { Data::NoData } else { Data::NxDomain }, secure, ttl });
+                let data = if exists { Data::NoData } else { Data::NxDomain };
+                return Ok(Answer { data, secure, ttl, expanded: expanded(at) });
             };
             (at, ttl) = (target, ttl.min(alias_ttl));
         }
@@ -177,6 +182,17 @@ impl Resolver for ZoneResolver {
 
     fn txt<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, DnsResult<Vec<u8>>> {
         let answer = self.ask(name, "TXT", |d| if let Rdata::Txt(t) = d { Some(t.clone()) } else { None });
+        ready(answer).boxed()
+    }
+
+    fn tlsa<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, DnsResult<Tlsa>> {
+        let answer = self.ask(name, "TLSA", |d| if let Rdata::Tlsa(t) = d { Some(t.clone()) } else { None });
+        ready(answer).boxed()
+    }
+
+    fn cname<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, DnsResult<Domain>> {
+        let answer =
+            self.ask(name, "CNAME", |d| if let Rdata::Cname(t) = d { Some(t.clone()) } else { None });
         ready(answer).boxed()
     }
 
@@ -238,12 +254,23 @@ fn parse_line(owner: &str, rest: &[&str], line: &str) -> Result<Line, ZoneError>
         ("A", [ip]) => Rdata::Address(IpAddr::V4(ip.parse().map_err(|_| bad())?)),
         ("AAAA", [ip]) => Rdata::Address(IpAddr::V6(ip.parse().map_err(|_| bad())?)),
         ("CNAME", [target]) => Rdata::Cname(domain(target, line)?),
+        ("TLSA", [usage, selector, matching, hex]) => Rdata::Tlsa(Tlsa {
+            usage: usage.parse().map_err(|_| bad())?,
+            selector: selector.parse().map_err(|_| bad())?,
+            matching: matching.parse().map_err(|_| bad())?,
+            data: octets(hex).ok_or_else(bad)?,
+        }),
         ("TXT", [_, ..]) => {
             Rdata::Txt(args.iter().map(|s| s.strip_prefix('"').unwrap_or(s)).collect::<String>().into_bytes())
         }
         _ => return Err(bad()),
     };
     Ok(Line { owner, record: (*record).to_owned(), ttl, data })
+}
+
+fn octets(hex: &str) -> Option<Vec<u8>> {
+    let pair = |p: &[u8]| u8::from_str_radix(std::str::from_utf8(p).ok()?, 16).ok();
+    hex.as_bytes().chunks(2).map(pair).collect()
 }
 
 const DEFAULT_TTL: Duration = Duration::from_secs(300);

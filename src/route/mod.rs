@@ -20,6 +20,8 @@ pub struct Route {
     pub kind: RouteKind,
     /// Whether the MX answer (or its denial, for an implicit MX) was authenticated by DNSSEC.
     pub mx_secure: bool,
+    /// The name at the end of the next hop's CNAMEs, when it is an alias (RFC 7672 §3.2.2).
+    pub expanded: Option<Domain>,
     /// At most 16, best first; equal preferences in random order (OUT-02).
     pub hosts: Vec<Host>,
 }
@@ -44,8 +46,10 @@ pub struct Host {
     pub preference: u16,
     /// Addresses to try, both families represented within the cap (OUT-07), or why there are none.
     pub addresses: Result<Vec<IpAddr>, NoAddress>,
-    /// Whether the address answers were authenticated by DNSSEC.
+    /// Whether DNSSEC authenticates the addresses of at least one family, aliases included (DANE-08).
     pub addresses_secure: bool,
+    /// The name at the end of its CNAMEs, when the exchange is an alias (RFC 7672 §2.2.2).
+    pub expanded: Option<Domain>,
 }
 
 /// Why a candidate has no address to dial.

@@ -39,22 +39,30 @@ pub fn order(mut records: Vec<Mx>, seed: u64) -> MxSet {
     if hosts.is_empty() { MxSet::Null } else { MxSet::Hosts(hosts) }
 }
 
+/// What the address answers of one host come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Addresses {
+    /// What may be dialled, IPv6 and IPv4 in turn so that any cut keeps both families (OUT-07), or why there is nothing.
+    pub usable: Result<Vec<IpAddr>, NoAddress>,
+    /// Whether DNSSEC authenticates the addresses of at least one family, the aliases on the way included (DANE-08).
+    pub secure: bool,
+    /// The name at the end of the aliases.
+    pub expanded: Option<Domain>,
+}
+
 /// Joins the address answers of both families of one host into what may be dialled.
-///
-/// Returns the addresses, IPv6 and IPv4 in turn so that any cut keeps both families (OUT-07), or why there
-/// are none, and whether every answer was authenticated.
-pub fn usable_addresses(
-    answers: Vec<DnsResult<IpAddr>>,
-    settings: &RouteSettings,
-) -> (Result<Vec<IpAddr>, NoAddress>, bool) {
+pub fn usable_addresses(answers: Vec<DnsResult<IpAddr>>, settings: &RouteSettings) -> Addresses {
     let (mut families, mut failed, mut refused) = (Vec::new(), None, None::<(IpAddr, bool)>);
-    let mut secure = true;
+    let (mut secure, mut expanded) = (false, None);
     for answer in answers {
         match answer {
             Err(e) => failed = failed.or(Some(e)),
             Ok(answer) => {
-                secure &= answer.secure;
                 let Data::Records(found) = answer.data else { continue };
+                if answer.secure || expanded.is_none() {
+                    expanded = answer.expanded;
+                }
+                secure |= answer.secure;
                 let (mut good, mut seen) = (Vec::new(), HashSet::new());
                 for ip in found.into_iter().filter(|ip| seen.insert(*ip)) {
                     match denied(ip, &settings.deny, &settings.allow) {
@@ -73,16 +81,14 @@ pub fn usable_addresses(
         }
     }
     let addresses = interleave(families);
-    if !addresses.is_empty() {
-        return (Ok(addresses), secure);
-    }
-    let why = match (failed, refused) {
+    let usable = match (failed, refused) {
+        _ if !addresses.is_empty() => Ok(addresses),
         // The family that failed may hold an address that can be dialled: wait.
-        (Some(e), _) => NoAddress::Failed(e),
-        (None, Some((address, loopback))) => NoAddress::Denied { address, loopback },
-        (None, None) => NoAddress::None,
+        (Some(e), _) => Err(NoAddress::Failed(e)),
+        (None, Some((address, loopback))) => Err(NoAddress::Denied { address, loopback }),
+        (None, None) => Err(NoAddress::None),
     };
-    (Err(why), secure)
+    Addresses { usable, secure, expanded }
 }
 
 fn interleave(families: Vec<Vec<IpAddr>>) -> Vec<IpAddr> {
@@ -337,6 +343,7 @@ mod tests {
                     preference: i,
                     addresses: Ok(interleave(vec![v6.collect(), v4.collect()])),
                     addresses_secure: false,
+                    expanded: None,
                 }
             })
             .collect();

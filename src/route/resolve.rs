@@ -21,7 +21,7 @@ pub async fn resolve(
     domain: &Domain,
     seed: u64,
 ) -> Result<Route, RouteFailure> {
-    let Answer { data, secure, .. } = resolver.mx(domain).await.map_err(RouteFailure::Dns)?;
+    let Answer { data, secure, expanded, .. } = resolver.mx(domain).await.map_err(RouteFailure::Dns)?;
     let (kind, names) = match data {
         Data::NxDomain => return Err(RouteFailure::NoSuchDomain { secure }),
         // Only a definite "no MX record" makes the domain its own host.
@@ -40,7 +40,7 @@ pub async fn resolve(
         }
     }
     let hosts = mx::cut(hosts, settings)?;
-    Ok(Route { next_hop: domain.clone(), kind, mx_secure: secure, hosts })
+    Ok(Route { next_hop: domain.clone(), kind, mx_secure: secure, expanded, hosts })
 }
 
 /// Looks up both families of one exchange. The name stays as published, whatever CNAMEs its addresses lie
@@ -52,8 +52,8 @@ async fn find_host(resolver: &dyn Resolver, settings: &RouteSettings, preference
         Families::V6 => &[Family::V6],
     };
     let answers = join_all(families.iter().map(|f| resolver.addresses(&name, *f))).await;
-    let (addresses, addresses_secure) = mx::usable_addresses(answers, settings);
-    Host { name, preference, addresses, addresses_secure }
+    let mx::Addresses { usable, secure, expanded } = mx::usable_addresses(answers, settings);
+    Host { name, preference, addresses: usable, addresses_secure: secure, expanded }
 }
 
 #[cfg(test)]
@@ -189,9 +189,9 @@ mod tests {
         assert_eq!(zone.queries(), ["MX d.example"]);
     }
 
-    // OUT-07, DANE-03
+    // OUT-07, DANE-03, DANE-08, DANE-12
     #[test]
-    fn both_families_are_asked_and_security_is_that_of_every_answer() {
+    fn both_families_are_asked_and_one_that_is_authenticated_is_enough() {
         let text = "secure d.example\n d.example MX 10 a.d.example\n d.example MX 20 b.example\n\
                     a.d.example A 192.0.2.1\n a.d.example AAAA 2001:db8::1\n b.example A 192.0.2.2";
         let zone = ZoneResolver::new(text).unwrap();
@@ -199,6 +199,26 @@ mod tests {
         assert!(route.mx_secure && route.hosts[0].addresses_secure && !route.hosts[1].addresses_secure);
         let both: Vec<IpAddr> = vec!["2001:db8::1".parse().unwrap(), "192.0.2.1".parse().unwrap()];
         assert_eq!(route.hosts[0].addresses, Ok(both));
+        for (zone, secure, expanded) in [
+            ("a.d.example A 192.0.2.1\n a.d.example AAAA BOGUS", true, None),
+            ("a.d.example A 192.0.2.1\n a.d.example AAAA TIMEOUT", true, None),
+            ("a.d.example CNAME h.d.example\n h.d.example A 192.0.2.1", true, Some("h.d.example")),
+            ("a.d.example CNAME h.example\n h.example A 192.0.2.1", false, Some("h.example")),
+            (
+                "a.d.example CNAME h.example\n h.example CNAME b.d.example\n b.d.example A 192.0.2.1",
+                false,
+                Some("b.d.example"),
+            ),
+        ] {
+            let text = format!("secure d.example\n d.example MX 10 a.d.example\n {zone}");
+            let route = run(&ZoneResolver::new(&text).unwrap(), &settings()).unwrap();
+            let host = &route.hosts[0];
+            assert_eq!(
+                (host.addresses_secure, host.expanded.as_ref().map(Domain::as_str)),
+                (secure, expanded),
+                "{zone}"
+            );
+        }
         let v4 = RouteSettings { families: Families::V4, ..settings() };
         zone.clear_queries();
         assert_eq!(run(&zone, &v4).unwrap().hosts[0].addresses, Ok(vec!["192.0.2.1".parse().unwrap()]));

@@ -268,7 +268,8 @@ async fn stage(case: &Value, hosts: usize, enforce: bool) -> Run {
     }
     let hosts =
         [host(MX, 10, &["127.0.0.1"]), host(MX, 20, &["127.0.0.2"])].into_iter().take(hosts).collect();
-    let route = Route { next_hop: domain(NEXT_HOP), kind: RouteKind::Mx, mx_secure: false, hosts };
+    let route =
+        Route { next_hop: domain(NEXT_HOP), kind: RouteKind::Mx, mx_secure: false, expanded: None, hosts };
     Run { world: build(Ok(route), enforce, authority.tls(), port), heard, second }
 }
 
@@ -398,11 +399,13 @@ async fn dns_decides_without_a_connection() {
         next_hop: domain(NEXT_HOP),
         kind: RouteKind::Mx,
         mx_secure: false,
+        expanded: None,
         hosts: vec![Host {
             name: domain(MX),
             preference: 10,
             addresses: Err(NoAddress::Failed(DnsError { kind: DnsErrorKind::Malformed, ..servfail.clone() })),
             addresses_secure: false,
+            expanded: None,
         }],
     };
     for (id, route, enforce, word, code) in [

@@ -170,6 +170,7 @@ pub(crate) fn host(name: &str, preference: u16, addresses: &[&str]) -> Host {
         preference,
         addresses: Ok(addresses.iter().map(|ip| ip.parse::<IpAddr>().unwrap()).collect()),
         addresses_secure: false,
+        expanded: None,
     }
 }
 
@@ -207,7 +208,7 @@ impl World {
     pub(crate) fn route(&self, name: &str, hosts: &[(&str, &[&str])]) {
         let hosts = (10..).zip(hosts).map(|(preference, (name, ips))| host(name, preference, ips)).collect();
         let (next_hop, kind) = (domain(name), RouteKind::Mx);
-        self.resolves(name, Ok(Route { next_hop, kind, mx_secure: false, hosts }));
+        self.resolves(name, Ok(Route { next_hop, kind, mx_secure: false, expanded: None, hosts }));
     }
 
     pub(crate) fn resolves(&self, name: &str, route: Result<Route, RouteFailure>) {
