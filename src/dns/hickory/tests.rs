@@ -27,11 +27,21 @@ struct Server {
     log: Arc<Mutex<Vec<String>>>,
 }
 
+/// One port for both. The number that UDP was given may be taken for TCP: then another.
+async fn sockets() -> (UdpSocket, TcpListener) {
+    loop {
+        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        match TcpListener::bind(udp.local_addr().unwrap()).await {
+            Ok(tcp) => return (udp, tcp),
+            Err(e) => assert_eq!(e.kind(), std::io::ErrorKind::AddrInUse),
+        }
+    }
+}
+
 impl Server {
     async fn start(script: Script) -> Self {
-        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let (udp, tcp) = sockets().await;
         let address = udp.local_addr().unwrap();
-        let tcp = TcpListener::bind(address).await.unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&log);
         tokio::spawn(async move {
