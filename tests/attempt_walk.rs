@@ -25,7 +25,7 @@ use sealpost::delivery::starttls::Tls;
 use sealpost::delivery::{AttemptReport, Ledger};
 use sealpost::mail::{Domain, ForwardPath, Origin, QueueId, ReversePath};
 use sealpost::mtasts::{Applicable, Discovery, Mode, Policy, StoredPolicy};
-use sealpost::queue::{Lease, LeaseId, LeasedRecipient, MessageMeta, Outcome, Step, StoreError};
+use sealpost::queue::{DeferReason, Lease, LeaseId, LeasedRecipient, MessageMeta, Outcome, Step, StoreError};
 use sealpost::route::{Host, Route, RouteFailure, RouteKind};
 use sealpost::security::Level;
 use sealpost::store::sqlite::{SqliteSettings, SqliteStore};
@@ -721,4 +721,19 @@ async fn a_report_passes_broken_promises_unrecorded_and_asks_for_no_notification
     w.route("free.example", &[("mx.example.net", &["127.0.0.1"])]);
     assert_eq!(words(&w.deliver_from(Origin::Dsn, "free.example").await), ["delivered"]);
     assert_eq!(count(&ears, "RCPT TO:<r0@free.example> NOTIFY=NEVER"), 1);
+}
+
+// DUR-02, `What always holds` 1: what is left of damaged content is never sent as if it were the message.
+#[tokio::test]
+async fn content_that_is_not_whole_is_never_ended_with_a_dot() {
+    let (port, ears) = serve("127.0.0.1", 0, Manners::default()).await;
+    let w = world(port, Authority::new().tls());
+    w.route("free.example", &[("mx.example.net", &["127.0.0.1"])]);
+    // The store knows nothing of it: all its rows are gone.
+    let lease = Lease { content: None, ..World::lease("free.example", 1) };
+    let report = w.attempts.run(&lease, &*w.notes, &CancellationToken::new()).await;
+    let outcomes = w.taken();
+    assert!(matches!(outcomes[..], [Outcome::Deferred(DeferReason::Damaged, _)]), "{outcomes:?}");
+    assert!(report.hand_back.is_none());
+    assert_eq!((count(&ears, "DATA"), count(&ears, "<content>")), (1, 0));
 }
