@@ -110,7 +110,7 @@ pub trait ReportStore: Send + Sync {
 
     /// Takes over what the queue knows of reports by mail: delivered, or ended otherwise. At most a slice; empty when
     /// nothing is left.
-    fn settle_mail(&self, now: Timestamp) -> BoxFuture<'_, Result<Vec<SettledMail>, ReportStoreError>>;
+    fn settle_mail(&self) -> BoxFuture<'_, Result<Vec<SettledMail>, ReportStoreError>>;
 
     /// When the next planned report or waiting destination is due.
     fn next(&self) -> BoxFuture<'_, Result<Option<Timestamp>, ReportStoreError>>;
