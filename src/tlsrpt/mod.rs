@@ -1,7 +1,9 @@
 //! TLS reporting (RFC 8460): every session leaves its record, and every recipient domain that asks for it gets
 //! one report a day.
 //!
-//! Pure: [`session`] and [`result_type`] (what one session says), [`day`] and [`counters`] (what a day adds up to).
+//! Pure: [`session`] and [`result_type`] (what one session says), [`day`] and [`counters`] (what a day adds up to),
+//! [`record`] (who asks for reports), [`aggregate`], [`report`] and [`message`] (what goes out), [`read`] (what
+//! others sent).
 //! The ports are [`SessionStore`], [`ReportStore`], [`ReportMailer`] and [`ReportPoster`]; [`service`] orchestrates.
 
 use std::time::Duration;
@@ -13,8 +15,13 @@ use crate::clock::Timestamp;
 use crate::mail::{Domain, QueueId};
 use crate::queue::{NewMessage, StoreError};
 
+pub mod aggregate;
 pub mod counters;
 pub mod day;
+pub mod message;
+pub mod read;
+pub mod record;
+pub mod report;
 pub mod result_type;
 pub mod service;
 pub mod session;
