@@ -8,7 +8,7 @@
 //! | 4 | [`submission`] listeners, [`admin`] HTTP, [`observe`] log | adapters that call the relay |
 //! | 3 | [`submission::accept`], [`queue::manager`], [`delivery::attempt`], [`route::resolve`], [`mtasts::service`] | orchestration, sees only ports |
 //! | 2 | [`dns::hickory`], [`mtasts::fetch`], [`delivery`] I/O, [`store`] | adapters behind ports |
-//! | 1 | [`smtp`], [`route`], [`mtasts`], [`security`], [`queue`], [`delivery::classify`], [`dsn`], [`tlsrpt`], [`config`] | pure decisions, and the ports |
+//! | 1 | [`smtp`], [`route`], [`mtasts`], [`security`], [`queue`], [`delivery::classify`], [`dsn`], [`dkim`], [`tlsrpt`], [`config`] | pure decisions, and the ports |
 //! | 0 | [`mail`], [`clock`], [`observe::fields`] | vocabulary |
 //!
 //! # The journey of a message
@@ -34,6 +34,7 @@ pub mod clock;
 pub mod config;
 pub mod dane;
 pub mod delivery;
+pub mod dkim;
 pub mod dns;
 pub mod dsn;
 pub mod mail;
