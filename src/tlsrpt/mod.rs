@@ -2,7 +2,7 @@
 //! one report a day.
 //!
 //! Pure: [`session`] and [`result_type`] (what one session says), [`day`] and [`counters`] (what a day adds up to).
-//! The ports are [`SessionStore`], [`ReportStore`] and [`ReportPoster`].
+//! The ports are [`SessionStore`], [`ReportStore`], [`ReportMailer`] and [`ReportPoster`]; [`service`] orchestrates.
 
 use std::time::Duration;
 
@@ -11,10 +11,12 @@ use futures_util::future::BoxFuture;
 
 use crate::clock::Timestamp;
 use crate::mail::{Domain, QueueId};
+use crate::queue::{NewMessage, StoreError};
 
 pub mod counters;
 pub mod day;
 pub mod result_type;
+pub mod service;
 pub mod session;
 
 pub use counters::{DayCounters, DetailCounter, PolicyCounters};
@@ -30,24 +32,37 @@ pub trait SessionStore: Send + Sync {
 
 /// Where counters become reports, and reports wait for those who asked for them. Every call is one commit.
 ///
-/// The life of a report: counted → [`ReportStore::plan`] draws its moment → [`ReportStore::due`] gives it out →
-/// [`ReportStore::keep`] stores its octets and destinations and deletes the counters, in one commit (RPT-93) →
-/// each destination is tried until it ends. A crash between any two of them repeats nothing and loses nothing.
+/// The life of a report: counted ([`ReportStore::fold`]) → [`ReportStore::plan`] draws its moment →
+/// [`ReportStore::due`] gives it out → [`ReportStore::keep`] stores its octets and destinations and deletes the
+/// counters, in one commit (RPT-93) → each destination is tried until it ends. A crash between any two of them
+/// repeats nothing and loses nothing. Two processes on one store never get the same report or destination at once.
 pub trait ReportStore: Send + Sync {
-    /// Counts the records that came in, then plans a report for every (day before `today`, report domain) that was
-    /// counted and has none: due at `day + 1, 00:05 UTC` plus a draw of its own from `[0, window)`, stored once (RPT-70).
-    /// Drops counters and plans of days more than two days old that were never made into a report (RPT-71) and
-    /// says which. Does at most a slice of the work; `more` says whether to call again.
+    /// Counts a slice of the session records that came in. `true` while there are more.
+    fn fold(&self) -> BoxFuture<'_, Result<bool, ReportStoreError>>;
+
+    /// Plans a report for every (day before `today`, report domain) that was counted and has none: due at
+    /// `day + 1, 00:05 UTC` plus a draw of its own from `[0, window)`, stored once (RPT-70). Does at most a slice.
     fn plan(&self, today: Day, window: Duration) -> BoxFuture<'_, Result<Planned, ReportStoreError>>;
 
-    /// Claims up to `limit` planned reports whose moment has come, oldest first. A claim ends with the process that made it.
+    /// Drops a slice of what was counted on days before `oldest` and never made into a report, plans included, and
+    /// says which (RPT-71).
+    fn drop_old(&self, oldest: Day) -> BoxFuture<'_, Result<DroppedDays, ReportStoreError>>;
+
+    /// Up to `limit` planned reports whose moment has come, oldest first.
     fn due(
         &self,
         now: Timestamp,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<PlannedReport>, ReportStoreError>>;
 
-    /// What was counted for a domain on a day, records not yet folded included; `None` when nothing was.
+    /// The plan of one report, due or not; `None` when there is none (any more).
+    fn planned(
+        &self,
+        day: Day,
+        domain: Domain,
+    ) -> BoxFuture<'_, Result<Option<PlannedReport>, ReportStoreError>>;
+
+    /// What was counted for a domain on a day, records not yet folded left out; `None` when nothing was.
     fn counters(
         &self,
         day: Day,
@@ -62,9 +77,15 @@ pub trait ReportStore: Send + Sync {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Domain>, ReportStoreError>>;
 
-    /// Stores a made report with its destinations. For the report of a closed day its plan ends and its counters go
-    /// in the same commit; a partial one (`report send` for today) takes nothing away (RPT-93).
-    fn keep(&self, report: NewReport) -> BoxFuture<'_, Result<ReportNo, ReportStoreError>>;
+    /// Stores a made report with its destinations, due at once. For the report of a closed day its plan ends and its
+    /// counters go in the same commit; a partial one (`report send` for today) takes nothing away (RPT-93).
+    ///
+    /// Of the destinations with one receiver, at most `cap` are sent to on a UTC day; those beyond it are stored as
+    /// failed (RPT-10).
+    ///
+    /// [`ReportStoreError::Unknown`] when the plan has ended: somebody else made the report.
+    /// [`ReportStoreError::Changed`] when more was counted than `report.sessions`: it is to be made anew.
+    fn keep(&self, report: NewReport, cap: u32) -> BoxFuture<'_, Result<ReportNo, ReportStoreError>>;
 
     /// Puts a planned report off to `until`: nothing was lost, `why` says what was in the way (RPT-09).
     fn put_off(
@@ -77,7 +98,7 @@ pub trait ReportStore: Send + Sync {
     /// Ends a planned report that nobody asked for: plan and counters go, and `why` is kept for `report list`.
     fn unwanted(&self, planned: PlannedReport, why: String) -> BoxFuture<'_, Result<(), ReportStoreError>>;
 
-    /// Claims up to `limit` destinations that are due to be tried, oldest first.
+    /// Up to `limit` destinations that are due to be tried, oldest first.
     fn destinations(
         &self,
         now: Timestamp,
@@ -87,14 +108,20 @@ pub trait ReportStore: Send + Sync {
     /// Writes what a try came to.
     fn tried(&self, id: DestinationId, attempt: Tried) -> BoxFuture<'_, Result<(), ReportStoreError>>;
 
-    /// Takes over what the queue knows of reports by mail: delivered, or ended otherwise. How many have ended now.
-    fn settle_mail(&self) -> BoxFuture<'_, Result<usize, ReportStoreError>>;
+    /// Takes over what the queue knows of reports by mail: delivered, or ended otherwise. At most a slice; empty when
+    /// nothing is left.
+    fn settle_mail(&self, now: Timestamp) -> BoxFuture<'_, Result<Vec<SettledMail>, ReportStoreError>>;
 
-    /// How many destinations with this host or mail domain were accepted for sending on `day` (RPT-10).
-    fn sent_to(&self, day: Day, receiver: String) -> BoxFuture<'_, Result<u64, ReportStoreError>>;
+    /// When the next planned report or waiting destination is due.
+    fn next(&self) -> BoxFuture<'_, Result<Option<Timestamp>, ReportStoreError>>;
 
-    /// Makes the destinations of a stored report due again, with the same id and octets, as run `n + 1` (`--again`).
-    fn again(&self, id: ReportNo) -> BoxFuture<'_, Result<u32, ReportStoreError>>;
+    /// Makes the destinations of a stored report due again, with the same id and octets, as run `n + 1` (`--again`),
+    /// within the same `cap`. Answers the number of the run.
+    fn again(&self, id: ReportNo, now: Timestamp, cap: u32) -> BoxFuture<'_, Result<u32, ReportStoreError>>;
+
+    /// Deletes a slice of reports of days before `oldest` that have ended, octets and destinations included. `false`
+    /// when nothing is left to do.
+    fn purge_reports(&self, oldest: Day) -> BoxFuture<'_, Result<bool, ReportStoreError>>;
 
     /// Reports planned, under way and ended, newest day first.
     fn reports(
@@ -103,8 +130,15 @@ pub trait ReportStore: Send + Sync {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<ListedReport>, ReportStoreError>>;
 
-    /// The packed octets of a report as they were sent; `None` when unknown.
+    /// The packed octets of a report as they were sent; `None` when unknown, or never made.
     fn octets(&self, id: ReportNo) -> BoxFuture<'_, Result<Option<Bytes>, ReportStoreError>>;
+}
+
+/// The way into the queue for reports by mail.
+pub trait ReportMailer: Send + Sync {
+    /// Stores the message and has it delivered. A message whose `origin_key` was stored before is not stored again,
+    /// which is no error.
+    fn mail(&self, message: NewMessage) -> BoxFuture<'_, Result<(), StoreError>>;
 }
 
 /// A report in the store, as long as the store lives.
@@ -116,15 +150,20 @@ pub struct ReportNo(pub i64);
 pub struct DestinationId(pub i64);
 
 /// What [`ReportStore::plan`] did.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Planned {
     /// Reports planned now.
     pub planned: usize,
-    /// Days of domains that were dropped unsent, being more than two days old.
-    pub dropped: Vec<(Day, Domain)>,
-    /// When the next planned report is due.
-    pub next: Option<Timestamp>,
-    /// Whether there is more of the slice to do.
+    /// Whether there is more to do.
+    pub more: bool,
+}
+
+/// What [`ReportStore::drop_old`] did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DroppedDays {
+    /// Days of domains that were dropped unsent, with what had been in the way.
+    pub days: Vec<(Day, Domain, String)>,
+    /// Whether there is more to do.
     pub more: bool,
 }
 
@@ -135,7 +174,7 @@ pub struct PlannedReport {
     pub day: Day,
     /// The report domain.
     pub domain: Domain,
-    /// When it was due at first: tries end a day later.
+    /// When it was due at first.
     pub due: Timestamp,
     /// How often it was put off.
     pub put_off: u32,
@@ -161,7 +200,16 @@ pub struct NewReport {
     /// When it was made.
     pub made: Timestamp,
     /// Where it goes, in the order of the record. Never empty.
-    pub destinations: Vec<String>,
+    pub destinations: Vec<NewDestination>,
+}
+
+/// Where a report goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewDestination {
+    /// The URI as it stood in the record.
+    pub uri: String,
+    /// Its host or mail domain, by which the daily cap counts (RPT-10).
+    pub receiver: String,
 }
 
 /// A destination whose turn has come.
@@ -171,8 +219,10 @@ pub struct DueDestination {
     pub id: DestinationId,
     /// The URI as it stood in the record.
     pub uri: String,
-    /// Its place among the destinations, from 0.
-    pub n: u32,
+    /// Its host or mail domain.
+    pub receiver: String,
+    /// The mail that it goes by, if it goes by mail: drawn with the destination, so that a repeat is recognised.
+    pub mail: QueueId,
     /// 0 for the first sending, one more for each `--again`.
     pub run: u32,
     /// Tries before this one.
@@ -189,6 +239,8 @@ pub struct DueDestination {
     pub report_id: String,
     /// The file name.
     pub file_name: String,
+    /// When it was made.
+    pub made: Timestamp,
     /// The octets.
     pub packed: Bytes,
 }
@@ -204,8 +256,25 @@ pub struct Tried {
     pub reply: String,
     /// For [`DestinationState::Waiting`]: when the next try is due.
     pub next: Option<Timestamp>,
-    /// For [`DestinationState::Queued`]: the mail.
-    pub mail: Option<QueueId>,
+    /// Whether it counts as a try; `false` when the obstacle was our own.
+    pub counted: bool,
+}
+
+/// A report by mail that has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettledMail {
+    /// The UTC day.
+    pub day: Day,
+    /// The report domain.
+    pub domain: Domain,
+    /// The report-id.
+    pub report_id: String,
+    /// The URI.
+    pub uri: String,
+    /// Whether the receiver took it.
+    pub accepted: bool,
+    /// What it answered, or how the mail ended.
+    pub reply: String,
 }
 
 /// Where a destination stands.
@@ -282,6 +351,8 @@ pub struct ListedReport {
 pub struct ListedDestination {
     /// The URI.
     pub uri: String,
+    /// 0 for the first sending, one more for each `--again`.
+    pub run: u32,
     /// Where it stands.
     pub state: DestinationState,
     /// Tries so far.
@@ -300,7 +371,10 @@ pub enum ReportStoreError {
     /// The disk is full: the work stays where it is and is tried again.
     #[error("the disk is full")]
     Full,
-    /// There is no such report or destination any more.
+    /// More was counted since the report was made: nothing was stored.
+    #[error("more was counted meanwhile")]
+    Changed,
+    /// There is no such report or destination (any more).
     #[error("there is no such report")]
     Unknown,
     /// Anything else. The text is for the log.
