@@ -3,6 +3,7 @@
 //!
 //! Pure: [`session`] and [`result_type`] (what one session says), [`day`] and [`counters`] (what a day adds up to).
 //! The ports are [`SessionStore`], [`ReportStore`], [`ReportMailer`] and [`ReportPoster`]; [`service`] orchestrates.
+//! [`https`] is the adapter of the last.
 
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::queue::{NewMessage, StoreError};
 
 pub mod counters;
 pub mod day;
+pub mod https;
 pub mod result_type;
 pub mod service;
 pub mod session;
