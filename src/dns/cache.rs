@@ -50,6 +50,7 @@ pub struct CachingResolver<R> {
     txt: Shelf<Vec<u8>>,
     tlsa: Shelf<Tlsa>,
     cname: Shelf<Domain>,
+    ptr: Shelf<Domain>,
 }
 
 impl<R: Resolver + 'static> CachingResolver<R> {
@@ -66,6 +67,7 @@ impl<R: Resolver + 'static> CachingResolver<R> {
             txt: Shelf::new(size, |text| 32 + text.len()),
             tlsa: Shelf::new(size, |record: &Tlsa| 32 + record.data.len()).exact(),
             cname: Shelf::new(size, |_| 300),
+            ptr: Shelf::new(size, |_| 300),
         }
     }
 
@@ -120,6 +122,10 @@ impl<R: Resolver + 'static> Resolver for CachingResolver<R> {
         self.answer(&self.cname, name, |inner, name| async move { inner.cname(&name).await }.boxed()).boxed()
     }
 
+    fn ptr<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, DnsResult<Domain>> {
+        self.answer(&self.ptr, name, |inner, name| async move { inner.ptr(&name).await }.boxed()).boxed()
+    }
+
     fn forget(&self, name: &Domain) {
         self.mx.forget(name);
         self.v4.forget(name);
@@ -127,6 +133,7 @@ impl<R: Resolver + 'static> Resolver for CachingResolver<R> {
         self.txt.forget(name);
         self.tlsa.forget(name);
         self.cname.forget(name);
+        self.ptr.forget(name);
         self.inner.forget(name);
     }
 }

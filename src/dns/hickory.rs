@@ -246,6 +246,14 @@ impl Resolver for HickoryResolver {
         .boxed()
     }
 
+    fn ptr<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, DnsResult<Domain>> {
+        self.look_up(name, RecordType::PTR, "PTR", |data| match data {
+            RData::PTR(target) => Domain::parse_host(&target.0.to_ascii()).ok(),
+            _ => None,
+        })
+        .boxed()
+    }
+
     /// Nothing is cached here.
     fn forget(&self, _name: &Domain) {}
 }

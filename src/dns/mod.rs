@@ -32,8 +32,26 @@ pub trait Resolver: Send + Sync {
     /// The CNAME record of `name` itself, not followed: whether the first link of a chain is authenticated, whatever
     /// the rest is (RFC 7672 §2.2.2).
     fn cname<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, DnsResult<Domain>>;
+    /// PTR records of `name`, which [`reverse_name`] makes, following CNAMEs (RFC 2317); targets that are no host
+    /// names are left out.
+    fn ptr<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, DnsResult<Domain>>;
     /// Drops what is cached about `name` and names below it, because an operator asked for fresh answers.
     fn forget(&self, name: &Domain);
+}
+
+/// The name at which the DNS keeps the names of `ip` (RFC 1035 §3.5, RFC 3596 §2.5). Always `Some`.
+pub fn reverse_name(ip: IpAddr) -> Option<Domain> {
+    let labels: Vec<String> = match ip.to_canonical() {
+        IpAddr::V4(v4) => v4.octets().iter().rev().map(ToString::to_string).collect(),
+        IpAddr::V6(v6) => v6
+            .octets()
+            .iter()
+            .rev()
+            .flat_map(|o| [format!("{:x}", o & 15), format!("{:x}", o >> 4)])
+            .collect(),
+    };
+    let top = if ip.to_canonical().is_ipv4() { "in-addr" } else { "ip6" };
+    Domain::parse_host(&format!("{}.{top}.arpa", labels.join("."))).ok()
 }
 
 /// What a lookup ends in.
@@ -130,5 +148,21 @@ struct At<'a>(&'a Option<SocketAddr>);
 impl fmt::Display for At<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.map_or(Ok(()), |s| write!(f, " (resolver {s})"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_have_their_names_in_reverse() {
+        for (ip, want) in [
+            ("192.0.2.7", "7.2.0.192.in-addr.arpa"),
+            ("::ffff:192.0.2.7", "7.2.0.192.in-addr.arpa"),
+            ("2001:db8::1f", "f.1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa"),
+        ] {
+            assert_eq!(reverse_name(ip.parse().unwrap()).unwrap().as_str(), want);
+        }
     }
 }

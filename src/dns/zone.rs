@@ -6,6 +6,7 @@
 //! mx.example.net         A   192.0.2.1
 //! alias.example          CNAME example.net
 //! _25._tcp.mx.example.net TLSA 3 1 1 d2abde240d7cd3ee6b4b28c54df034b97983a1d16e8a410e4561cb106618e971
+//! 1.2.0.192.in-addr.arpa PTR mx.example.net
 //! _mta-sts.example.net   60 TXT "v=STSv1; " "id=1;"
 //! bad.example            MX  SERVFAIL             ; or BOGUS REFUSED TIMEOUT MALFORMED UNREACHABLE
 //! dead.example           ANY TIMEOUT
@@ -54,6 +55,7 @@ enum Rdata {
     Txt(Vec<u8>),
     Cname(Domain),
     Tlsa(Tlsa),
+    Ptr(Domain),
     Fails(DnsErrorKind),
 }
 
@@ -196,6 +198,11 @@ impl Resolver for ZoneResolver {
         ready(answer).boxed()
     }
 
+    fn ptr<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, DnsResult<Domain>> {
+        let answer = self.ask(name, "PTR", |d| if let Rdata::Ptr(n) = d { Some(n.clone()) } else { None });
+        ready(answer).boxed()
+    }
+
     fn forget(&self, name: &Domain) {
         self.lock().forgotten.push(name.clone());
     }
@@ -253,6 +260,7 @@ fn parse_line(owner: &str, rest: &[&str], line: &str) -> Result<Line, ZoneError>
         }),
         ("A", [ip]) => Rdata::Address(IpAddr::V4(ip.parse().map_err(|_| bad())?)),
         ("AAAA", [ip]) => Rdata::Address(IpAddr::V6(ip.parse().map_err(|_| bad())?)),
+        ("PTR", [target]) => Rdata::Ptr(domain(target, line)?),
         ("CNAME", [target]) => Rdata::Cname(domain(target, line)?),
         ("TLSA", [usage, selector, matching, hex]) => Rdata::Tlsa(Tlsa {
             usage: usage.parse().map_err(|_| bad())?,

@@ -5,6 +5,7 @@
 //! [`record`] (who asks for reports), [`aggregate`], [`report`] and [`message`] (what goes out), [`read`] (what
 //! others sent).
 //! The ports are [`SessionStore`], [`ReportStore`], [`ReportMailer`] and [`ReportPoster`]; [`service`] orchestrates.
+//! [`https`] is the adapter of the last.
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::queue::{NewMessage, StoreError};
 pub mod aggregate;
 pub mod counters;
 pub mod day;
+pub mod https;
 pub mod message;
 pub mod read;
 pub mod record;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use hickory_resolver::proto::op::{MessageType, OpCode};
-use hickory_resolver::proto::rr::rdata::{A, CNAME, MX, SOA, TXT};
+use hickory_resolver::proto::rr::rdata::{A, CNAME, MX, PTR, SOA, TXT};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 
@@ -140,6 +140,11 @@ fn script(query: &Query, a: &mut Message) -> Act {
         "data" if query.query_type == RecordType::TXT => {
             put(a, own, 300, RData::TXT(TXT::new(vec!["v=STSv1; i".into(), "d=abc;".into()])));
         }
+        "7" => {
+            put(a, own, 300, alias("7.0-127.2.0.192.in-addr.arpa."));
+            put(a, "7.0-127.2.0.192.in-addr.arpa.", 300, RData::PTR(PTR(fqdn("MX.data.example."))));
+            put(a, "7.0-127.2.0.192.in-addr.arpa.", 300, RData::PTR(PTR(no_host_name())));
+        }
         "badmx" => put(a, own, 300, RData::MX(MX::new(5, no_host_name()))),
         "nx" => {
             a.metadata.response_code = ResponseCode::NXDomain;
@@ -262,6 +267,9 @@ async fn records_are_read_as_mail_needs_them() {
     assert_eq!(answer.data, Data::Records(vec![mx(10, Some("mx.data.example")), mx(0, None)]));
     assert_eq!((answer.ttl.as_secs(), answer.secure), (60, false), "AD is not believed unless told to");
     assert_eq!(dns.mx(&host("badmx")).await.unwrap_err().kind, DnsErrorKind::Malformed);
+    let reverse = crate::dns::reverse_name("192.0.2.7".parse().unwrap()).unwrap();
+    let names = dns.ptr(&reverse).await.unwrap().data;
+    assert_eq!(names, Data::Records(vec![Domain::parse_host("mx.data.example").unwrap()]), "RFC 2317");
     let text = dns.txt(&host("data")).await.unwrap();
     assert_eq!(text.data, Data::Records(vec![b"v=STSv1; id=abc;".to_vec()]));
 }

@@ -1,83 +1,17 @@
 //! The fetcher against a policy host on loopback.
 
-use std::sync::Mutex;
-
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
-use rustls::ServerConfig;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rcgen::{CertificateParams, DnType, date_time_ymd};
 use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
 
 use super::*;
 use crate::config::network::nets_of;
 use crate::dns::zone::ZoneResolver;
+use crate::https::double::{Server, answer};
 
 const HOST: &str = "mta-sts.d.example";
 const BODY: &str = "version: STSv1\nmode: none\nmax_age: 86400\n";
 
-/// A policy host on loopback: answers every request with the same octets and keeps what it was asked.
-struct Server {
-    port: u16,
-    roots: Arc<RootCertStore>,
-    requests: Arc<Mutex<Vec<String>>>,
-    server_names: Arc<Mutex<Vec<Option<String>>>>,
-}
-
 impl Server {
-    async fn start(answer: Vec<u8>) -> Self {
-        Self::with_certificate(answer, CertificateParams::new(vec![HOST.to_owned()]).unwrap(), true).await
-    }
-
-    async fn with_certificate(answer: Vec<u8>, leaf: CertificateParams, trusted: bool) -> Self {
-        let mut ca = CertificateParams::new(Vec::new()).unwrap();
-        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let (ca_key, leaf_key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
-        let ca_cert = ca.self_signed(&ca_key).unwrap();
-        let cert = leaf.signed_by(&leaf_key, &Issuer::new(ca, ca_key)).unwrap();
-        let mut roots = RootCertStore::empty();
-        if trusted {
-            roots.add(ca_cert.der().clone()).unwrap();
-        }
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(leaf_key.serialize_der()));
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![cert.der().clone()], key)
-            .unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let server = Self {
-            port: listener.local_addr().unwrap().port(),
-            roots: Arc::new(roots),
-            requests: Arc::default(),
-            server_names: Arc::default(),
-        };
-        let (requests, names) = (Arc::clone(&server.requests), Arc::clone(&server.server_names));
-        let acceptor = TlsAcceptor::from(Arc::new(tls));
-        tokio::spawn(async move {
-            while let Ok((tcp, _)) = listener.accept().await {
-                let Ok(mut stream) = acceptor.accept(tcp).await else { continue };
-                names.lock().unwrap().push(stream.get_ref().1.server_name().map(str::to_owned));
-                let mut request = Vec::new();
-                while !request.ends_with(b"\r\n\r\n") {
-                    match stream.read_u8().await {
-                        Ok(octet) => request.push(octet),
-                        Err(_) => break,
-                    }
-                }
-                requests.lock().unwrap().push(String::from_utf8(request).unwrap());
-                let _ = stream.write_all(&answer).await;
-                if answer.ends_with(b"stall") {
-                    std::future::pending::<()>().await;
-                }
-                let _ = stream.shutdown().await;
-            }
-        });
-        server
-    }
-
     async fn fetch(&self) -> Result<Vec<u8>, FetchFailure> {
         self.fetch_with(&["127.0.0.1"], FetchSettings::default()).await
     }
@@ -91,18 +25,12 @@ impl Server {
     }
 }
 
-fn answer(head: &str, body: &[u8]) -> Vec<u8> {
-    let mut bytes = format!("HTTP/1.1 {head}\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
-    bytes.extend_from_slice(body);
-    bytes
-}
-
 // STS-15, STS-16, STS-20, STS-21, STS-23
 #[tokio::test]
 async fn one_plain_get_with_the_policy_hosts_name_brings_the_body() {
     let head =
         "200 OK\r\nContent-Type: Text/Plain; charset=iso-8859-1; x=y\r\nCache-Control: no-store, max-age=0";
-    let server = Server::start(answer(head, BODY.as_bytes())).await;
+    let server = Server::start(HOST, answer(head, BODY.as_bytes())).await;
     for _ in 0..2 {
         assert_eq!(server.fetch().await.unwrap(), BODY.as_bytes());
     }
@@ -138,7 +66,7 @@ async fn any_other_answer_is_a_fetch_error_and_is_not_followed() {
         ("200 OK\r\nX: y".to_owned(), "media-type"),
         (format!("200 OK\r\n{text}\r\nContent-Encoding: gzip"), "content-encoding"),
     ] {
-        let server = Server::start(answer(&head, BODY.as_bytes())).await;
+        let server = Server::start(HOST, answer(&head, BODY.as_bytes())).await;
         let failure = server.fetch().await.unwrap_err();
         assert_eq!(
             (failure.result, failure.reason.as_str()),
@@ -154,13 +82,13 @@ async fn any_other_answer_is_a_fetch_error_and_is_not_followed() {
 async fn a_body_may_have_65536_octets_and_not_one_more() {
     let head = "200 OK\r\nContent-Type: text/plain";
     let exact = vec![b'x'; 65536];
-    assert_eq!(Server::start(answer(head, &exact)).await.fetch().await.unwrap().len(), 65536);
+    assert_eq!(Server::start(HOST, answer(head, &exact)).await.fetch().await.unwrap().len(), 65536);
     let announced = answer(head, &[&exact[..], b"x"].concat());
-    assert_eq!(Server::start(announced).await.fetch().await.unwrap_err().reason, "too-large");
+    assert_eq!(Server::start(HOST, announced).await.fetch().await.unwrap_err().reason, "too-large");
     let mut unannounced = format!("HTTP/1.1 {head}\r\nConnection: close\r\n\r\n").into_bytes();
     unannounced.extend_from_slice(&exact);
     unannounced.push(b'x');
-    assert_eq!(Server::start(unannounced).await.fetch().await.unwrap_err().reason, "too-large");
+    assert_eq!(Server::start(HOST, unannounced).await.fetch().await.unwrap_err().reason, "too-large");
 }
 
 // STS-22: a policy host that stalls.
@@ -170,7 +98,7 @@ async fn a_host_that_stops_in_the_middle_ends_at_the_limit() {
         "HTTP/1.1 200 OK\r\nX: stall",
         "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 99\r\n\r\nstall",
     ] {
-        let server = Server::start(sent.as_bytes().to_vec()).await;
+        let server = Server::start(HOST, sent.as_bytes().to_vec()).await;
         let short = FetchSettings { timeout: Duration::from_millis(300), ..FetchSettings::default() };
         assert_eq!(server.fetch_with(&["127.0.0.1"], short).await.unwrap_err().reason, "timeout", "{sent}");
     }
@@ -220,7 +148,7 @@ async fn the_certificate_must_hold_for_the_policy_host() {
 // STS-30
 #[tokio::test]
 async fn denied_addresses_are_not_dialled() {
-    let server = Server::start(answer("200 OK\r\nContent-Type: text/plain", BODY.as_bytes())).await;
+    let server = Server::start(HOST, answer("200 OK\r\nContent-Type: text/plain", BODY.as_bytes())).await;
     let deny = ["loopback", "private"].iter().flat_map(|w| nets_of(w).unwrap()).collect::<Vec<_>>();
     for addresses in [&["127.0.0.1"][..], &["127.0.0.1", "10.0.0.1"], &["0.0.0.0"]] {
         let settings = FetchSettings { deny: deny.clone(), ..FetchSettings::default() };
@@ -234,7 +162,7 @@ async fn denied_addresses_are_not_dialled() {
 
 #[tokio::test]
 async fn hosts_that_cannot_be_found_or_reached_say_so() {
-    let server = Server::start(Vec::new()).await;
+    let server = Server::start(HOST, Vec::new()).await;
     assert_eq!(server.fetch_with(&[], FetchSettings::default()).await.unwrap_err().reason, "dns");
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
     let closed = Server { port: free, ..server };
