@@ -195,6 +195,10 @@ async fn start(config: &Config) -> Result<Relay, String> {
     };
     relay.administer(config, state).await?;
     relay.background.spawn(policies.run(relay.stop_background.clone()));
+    let stop = relay.stop_background.clone();
+    relay.background.spawn(async move {
+        stop.run_until_cancelled(observe::limit::report()).await;
+    });
     if let Some(certificate) = &relay.certificate {
         relay.background.spawn(Arc::clone(certificate).watch(relay.stop_background.clone()));
     }
