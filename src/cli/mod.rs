@@ -19,6 +19,7 @@ mod advice;
 mod args;
 mod check;
 mod config;
+mod dkim;
 mod offline;
 mod policy;
 mod print;
@@ -141,6 +142,7 @@ fn command(arguments: Arguments, io: &mut Io<'_>) -> Result<Next, Failure> {
         Command::Policy(command) => policy::run(command, &load_config(file)?, io)?,
         Command::Config(command) => config::run(command, file, io)?,
         Command::User(args::User::Hash) => user::hash(io)?,
+        Command::Dkim(args::Dkim::Keygen(command)) => dkim::keygen(command, io)?,
     };
     Ok(Next::Exit(status))
 }
