@@ -20,23 +20,27 @@ use crate::admin::token as admin_token;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::pool::Pool;
+use crate::dkim::Signers;
 use crate::mtasts::PolicyStore;
 use crate::observe;
-use crate::queue::manager::Manager;
+use crate::queue::manager::{Manager, ManagerSettings};
 use crate::queue::{Intake, QueueStore};
 use crate::store::sqlite::{OpenError, SqliteSettings, SqliteStore};
 use crate::submission::accept::Acceptor;
 use crate::submission::smtp_connection::Service;
 use crate::submission::smtp_listener::{self, Slots};
 use crate::submission::tls::ReloadingCertificate;
-use crate::tlsrpt::SessionStore;
+use crate::tlsrpt::service::{Parts, ReportService};
+use crate::tlsrpt::{ReportStore, SessionStore};
 
 mod admin;
 mod clock;
 mod interfaces;
+mod mailer;
 pub mod outbound;
 mod settings;
 mod signals;
+pub(crate) mod signing;
 pub mod trust;
 
 pub use clock::SystemClock;
@@ -150,6 +154,8 @@ async fn start(config: &Config) -> Result<Relay, String> {
     let policies = outbound::policies(config, &resolver, &roots, Arc::clone(&policy_store), &clock)?;
     policies.note_start(store.last_written());
     let pool = Pool::new(outbound::pool_settings(config), Arc::clone(&clock));
+    let poster = outbound::poster(config, &resolver, &roots, &clock)?;
+    let report_resolver = Arc::clone(&resolver);
     let attempts = outbound::Outbound {
         resolver,
         policies: policies.clone(),
@@ -161,7 +167,21 @@ async fn start(config: &Config) -> Result<Relay, String> {
     }
     .attempts(config)?;
     let courier = Arc::new(outbound::Courier { attempts, pool: Arc::clone(&pool) });
-    let manager = Manager::new(settings::manager(config), Arc::clone(&queue), courier, Arc::clone(&clock));
+    let signers = signing::signers(config)?;
+    let manager_settings = ManagerSettings { signers: signers.clone(), ..settings::manager(config) };
+    let manager = Manager::new(manager_settings, Arc::clone(&queue), courier, Arc::clone(&clock));
+
+    let reports = ReportService::new(
+        settings::reports(config),
+        Parts {
+            store: Arc::clone(&store) as Arc<dyn ReportStore>,
+            resolver: report_resolver,
+            mailer: Arc::new(mailer::Mailer { queue: Arc::clone(&queue), manager: manager.clone() }),
+            poster: Arc::new(poster),
+            signers: signers.clone(),
+            clock: Arc::clone(&clock),
+        },
+    );
 
     let relay = Relay {
         store,
@@ -174,7 +194,7 @@ async fn start(config: &Config) -> Result<Relay, String> {
         stop_background: CancellationToken::new(),
         listening: Arc::new(AtomicBool::new(false)),
     };
-    relay.listen(config, Arc::clone(&queue), &clock).await?;
+    relay.listen(config, Arc::clone(&queue), signers, &clock).await?;
     let actions = admin::Actions {
         manager: manager.clone(),
         policies: policies.clone(),
@@ -199,6 +219,7 @@ async fn start(config: &Config) -> Result<Relay, String> {
     relay.background.spawn(async move {
         stop.run_until_cancelled(observe::limit::report()).await;
     });
+    relay.background.spawn(reports.run(relay.stop_background.clone()));
     if let Some(certificate) = &relay.certificate {
         relay.background.spawn(Arc::clone(certificate).watch(relay.stop_background.clone()));
     }
@@ -249,6 +270,7 @@ impl Relay {
         &self,
         config: &Config,
         queue: Arc<dyn QueueStore>,
+        signers: Signers,
         clock: &Arc<dyn Clock>,
     ) -> Result<(), String> {
         let submission = Arc::new(settings::submission(config));
@@ -258,7 +280,7 @@ impl Relay {
             Some(c) => Some(c.server_config().map_err(|e| format!("[tls]: {e}"))?),
             None => None,
         };
-        let acceptor = Acceptor::new(submission, queue, intake, Arc::clone(clock));
+        let acceptor = Acceptor::new(submission, queue, intake, Arc::clone(clock)).signing(signers);
         let service = Arc::new(Service::new(acceptor, tls).map_err(|e| e.to_string())?);
         let mut bound = Vec::new();
         for (i, listener) in config.listener.iter().enumerate() {
