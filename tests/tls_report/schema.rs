@@ -14,8 +14,8 @@ use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 pub(crate) enum Json {
     Text(String),
     Count(u64),
-    List(Vec<Json>),
-    Object(Vec<(String, Json)>),
+    List(Vec<Self>),
+    Object(Vec<(String, Self)>),
 }
 
 impl<'de> Deserialize<'de> for Json {
