@@ -47,6 +47,8 @@ const LAYERS: &[(&str, u8)] = &[
     ("tlsrpt::service", 3),
     ("tlsrpt::https", 2),
     ("dkim", 1),
+    ("standing", 1),
+    ("standing::look", 3),
     ("config", 1),
     ("observe", 4),
     ("observe::fields", 0),
@@ -61,6 +63,7 @@ const WITHIN_LAYER_3: &[(&str, &str)] = &[
     ("queue::manager", "delivery::attempt"),
     ("delivery::attempt", "route::resolve"),
     ("delivery::attempt", "mtasts::service"),
+    ("standing::look", "route::resolve"),
 ];
 
 /// Edges between families of layer 2.

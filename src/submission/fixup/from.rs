@@ -53,6 +53,12 @@ pub(super) fn parse_mailboxes(body: &str, field: &str) -> Result<Vec<Written>, R
         .ok_or_else(|| Refused::malformed(format!("the {field} field is not a list of mail addresses")))
 }
 
+/// The domains of the authors, in their order; none for a body of From that is not a list of mailboxes.
+pub fn author_domains(body: &str) -> Vec<Domain> {
+    let list = read_list(body).unwrap_or_default();
+    list.iter().filter_map(|w| Mailbox::parse(&w.address).ok()).map(|m| m.domain().clone()).collect()
+}
+
 /// Applies the sender rules to the mailboxes of a field.
 ///
 /// # Errors

@@ -13,7 +13,7 @@ mod from;
 mod header;
 mod long_lines;
 
-pub use from::SenderRule;
+pub use from::{SenderRule, author_domains};
 pub use header::fix_header;
 pub use long_lines::reencode_long_lines;
 
