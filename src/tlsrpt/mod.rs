@@ -246,10 +246,8 @@ pub struct DueDestination {
     pub report_id: String,
     /// The file name.
     pub file_name: String,
-    /// When it was made.
-    pub made: Timestamp,
-    /// The octets.
-    pub packed: Bytes,
+    /// The last obstacle; empty before the first try.
+    pub reply: String,
 }
 
 /// What a try of a destination came to.

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{Judged, MADE, plan};
 use crate::clock::Timestamp;
 use crate::queue::RecipientState;
-use crate::store::sqlite::rows::{self, code, day, domain, maybe_time, number, queue_id, time};
+use crate::store::sqlite::rows::{self, code, day, domain, maybe_time, number, queue_id};
 use crate::store::sqlite::writer::{Fault, Tx};
 use crate::tlsrpt::{
     Day, DestinationId, DestinationState, DueDestination, NewDestination, NewReport, ReportNo,
@@ -155,7 +155,7 @@ pub(super) fn destinations(
 ) -> rusqlite::Result<Vec<DueDestination>> {
     conn.prepare_cached(
         "SELECT d.id, d.uri, d.receiver, d.mail, d.run, d.attempts, d.first, d.report, r.day, r.domain, r.report_id, \
-         r.file_name, r.at, r.packed FROM report_destination d JOIN report r ON r.no = d.report \
+         r.file_name, d.reply FROM report_destination d JOIN report r ON r.no = d.report \
          WHERE d.state = 0 AND (d.next <= ?1 OR d.next > ?2) ORDER BY d.next LIMIT ?3",
     )?
     .query_map((now.as_millis(), now.after(LONGEST).as_millis(), number(limit)), |r| {
@@ -172,8 +172,7 @@ pub(super) fn destinations(
             domain: domain(r, 9)?,
             report_id: r.get(10)?,
             file_name: r.get(11)?,
-            made: time(r, 12)?,
-            packed: r.get::<_, Vec<u8>>(13)?.into(),
+            reply: r.get(12)?,
         })
     })?
     .collect()
