@@ -92,7 +92,7 @@ fn every_reply_of_a_transaction() {
 // OUT-20, OUT-23, OUT-44, OUT-45
 #[test]
 fn every_fault_of_a_transaction() {
-    use DeferReason::{Local, Lost, Protocol, Uncertain};
+    use DeferReason::{Damaged, Local, Lost, Protocol, Uncertain};
     let host = Domain::parse("mx.example.net").unwrap();
     let closing = || Fault::Closing(reply("421 4.3.2 bye"));
     for (row, stage, fault, past_dot, next, reason, enhanced) in [
@@ -105,6 +105,7 @@ fn every_fault_of_a_transaction() {
         ("not SMTP", Stage::Rcpt, Fault::Protocol("x"), false, Next::NextHost, Protocol, "4.5.0"),
         ("not SMTP after the dot", Stage::Dot, Fault::Protocol("x"), true, Next::Settled, Uncertain, "4.5.0"),
         ("ours", Stage::Data, Fault::Local("x".into()), false, Next::Settled, Local, "4.3.0"),
+        ("damaged", Stage::Data, Fault::Damaged("x".into()), false, Next::Settled, Damaged, "4.3.0"),
     ] {
         let mut t = transcript("", "", "", "", "");
         if matches!(stage, Stage::Data | Stage::Dot) {

@@ -205,6 +205,35 @@ impl QueueStore for Faulty {
     }
 }
 
+/// What is logged on this thread.
+#[derive(Clone, Default)]
+struct Sheet(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Sheet {
+    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(octets);
+        Ok(octets.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sheet {
+    fn start(&self) -> tracing::subscriber::DefaultGuard {
+        let writer = self.clone();
+        let log =
+            tracing_subscriber::fmt().json().flatten_event(true).with_writer(move || writer.clone()).finish();
+        tracing::subscriber::set_default(log)
+    }
+
+    fn events(&self, event: &str) -> Vec<serde_json::Value> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        let all = text.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap());
+        all.filter(|l| l["event"] == event).collect()
+    }
+}
+
 struct World {
     _dir: tempfile::TempDir,
     faulty: Arc<Faulty>,
@@ -379,6 +408,57 @@ async fn a_policy_that_changed_at_the_end_earns_one_more_attempt() {
     w.until("tried again", async || w.deliverer.tries("one.example") >= 2).await;
     *w.deliverer.policy_changed.lock().unwrap() = false;
     w.until("returned then", async || w.of_domain("one.example").await.is_empty()).await;
+}
+
+// `What always holds` 1, QUE-06: a message that cannot be sent as it is stored is tried like any other, loudly, and is
+// returned once an attempt after its lifetime has failed too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_message_waits_with_its_cause_and_ends_with_its_lifetime() {
+    let w = world(|s| s.delay_warning_after = None);
+    w.deliverer.plan("one.example", Plan::Defer(DeferReason::Damaged));
+    w.deliverer.plan("sender.example", Plan::Hang);
+    w.submit(1, &["a@one.example"]).await;
+    w.manager.start();
+    w.until("deferred", async || w.of_domain("one.example").await[0].state == RecipientState::Deferred).await;
+    let row = w.of_domain("one.example").await.remove(0);
+    assert_eq!((row.cause.as_str(), row.attempts), ("damaged", 1));
+    assert!(
+        row.next_attempt.unwrap() >= w.clock.now().after(Duration::from_secs(240)),
+        "with the usual back-off"
+    );
+    w.clock.advance(6 * DAY);
+    w.manager.wake(&[]);
+    w.until("returned", async || w.of_domain("one.example").await.is_empty()).await;
+    assert_eq!(w.deliverer.tries("one.example"), 2, "one attempt after the end of the lifetime");
+    assert_eq!(w.of_domain("sender.example").await.len(), 1, "its sender is told");
+}
+
+// QUE-06, `What always holds` 2: as long as the trouble is this machine's, nothing was tried and nothing is returned.
+#[tokio::test]
+async fn trouble_of_ours_never_ends_a_message_and_is_loud_once_its_lifetime_is_over() {
+    let sheet = Sheet::default();
+    let _log = sheet.start();
+    let w = world(|s| s.delay_warning_after = None);
+    w.deliverer.plan("one.example", Plan::Defer(DeferReason::Local));
+    w.submit(1, &["a@one.example"]).await;
+    w.manager.start();
+    w.until("deferred", async || w.of_domain("one.example").await[0].state == RecipientState::Deferred).await;
+    assert!(sheet.events("kept-past-its-lifetime").is_empty());
+    for _ in 0..2 {
+        let tries = w.deliverer.tries("one.example");
+        w.clock.advance(6 * DAY);
+        w.manager.wake(&[]);
+        w.until("tried again", async || w.deliverer.tries("one.example") > tries).await;
+    }
+    w.until("said loudly", async || sheet.events("kept-past-its-lifetime").len() >= 2).await;
+    let line = sheet.events("kept-past-its-lifetime").remove(0);
+    assert_eq!((&line["level"], &line["domain"]), (&"ERROR".into(), &"one.example".into()), "{line}");
+    let row = w.of_domain("one.example").await.remove(0);
+    assert_eq!((row.cause.as_str(), row.attempts), ("local", 0));
+    w.deliverer.plan("one.example", Plan::Deliver);
+    w.clock.advance(Duration::from_secs(61));
+    w.manager.wake(&[]);
+    w.until("delivered at last", async || w.list(Filter::default()).await.is_empty()).await;
 }
 
 // DSN-02, QUE-10
@@ -657,33 +737,16 @@ async fn when_places_are_short_every_domain_gets_its_turn() {
 // One log line per attempt and recipient: every field of the interface, whatever the outcome.
 #[tokio::test]
 async fn each_attempt_and_recipient_is_one_log_line_with_every_field() {
-    #[derive(Clone, Default)]
-    struct Sheet(Arc<Mutex<Vec<u8>>>);
-    impl std::io::Write for Sheet {
-        fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(octets);
-            Ok(octets.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
     let sheet = Sheet::default();
-    let writer = sheet.clone();
-    let log =
-        tracing_subscriber::fmt().json().flatten_event(true).with_writer(move || writer.clone()).finish();
-    let _log = tracing::subscriber::set_default(log);
-
+    let _log = sheet.start();
     let w = world(|_| {});
     w.deliverer.plan("wait.example", Plan::Defer(DeferReason::TlsMissing));
     w.deliverer.plan("no.example", Plan::Reject);
     w.manager.start();
     w.submit(1, &["a@good.example", "b@good.example", "c@wait.example", "d@no.example"]).await;
+    // The notification to the sender is an attempt of its own.
     let lines = || -> Vec<serde_json::Value> {
-        let text = String::from_utf8(sheet.0.lock().unwrap().clone()).unwrap();
-        let all = text.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap());
-        // The notification to the sender is an attempt of its own.
-        all.filter(|l| l["event"] == fields::EVENT && l["domain"] != "sender.example").collect()
+        sheet.events(fields::EVENT).into_iter().filter(|l| l["domain"] != "sender.example").collect()
     };
     w.until("four lines", async || lines().len() >= 4).await;
     let lines = lines();

@@ -241,8 +241,8 @@ impl Relay {
         let mut rows = rows_as_text(&snapshot, "SELECT body FROM session_record");
         rows.extend(rows_as_text(
             &snapshot,
-            "SELECT p.day, p.domain, p.policy, p.success, p.failure, d.* FROM session_policy p \
-             LEFT JOIN session_detail d ON d.policy = p.id",
+            "SELECT c.day, c.domain, p.policy, p.success, p.failure, d.* FROM counted_day c \
+             JOIN counted_policy p ON p.counted = c.id LEFT JOIN counted_detail d ON d.policy = p.id",
         ));
         rows.retain(|r| r.contains(domain));
         rows
@@ -273,7 +273,7 @@ pub fn session_counts(database: &mut rusqlite::Connection, domain: &str) -> (i64
     // One snapshot of both: folding moves rows from the first to the second.
     let snapshot = database.transaction().unwrap();
     let query = "SELECT coalesce(sum(success), 0), coalesce(sum(failure), 0) FROM (
-           SELECT success, failure FROM session_policy WHERE domain = ?1
+           SELECT success, failure FROM counted_policy p JOIN counted_day c ON c.id = p.counted WHERE domain = ?1
            UNION ALL
            SELECT v.value ->> 'success', NOT (v.value ->> 'success')
            FROM session_record, json_each(body, '$.verdicts') v WHERE body ->> 'report_domain' = ?1)";

@@ -51,6 +51,10 @@ pub(super) const fn advice(reason: DeferReason) -> &'static str {
             "Mail for the domain seems to come back to this relay. Look at the domain's MX records."
         }
         DeferReason::Local => "Something on this machine failed. See the log.",
+        DeferReason::Damaged => {
+            "The message cannot be sent as it is stored. See the log; if others are affected too, look at the disk \
+             and restore the database. Its sender is told when its lifetime ends."
+        }
         DeferReason::Interrupted => "The relay stopped during the attempt. Retried by itself.",
     }
 }

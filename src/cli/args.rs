@@ -50,6 +50,9 @@ pub(super) enum Command {
     /// See and refresh the MTA-STS policies of recipient domains
     #[command(subcommand)]
     Policy(Policy),
+    /// Read the TLS reports that others sent
+    #[command(subcommand)]
+    Report(Report),
     /// Check, show or write the configuration
     #[command(subcommand)]
     Config(Config),
@@ -203,6 +206,23 @@ pub(super) enum Policy {
         #[arg(value_parser = domain)]
         domain: Domain,
         /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Report {
+    /// Show TLS reports that others sent: who saw what, which failures, since when, what to mend
+    ///
+    /// Reads JSON, gzip and whole messages, mbox files and folders (maildirs too), in any mixture. What cannot be
+    /// read is named on stderr, and the next file goes on. Exit status 0 when all was read and no report tells of a
+    /// failure, else 1.
+    Read {
+        /// Files and folders; - for stdin
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Print one JSON array: per report its file and the report, under the names of RFC 8460
         #[arg(long)]
         json: bool,
     },

@@ -24,6 +24,7 @@ mod policy;
 mod print;
 mod queue;
 mod relay;
+mod report;
 mod surroundings;
 mod user;
 
@@ -140,6 +141,7 @@ fn command(arguments: Arguments, io: &mut Io<'_>) -> Result<Next, Failure> {
         Command::Queue(command) => queue::run(command, &load_config(file)?, io)?,
         Command::Policy(command) => policy::run(command, &load_config(file)?, io)?,
         Command::Config(command) => config::run(command, file, io)?,
+        Command::Report(command) => report::run(command, io)?,
         Command::User(args::User::Hash) => user::hash(io)?,
     };
     Ok(Next::Exit(status))

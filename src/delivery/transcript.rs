@@ -14,8 +14,10 @@ pub enum Fault {
     Protocol(&'static str),
     /// 421 in place of a reply: the host closes (RFC 5321 §3.8).
     Closing(Reply),
-    /// Something of ours could not be sent; in words.
+    /// Something of ours went wrong, and may be well again soon; in words.
     Local(String),
+    /// The message cannot be sent as it is stored, now or later; in words.
+    Damaged(String),
 }
 
 /// One transaction. Replies stand where they belong; a missing one is explained by `fault`.

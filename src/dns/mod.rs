@@ -43,9 +43,12 @@ pub trait Resolver: Send + Sync {
 pub fn reverse_name(ip: IpAddr) -> Option<Domain> {
     let labels: Vec<String> = match ip.to_canonical() {
         IpAddr::V4(v4) => v4.octets().iter().rev().map(ToString::to_string).collect(),
-        IpAddr::V6(v6) => {
-            v6.octets().iter().rev().flat_map(|o| [format!("{:x}", o & 15), format!("{:x}", o >> 4)]).collect()
-        }
+        IpAddr::V6(v6) => v6
+            .octets()
+            .iter()
+            .rev()
+            .flat_map(|o| [format!("{:x}", o & 15), format!("{:x}", o >> 4)])
+            .collect(),
     };
     let top = if ip.to_canonical().is_ipv4() { "in-addr" } else { "ip6" };
     Domain::parse_host(&format!("{}.{top}.arpa", labels.join("."))).ok()

@@ -254,7 +254,7 @@ fn reason(r: &Reported<'_>, domain: &str, host: &str) -> String {
             format!("The domain name system points {domain} to addresses that no mail is sent to.")
         }
         Some(DeferReason::Loop) => format!("Mail for {domain} seems to lead back to us."),
-        Some(DeferReason::Local | DeferReason::Interrupted) => {
+        Some(DeferReason::Local | DeferReason::Damaged | DeferReason::Interrupted) => {
             "Our own system had a problem; it is not the recipient's fault.".to_owned()
         }
         None => match r.cause {

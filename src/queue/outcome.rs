@@ -72,15 +72,19 @@ pub enum DeferReason {
     Forbidden,
     /// A loop, not proven.
     Loop,
-    /// Something of ours: no descriptor, no route, a panic. Not counted as an attempt.
+    /// Something of ours that may be well again soon: no descriptor, no memory, a locked database. Not counted as an
+    /// attempt, and so never the end of a message (QUE-06).
     Local,
+    /// The message cannot be read back, or not be sent, as it is stored. Counted like any attempt: it will hardly heal,
+    /// and its sender learns of it when its lifetime ends.
+    Damaged,
     /// The process ended while the attempt ran (DUR-20).
     Interrupted,
 }
 
 impl DeferReason {
     /// Every reason.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Reply,
         Self::Connect,
         Self::Lost,
@@ -95,6 +99,7 @@ impl DeferReason {
         Self::Forbidden,
         Self::Loop,
         Self::Local,
+        Self::Damaged,
         Self::Interrupted,
     ];
 
@@ -115,6 +120,7 @@ impl DeferReason {
             Self::Forbidden => "forbidden",
             Self::Loop => "loop",
             Self::Local => "local",
+            Self::Damaged => "damaged",
             Self::Interrupted => "interrupted",
         }
     }

@@ -135,7 +135,9 @@ pub async fn spf(resolver: &dyn Resolver, domain: &Domain, ip: std::net::IpAddr)
             Question::Mx(name) => fact(resolver.mx(name).await, |mx| {
                 Fact::Hosts(mx.into_iter().filter_map(|mx| mx.exchange).collect())
             }),
-            Question::Addresses(name, family) => fact(resolver.addresses(name, *family).await, Fact::Addresses),
+            Question::Addresses(name, family) => {
+                fact(resolver.addresses(name, *family).await, Fact::Addresses)
+            }
         };
         facts.insert(question, fact);
     }

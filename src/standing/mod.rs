@@ -134,3 +134,6 @@ pub struct Source {
 
 /// What to do when a question got no answer.
 const ASK_AGAIN: &str = "repeat the check; if it stays so, look at the resolver";
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::reports::records;
 use super::{ASK_AGAIN, Check, Finding, Mark, Source};
 use crate::clock::Timestamp;
-use crate::dns::{DnsResult};
+use crate::dns::DnsResult;
 use crate::mail::Domain;
 
 /// The names of a source address, and what lies behind each.
@@ -47,7 +47,9 @@ pub fn name(source: &Source, names: &Names) -> Finding {
     match names.back.iter().find(|(_, answer)| leads_back(answer)) {
         Some((name, _)) => check.note(
             address,
-            format!("is named {name}, which leads back to it, but EHLO says {ehlo}: some hosts want them to agree"),
+            format!(
+                "is named {name}, which leads back to it, but EHLO says {ehlo}: some hosts want them to agree"
+            ),
             format!("set hostname = \"{name}\", or {owner}"),
         ),
         None => check.bad(
@@ -60,7 +62,11 @@ pub fn name(source: &Source, names: &Names) -> Finding {
 
 /// When nothing can be said about where mail leaves from.
 pub fn no_source() -> Finding {
-    Check::Ptr.bad("", "this machine has no address to send from", "give it an address and a route to the Internet")
+    Check::Ptr.bad(
+        "",
+        "this machine has no address to send from",
+        "give it an address and a route to the Internet",
+    )
 }
 
 /// Whether hosts could be reached at port 25; each with the words of its failure.
@@ -107,7 +113,9 @@ pub fn clock(now: Timestamp, last_written: Option<Timestamp>) -> Finding {
     let check = Check::Clock;
     let advice = "let a time server set the clock: certificates, policies and reports go by it";
     match last_written {
-        _ if now < RELEASED => check.bad("", format!("says {now}, which is before this version was made"), advice),
+        _ if now < RELEASED => {
+            check.bad("", format!("says {now}, which is before this version was made"), advice)
+        }
         Some(last) if last > now.after(SLIP) => check.bad(
             "",
             format!("says {now}, and the database was last written at {last}: the clock was put back"),
@@ -152,12 +160,19 @@ pub fn roots(now: Timestamp, roots: &Roots) -> Vec<Finding> {
             "install a newer version of sealpost, or write trust.roots = \"system\"",
         ),
         BaseRoots::Compiled => check.good("webpki", format!("the authorities of {}", RELEASED.utc_day())),
-        BaseRoots::System => check.good("system", "the authorities of this system, as old as its last update"),
+        BaseRoots::System => {
+            check.good("system", "the authorities of this system, as old as its last update")
+        }
         BaseRoots::None => check.good("none", "only the authorities of trust.extra_roots"),
     }];
     findings.extend(roots.extra.iter().filter(|(_, end)| *end < now.after(SOON)).map(|(file, end)| {
         let (mark, verb) = if *end < now { (Mark::Bad, "ended") } else { (Mark::Note, "ends") };
-        check.finding(mark, file, format!("an authority {verb} on {}", end.utc_day()), "replace it in trust.extra_roots")
+        check.finding(
+            mark,
+            file,
+            format!("an authority {verb} on {}", end.utc_day()),
+            "replace it in trust.extra_roots",
+        )
     }));
     findings
 }

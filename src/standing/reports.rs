@@ -39,10 +39,15 @@ pub fn configuration(reporting: &Reporting, signed: bool) -> Finding {
         ),
         Some(from) if !signed => check.bad(
             "dkim",
-            format!("no [[dkim]] entry has domain = \"{}\": reports wait, and are dropped after two days", from.domain()),
+            format!(
+                "no [[dkim]] entry has domain = \"{}\": reports wait, and are dropped after two days",
+                from.domain()
+            ),
             format!("make a key with `sealpost dkim keygen --domain {} --selector tlsrpt`", from.domain()),
         ),
-        Some(from) => check.good("tls_rpt.from", format!("reports are sent as {from}, signed by {}", from.domain())),
+        Some(from) => {
+            check.good("tls_rpt.from", format!("reports are sent as {from}, signed by {}", from.domain()))
+        }
     }
 }
 
@@ -89,13 +94,21 @@ fn record_line(key: &SigningKey) -> String {
 /// `fail` looks at nothing else.
 pub fn spf(from: &Domain, source: &Source, verdict: &Spf) -> Finding {
     let (check, subject) = (Check::Spf, format!("{from} from {}", source.address));
-    let advice = format!("add ip{}:{} to the SPF record of {from}", if source.address.is_ipv4() { 4 } else { 6 }, source.address);
+    let advice = format!(
+        "add ip{}:{} to the SPF record of {from}",
+        if source.address.is_ipv4() { 4 } else { 6 },
+        source.address
+    );
     match verdict {
         Spf::Pass(_) => check.good(subject, verdict.to_string()),
         Spf::Fail(_) | Spf::PermError(_) => check.bad(subject, verdict.to_string(), advice),
         Spf::TempError(_) => check.bad(subject, verdict.to_string(), ASK_AGAIN),
         Spf::SoftFail(_) | Spf::Neutral(_) | Spf::None => check.note(subject, verdict.to_string(), advice),
-        Spf::Unknown(_) => check.note(subject, verdict.to_string(), "send yourself a report and read its Authentication-Results"),
+        Spf::Unknown(_) => check.note(
+            subject,
+            verdict.to_string(),
+            "send yourself a report and read its Authentication-Results",
+        ),
     }
 }
 
@@ -122,9 +135,11 @@ pub fn dmarc(from: &Domain, found: &Result<Option<Dmarc>, DnsError>, usable: boo
     }
     let text = format!("no signature by {from} can be verified ({policy})");
     match found {
-        Ok(Some(found)) if found.policy != "none" => {
-            check.bad(from, format!("{text}: mail from it would be refused or put aside"), "mend the DKIM record")
-        }
+        Ok(Some(found)) if found.policy != "none" => check.bad(
+            from,
+            format!("{text}: mail from it would be refused or put aside"),
+            "mend the DKIM record",
+        ),
         _ => check.note(from, text, "mend the DKIM record"),
     }
 }
@@ -161,20 +176,23 @@ pub struct Receiver {
 /// send its own reports to by mail, which is where such a circle would begin.
 pub fn circles(from: &Domain, hostname: &Domain, receivers: &[Receiver]) -> Vec<Finding> {
     let check = Check::Loop;
-    let mut findings: Vec<Finding> = receivers
-        .iter()
-        .filter_map(|receiver| {
-            let here = receiver.to.domain() == hostname;
-            let looped = matches!(receiver.route, Err(RouteFailure::Loop { .. } | RouteFailure::LoopUnproven { .. }));
-            (here || looped).then(|| {
-                check.bad(
-                    &receiver.to,
-                    format!("_smtp._tls.{from} asks for reports here, and mail for it comes back to this relay"),
-                    "name an address in that record whose mail another server takes",
-                )
-            })
-        })
-        .collect();
+    let mut findings = Vec::new();
+    for Receiver { to, route } in receivers {
+        let asked = format!("_smtp._tls.{from} asks for reports at {to}");
+        if matches!(route, Err(RouteFailure::Loop { .. } | RouteFailure::LoopUnproven { .. })) {
+            findings.push(check.bad(
+                to,
+                format!("{asked}, and mail for it comes back to this relay"),
+                "name an address in that record whose mail another server takes",
+            ));
+        } else if to.domain() == hostname {
+            findings.push(check.note(
+                to,
+                format!("{asked}, which is this relay's own name"),
+                format!("make sure that another server takes mail for {hostname}"),
+            ));
+        }
+    }
     if findings.is_empty() {
         let own = receivers.iter().any(|r| r.to.domain() == from);
         let own = if own {
@@ -184,7 +202,9 @@ pub fn circles(from: &Domain, hostname: &Domain, receivers: &[Receiver]) -> Vec<
         };
         findings.push(check.good(
             from,
-            format!("{own}a session that carries a report leaves no record, so reports never lead to reports"),
+            format!(
+                "{own}a session that carries a report leaves no record, so reports never lead to reports"
+            ),
         ));
     }
     findings

@@ -40,6 +40,12 @@ impl Day {
         Self(self.0.tomorrow().unwrap_or(Date::MAX))
     }
 
+    /// The day `days` before it.
+    #[must_use]
+    pub fn earlier(self, days: u32) -> Self {
+        Self::of(self.begin().before(std::time::Duration::from_secs(86_400 * u64::from(days))))
+    }
+
     /// `YYYYMMDD`, as in a report-id (RPT-44).
     pub fn compact(self) -> String {
         self.0.strftime("%Y%m%d").to_string()
@@ -88,6 +94,7 @@ mod tests {
         assert_eq!(day.begin().to_rfc3339(), "2026-03-01T00:00:00Z");
         assert_eq!(day.end().to_rfc3339(), "2026-03-01T23:59:59Z");
         assert_eq!((day.next().to_string().as_str(), day.compact().as_str()), ("2026-03-02", "20260301"));
+        assert_eq!((day.earlier(1).to_string(), day.next().earlier(1)), ("2026-02-28".to_owned(), day));
         let last = Timestamp::from_millis(day.next().begin().as_millis() - 1);
         assert_eq!((Day::of(last), Day::of(day.next().begin())), (day, day.next()));
     }

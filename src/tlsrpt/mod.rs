@@ -1,7 +1,9 @@
 //! TLS reporting (RFC 8460): every session leaves its record, and every recipient domain that asks for it gets
 //! one report a day.
 //!
-//! Pure: [`session`] and [`result_type`] (what one session says), [`day`] and [`counters`] (what a day adds up to).
+//! Pure: [`session`] and [`result_type`] (what one session says), [`day`] and [`counters`] (what a day adds up to),
+//! [`record`] (who asks for reports), [`aggregate`], [`report`] and [`message`] (what goes out), [`read`] (what
+//! others sent).
 //! The ports are [`SessionStore`], [`ReportStore`], [`ReportMailer`] and [`ReportPoster`]; [`service`] orchestrates.
 //! [`https`] is the adapter of the last.
 
@@ -14,9 +16,14 @@ use crate::clock::Timestamp;
 use crate::mail::{Domain, QueueId};
 use crate::queue::{NewMessage, StoreError};
 
+pub mod aggregate;
 pub mod counters;
 pub mod day;
 pub mod https;
+pub mod message;
+pub mod read;
+pub mod record;
+pub mod report;
 pub mod result_type;
 pub mod service;
 pub mod session;
@@ -112,7 +119,7 @@ pub trait ReportStore: Send + Sync {
 
     /// Takes over what the queue knows of reports by mail: delivered, or ended otherwise. At most a slice; empty when
     /// nothing is left.
-    fn settle_mail(&self, now: Timestamp) -> BoxFuture<'_, Result<Vec<SettledMail>, ReportStoreError>>;
+    fn settle_mail(&self) -> BoxFuture<'_, Result<Vec<SettledMail>, ReportStoreError>>;
 
     /// When the next planned report or waiting destination is due.
     fn next(&self) -> BoxFuture<'_, Result<Option<Timestamp>, ReportStoreError>>;
@@ -241,10 +248,8 @@ pub struct DueDestination {
     pub report_id: String,
     /// The file name.
     pub file_name: String,
-    /// When it was made.
-    pub made: Timestamp,
-    /// The octets.
-    pub packed: Bytes,
+    /// The last obstacle; empty before the first try.
+    pub reply: String,
 }
 
 /// What a try of a destination came to.

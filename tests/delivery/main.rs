@@ -11,5 +11,6 @@
 mod authority;
 mod hostile;
 mod server;
+mod transfer;
 mod walk;
 mod world;

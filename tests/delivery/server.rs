@@ -1,9 +1,11 @@
 //! MX hosts that keep to the protocol, but for the manners they are given.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::TcpSocket;
+use tokio::sync::Notify;
 
 /// How a server differs from one that takes everything.
 #[derive(Clone, Default)]
@@ -20,6 +22,11 @@ pub(crate) struct Manners {
     pub(crate) alert: bool,
     /// Says nothing to DATA.
     pub(crate) silent_at_data: bool,
+    /// Reads nothing of the content and keeps the connection; when notified, it reads to the end and notes
+    /// `<late true>` if the terminator was there.
+    pub(crate) stops_reading: Option<Arc<Notify>>,
+    /// The buffers of its sockets, in octets.
+    pub(crate) window: Option<u32>,
 }
 
 #[derive(Default)]
@@ -89,6 +96,13 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
         }
         io.write_all(format!("{reply}\r\n").as_bytes()).await.ok()?;
         if reply.starts_with("354") {
+            if let Some(late) = &manners.stops_reading {
+                late.notified().await;
+                let mut rest = Vec::new();
+                let _ = io.read_to_end(&mut rest).await;
+                ears.lock().unwrap().lines.push(format!("<late {}>", rest.ends_with(b"\r\n.\r\n")));
+                return None;
+            }
             loop {
                 let mut content = Vec::new();
                 if io.read_until(b'\n', &mut content).await.ok()? == 0 {
@@ -109,7 +123,15 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 pub(crate) async fn serve(ip: &str, port: u16, manners: Manners) -> (u16, Ears) {
-    let listener = TcpListener::bind((ip, port)).await.unwrap();
+    let address = SocketAddr::new(ip.parse().unwrap(), port);
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    if let Some(octets) = manners.window {
+        socket.set_recv_buffer_size(octets).unwrap();
+        socket.set_send_buffer_size(octets).unwrap();
+    }
+    socket.bind(address).unwrap();
+    let listener = socket.listen(1024).unwrap();
     let port = listener.local_addr().unwrap().port();
     let ears = Ears::default();
     let all = Arc::clone(&ears);
@@ -123,7 +145,7 @@ pub(crate) async fn serve(ip: &str, port: u16, manners: Manners) -> (u16, Ears) 
                 if manners.alert {
                     let mut tcp = tcp;
                     // Fatal alert protocol_version (RFC 8446 §6), as of a server that knows TLS 1.1 at best.
-                    let _ = tokio::io::AsyncReadExt::read(&mut tcp, &mut [0; 4096]).await;
+                    let _ = tcp.read(&mut [0; 4096]).await;
                     let _ = tcp.write_all(&[0x15, 3, 1, 0, 2, 2, 70]).await;
                     return;
                 }

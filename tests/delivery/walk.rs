@@ -1,8 +1,11 @@
 //! The walk over the hosts of an attempt, with servers that keep to the protocol: which host is tried, over which
 //! session, and what may be said there.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use sealpost::mail::Origin;
+use sealpost::queue::{DeferReason, Lease, MessageMeta, Outcome};
 use sealpost::security::Level;
 use sealpost::tlsrpt::ResultType;
 use tokio_util::sync::CancellationToken;
@@ -270,4 +273,49 @@ async fn sni_is_the_name_of_the_mx_and_no_session_of_tls_is_resumed() {
     let lines = ears.lock().unwrap().lines.clone();
     let handshakes: Vec<_> = lines.iter().filter(|l| l.starts_with("<tls")).collect();
     assert_eq!(handshakes, ["<tls (Some(\"mx.example.net\"), Some(Full))>"; 2]);
+}
+
+/// A message of this origin.
+async fn deliver_from(w: &World, origin: Origin, name: &str) -> Vec<Outcome> {
+    let mut lease = lease(name, 1);
+    lease.message = Arc::new(MessageMeta { origin, ..(*lease.message).clone() });
+    w.run(&lease).await.1
+}
+
+// RPT-27, RPT-84, RPT-86, OUT-49: a report goes out however the session is secured, leaves no record, and asks for no
+// notification; a DSN asks for none either, but keeps the promises.
+#[tokio::test]
+async fn a_report_passes_broken_promises_unrecorded_and_asks_for_no_notification() {
+    let authority = Authority::new();
+    let tls = Some(authority.server("mx.example.net", true));
+    let (port, ears) =
+        serve("127.0.0.1", 0, Manners { tls, offers: vec!["DSN"], ..Manners::default() }).await;
+    let w = World::new(port, authority.tls());
+    w.route("bound.example", &[("mx.example.net", &["127.0.0.1"])]);
+    w.enforce("bound.example", &["mx.example.net"]);
+    let outcomes = deliver_from(&w, Origin::TlsReport, "bound.example").await;
+    assert_eq!(words(&outcomes), ["delivered"], "{outcomes:?}");
+    let lines = ears.lock().unwrap().lines.clone();
+    assert_eq!(count(&ears, "RCPT TO:<r0@bound.example> NOTIFY=NEVER"), 1, "{lines:?}");
+    assert!(w.notes.records.lock().unwrap().is_empty());
+    let outcomes = deliver_from(&w, Origin::Dsn, "bound.example").await;
+    assert_eq!(words(&outcomes), ["deferred"], "{outcomes:?}");
+    assert_eq!(w.notes.records.lock().unwrap().len(), 1);
+    w.route("free.example", &[("mx.example.net", &["127.0.0.1"])]);
+    assert_eq!(words(&deliver_from(&w, Origin::Dsn, "free.example").await), ["delivered"]);
+    assert_eq!(count(&ears, "RCPT TO:<r0@free.example> NOTIFY=NEVER"), 1);
+}
+
+// DUR-02, `What always holds` 1: what is left of damaged content is never sent as if it were the message.
+#[tokio::test]
+async fn content_that_is_not_whole_is_never_ended_with_a_dot() {
+    let (port, ears) = serve("127.0.0.1", 0, Manners::default()).await;
+    let w = World::new(port, Authority::new().tls());
+    w.route("free.example", &[("mx.example.net", &["127.0.0.1"])]);
+    // The store knows nothing of it: all its rows are gone.
+    let lease = Lease { content: None, ..lease("free.example", 1) };
+    let (report, outcomes) = w.run(&lease).await;
+    assert!(matches!(outcomes[..], [Outcome::Deferred(DeferReason::Damaged, _)]), "{outcomes:?}");
+    assert!(report.hand_back.is_none());
+    assert_eq!((count(&ears, "DATA"), count(&ears, "<content>")), (1, 0));
 }

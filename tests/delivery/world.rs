@@ -113,7 +113,6 @@ impl QueueStore for NoStore {
         enqueue(queue::NewMessage, Option<queue::ClaimTerms>) -> queue::Enqueued;
         due(queue::DueQuery) -> queue::Due;
         claim(Domain, queue::Which, usize, queue::ClaimTerms) -> Vec<Lease>;
-        content(QueueId, u32) -> Option<Bytes>;
         finish(queue::Finish) -> ();
         release(LeaseId, Vec<u32>, Option<Timestamp>) -> ();
         suspend(Domain, Option<queue::Suspension>) -> ();
@@ -124,6 +123,11 @@ impl QueueStore for NoStore {
         list(queue::Filter, usize) -> Vec<queue::ListedRecipient>;
         show(QueueId) -> Option<queue::ShownMessage>;
         retry(queue::Filter) -> queue::Touched;
+    }
+
+    /// It knows of no content.
+    fn content(&self, _: QueueId, _: u32) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>> {
+        Box::pin(async { Ok(None) })
     }
 
     fn health(&self) -> queue::StoreHealth {

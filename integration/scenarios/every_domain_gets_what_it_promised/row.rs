@@ -356,12 +356,12 @@ fn records(relay: &Relay, domain: &str) -> Vec<String> {
         }
     }
     let mut folded =
-        read.prepare("SELECT id, policy, success, failure FROM session_policy WHERE domain = ?1").unwrap();
+        read.prepare("SELECT p.id, policy, success, failure FROM counted_policy p JOIN counted_day c ON c.id = p.counted WHERE domain = ?1").unwrap();
     let rows = folded.query_map([domain], |r| {
         Ok((r.get::<_, i64>(0)?, r.get::<_, String>(1)?, r.get::<_, i64>(2)?, r.get::<_, i64>(3)?))
     });
     let mut details = read
-        .prepare("SELECT result, reason, sum(count) FROM session_detail WHERE policy = ?1 GROUP BY 1, 2")
+        .prepare("SELECT result, reason, sum(count) FROM counted_detail WHERE policy = ?1 GROUP BY 1, 2")
         .unwrap();
     for row in rows.unwrap() {
         let (id, policy, success, failure) = row.unwrap();

@@ -148,6 +148,10 @@ pub(super) fn judge_fault(t: &Transcript, missing: Stage, host: &Domain) -> (Nex
             let enhanced = EnhancedCode::new(4, 3, 0);
             (Next::Settled, deferred(DeferReason::Local, stage, None, enhanced, words.clone()))
         }
+        Fault::Damaged(words) => {
+            let enhanced = EnhancedCode::new(4, 3, 0);
+            (Next::Settled, deferred(DeferReason::Damaged, stage, None, enhanced, words.clone()))
+        }
         Fault::Protocol(what) => protocol(stage, host, what, uncertain),
         Fault::Lost | Fault::Timeout => {
             let what = if *fault == Fault::Lost { "lost connection to" } else { "timeout at" };

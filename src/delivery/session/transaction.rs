@@ -11,8 +11,8 @@ use crate::delivery::reply_reader::{RawReply, ReplyBuffer};
 use crate::delivery::transcript::{Fault, Transcript};
 use crate::delivery::wire_form::{DotStuffer, Mail, Rcpt, TERMINATOR, mail_command, rcpt_command};
 use crate::mail::QueueId;
-use crate::queue::QueueStore;
 use crate::queue::outcome::Stage;
+use crate::queue::{QueueStore, StoreError};
 use crate::security::verdict::Clearance;
 
 use super::wire::{Mark, read_reply, write_all};
@@ -31,13 +31,23 @@ pub enum Content {
 }
 
 impl Content {
+    /// Octets that came from elsewhere may have been lost there; what is at hand came with the envelope.
+    const fn is_whole(&self, octets: u64, size: u64) -> bool {
+        matches!(self, Self::Memory(_)) || octets == size
+    }
+
     async fn part(&self, no: u32) -> Result<Option<Bytes>, Fault> {
         match self {
             Self::Memory(bytes) => Ok((no == 0).then(|| bytes.clone())),
-            Self::Stored(store, id) => store
-                .content(*id, no)
-                .await
-                .map_err(|e| Fault::Local(format!("reading the message from the queue failed: {e}"))),
+            Self::Stored(store, id) => store.content(*id, no).await.map_err(|e| {
+                let words = format!("reading the message from the queue failed: {e}");
+                match e {
+                    StoreError::Full | StoreError::Busy | StoreError::Closed => Fault::Local(words),
+                    StoreError::LeaseLost | StoreError::Content(_) | StoreError::Broken(_) => {
+                        Fault::Damaged(words)
+                    }
+                }
+            }),
         }
     }
 }
@@ -65,7 +75,7 @@ impl Session {
             Err(fault) => t.fault = Some((Stage::Local, fault)),
         }
         if t.fault.is_none() {
-            self.content(content, &mut t, timers, dot).await;
+            self.content(content, mail.size, &mut t, timers, dot).await;
         }
         if t.fault.is_some() {
             self.state = State::Dead;
@@ -74,7 +84,7 @@ impl Session {
     }
 
     fn commands(&self, mail: &Mail<'_>, rcpts: &[Rcpt<'_>]) -> Result<Vec<String>, Fault> {
-        let damaged = |_| Fault::Local("a stored address is damaged and cannot be sent".to_owned());
+        let damaged = |_| Fault::Damaged("a stored address is damaged and cannot be sent".to_owned());
         let mut commands = vec![mail_command(mail, &self.ehlo).map_err(damaged)?];
         for rcpt in rcpts {
             commands.push(rcpt_command(rcpt, mail, &self.ehlo).map_err(damaged)?);
@@ -140,7 +150,14 @@ impl Session {
     }
 
     /// Sends the content after a 354, or the lone dot that an unwanted 354 asks for (OUT-42).
-    async fn content(&mut self, content: &Content, t: &mut Transcript, timers: &Timers, dot: &AtomicBool) {
+    async fn content(
+        &mut self,
+        content: &Content,
+        size: u64,
+        t: &mut Transcript,
+        timers: &Timers,
+        dot: &AtomicBool,
+    ) {
         match t.data.as_ref().map(|r| r.code) {
             Some(354) => {}
             Some(200..=299) => {
@@ -155,7 +172,7 @@ impl Session {
             self.state = if ended { State::Unfinished } else { State::Dead };
             return;
         }
-        if let Err(fault) = self.stream(content, t, timers, dot).await {
+        if let Err(fault) = self.stream(content, size, t, timers, dot).await {
             t.fault = Some((Stage::Data, fault));
         }
         if t.fault.is_some() || t.dot.is_some() {
@@ -178,18 +195,20 @@ impl Session {
     async fn stream(
         &mut self,
         content: &Content,
+        size: u64,
         t: &mut Transcript,
         timers: &Timers,
         dot: &AtomicBool,
     ) -> Result<(), Fault> {
         let bad = |b: crate::delivery::wire_form::BadContent| {
-            Fault::Local(format!("the stored message cannot be sent as it is: it has {}", b.0))
+            Fault::Damaged(format!("the stored message cannot be sent as it is: it has {}", b.0))
         };
         let mut stuffer = DotStuffer::default();
         let mut out = Vec::with_capacity(PIECE);
-        let mut no = 0;
+        let (mut no, mut octets) = (0, 0);
         while let Some(part) = content.part(no).await? {
             no += 1;
+            octets += part.len() as u64;
             for piece in part.chunks(PIECE) {
                 if out.len() >= PIECE {
                     let written = self.line.send_listening(&out, timers.block).await;
@@ -200,6 +219,12 @@ impl Session {
                 }
                 stuffer.stuff(piece, &mut out).map_err(bad)?;
             }
+        }
+        if !content.is_whole(octets, size) {
+            // Without the final dot the host keeps nothing (RFC 5321 §4.1.1.4).
+            return Err(Fault::Damaged(format!(
+                "the stored message is damaged: {octets} octets of {size} are left"
+            )));
         }
         stuffer.finish(&mut out).map_err(bad)?;
         // Conservative: octets that the TLS layer took count as sent (OUT-45).

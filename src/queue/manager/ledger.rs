@@ -111,7 +111,11 @@ impl<'a> LeaseLedger<'a> {
         }
         for (recipient, s) in &settled {
             match &s.outcome {
-                Outcome::Deferred(_, d) => {
+                Outcome::Deferred(reason, d) => {
+                    if *reason == DeferReason::Damaged {
+                        let (queue_id, domain) = (self.lease.message.id, &self.lease.domain);
+                        tracing::error!(event = "message-damaged", %queue_id, %domain, text = d.text, "it cannot be sent as it is stored");
+                    }
                     *self.last_deferral.lock().unwrap_or_else(PoisonError::into_inner) = Some(d.clone());
                 }
                 Outcome::Delivered(_) => self.delivered.store(true, Ordering::Relaxed),
@@ -142,8 +146,15 @@ impl<'a> LeaseLedger<'a> {
             Outcome::Deferred(reason, diagnosis) => (reason, diagnosis),
             done => return Settled { no: recipient.no, outcome: done, next_attempt: None, counted: true },
         };
+        // Trouble of this machine is no completed attempt: nobody was asked, so it neither counts nor ends a message,
+        // however long it lasts (`What always holds` 1, QUE-06). A damaged message is no such trouble: it was tried
+        // as far as it can be, will not heal by waiting, and its sender must learn of it at the end.
         let counted = reason != DeferReason::Local;
         if !counted {
+            if now >= expires(self.shared, &self.lease.message) {
+                let (queue_id, domain) = (self.lease.message.id, &self.lease.domain);
+                tracing::error!(event = "kept-past-its-lifetime", %queue_id, %domain, text = diagnosis.text, "it cannot be tried until the trouble of this machine ends");
+            }
             let outcome = Outcome::Deferred(reason, diagnosis);
             return Settled {
                 no: recipient.no,

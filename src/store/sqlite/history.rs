@@ -33,7 +33,11 @@ fn purge_suspensions(tx: &Tx<'_>) -> Result<bool, Fault> {
 fn purge_messages(tx: &mut Tx<'_>, keep: Duration) -> Result<bool, Fault> {
     let old: Vec<i64> = tx
         .conn
-        .prepare_cached("SELECT seq FROM message WHERE finished < ?1 ORDER BY finished LIMIT ?2")?
+        .prepare_cached(
+            // A report whose fate has not been taken over yet stays.
+            "SELECT seq FROM message m WHERE finished < ?1 AND NOT EXISTS \
+             (SELECT 1 FROM report_destination d WHERE d.mail = m.id AND d.state = 1) ORDER BY finished LIMIT ?2",
+        )?
         .query_map((tx.now.before(keep).as_millis(), MESSAGES), |r| r.get(0))?
         .collect::<rusqlite::Result<_>>()?;
     for seq in &old {

@@ -2,7 +2,7 @@
 //!
 //! [`SqliteStore`] is the face: it prepares what takes time, hands jobs to the writer (`writer`) and looks things
 //! up on connections of its own (`readers`). What the jobs do: `intake`, `leases`, `policies`, `sessions`,
-//! `history`; `tidy` does what nobody asked for.
+//! `reports`, `history`; `tidy` does what nobody asked for.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -25,6 +25,7 @@ mod policies;
 mod queue;
 mod readers;
 mod reads;
+mod reports;
 mod rows;
 mod sessions;
 mod tidy;
@@ -74,6 +75,7 @@ pub struct SqliteStore {
     clock: Arc<dyn Clock>,
     health: Arc<Health>,
     touched: policies::Touched,
+    detail_rows: i64,
     recovered: Recovered,
     last_written: Option<Timestamp>,
     alive: watch::Receiver<()>,
@@ -127,6 +129,7 @@ impl SqliteStore {
             clock,
             health,
             touched: policies::Touched::default(),
+            detail_rows: i64::from(settings.detail_rows),
             recovered,
             last_written: last_written.map(Timestamp::from_millis),
             alive,

@@ -22,7 +22,10 @@ const CHECKPOINT_PAGES: i64 = 500;
 const WAL_KEPT: i64 = 64 << 20;
 
 /// The schema, oldest first. Numbers are never reused, texts never changed: forward only (DUR-15).
-const MIGRATIONS: [(&str, &str); 1] = [("V1__initial", include_str!("migrations/V1__initial.sql"))];
+const MIGRATIONS: [(&str, &str); 2] = [
+    ("V1__initial", include_str!("migrations/V1__initial.sql")),
+    ("V2__reports", include_str!("migrations/V2__reports.sql")),
+];
 
 /// Why the store could not be opened. Every text says what to do.
 #[derive(Debug, thiserror::Error)]

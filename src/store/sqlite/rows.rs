@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use crate::clock::Timestamp;
 use crate::mail::{Domain, ForwardPath, Notify, Orcpt, Origin, QueueId, Ret, ReversePath, Xtext};
 use crate::queue::{Diagnosis, LeasedRecipient, MessageMeta, RecipientState, Suspension};
+use crate::tlsrpt::Day;
 
 /// Codes of `recipient.state`. The SQL relies on their order: up to 1 it waits, up to 3 it is still owed.
 const STATES: [RecipientState; 7] = [
@@ -58,7 +59,7 @@ pub(super) fn place_of(key: i64) -> u32 {
     u32::try_from(key & i64::from(PLACES - 1)).unwrap_or_default()
 }
 
-fn bad(column: usize, why: &str) -> rusqlite::Error {
+pub(super) fn bad(column: usize, why: &str) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, why.into())
 }
 
@@ -82,6 +83,16 @@ pub(super) fn domain(row: &Row<'_>, column: usize) -> rusqlite::Result<Domain> {
     Domain::parse_host(row.get_ref(column)?.as_str()?).map_err(|_| bad(column, "not a domain"))
 }
 
+/// A count.
+pub(super) fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    Ok(row.get::<_, i64>(column)?.try_into().unwrap_or_default())
+}
+
+/// A UTC day.
+pub(super) fn day(row: &Row<'_>, column: usize) -> rusqlite::Result<Day> {
+    row.get_ref(column)?.as_str()?.parse().map_err(|_| bad(column, "not a day"))
+}
+
 /// A value stored as JSON that has to be there.
 pub(super) fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
     serde_json::from_str(row.get_ref(column)?.as_str()?)
@@ -89,7 +100,7 @@ pub(super) fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize)
 }
 
 /// A diagnosis is for people: one that cannot be read must not keep its recipient from being delivered.
-fn diagnosis(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Diagnosis>> {
+pub(super) fn diagnosis(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Diagnosis>> {
     Ok(row.get_ref(column)?.as_str_or_null()?.and_then(|text| serde_json::from_str(text).ok()))
 }
 

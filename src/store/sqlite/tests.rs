@@ -98,10 +98,10 @@ async fn a_database_that_is_not_ours_is_left_alone() {
     std::fs::remove_file(here.database()).unwrap();
     here.open(clock()).close().await;
     here.raw()
-        .execute_batch("INSERT INTO refinery_schema_history SELECT 99, name, applied_on, checksum FROM refinery_schema_history")
+        .execute_batch("INSERT INTO refinery_schema_history SELECT 99, name, applied_on, checksum FROM refinery_schema_history LIMIT 1")
         .unwrap();
     let Err(error) = SqliteStore::open(&here.settings(), clock()) else { panic!("opened") };
-    assert!(matches!(error, OpenError::Newer { found: 99, known: 1 }), "{error}");
+    assert!(matches!(error, OpenError::Newer { found: 99, known: 2 }), "{error}");
 }
 
 // DUR-12
@@ -231,9 +231,9 @@ async fn session_records_are_counted_once_and_in_bounds() {
         assert!(patience.elapsed() < Duration::from_secs(60));
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert!(here.count("SELECT count(*) FROM session_detail") <= 1000);
-    assert_eq!(here.count("SELECT sum(count) FROM session_detail"), records);
-    assert_eq!(here.count("SELECT failure FROM session_policy WHERE day = '2026-11-22'"), records);
+    assert!(here.count("SELECT count(*) FROM counted_detail") <= 1000);
+    assert_eq!(here.count("SELECT sum(count) FROM counted_detail"), records);
+    assert_eq!(here.count("SELECT failure FROM counted_policy"), records);
     store.close().await;
 }
 

@@ -184,7 +184,7 @@ impl Walk<'_> {
 /// conversation, not this message (HR-056).
 fn died_idle(t: &Transcript) -> bool {
     match &t.mail {
-        None => !matches!(t.fault, Some((_, Fault::Local(_)))),
+        None => !matches!(t.fault, Some((_, Fault::Local(_) | Fault::Damaged(_)))),
         Some(reply) => reply.code == 503,
     }
 }
@@ -213,7 +213,7 @@ fn describe(t: &Transcript) -> String {
             Fault::Timeout => "timeout".to_owned(),
             Fault::Protocol(what) => (*what).to_owned(),
             Fault::Closing(reply) => reply.to_string(),
-            Fault::Local(what) => what.clone(),
+            Fault::Local(what) | Fault::Damaged(what) => what.clone(),
         };
         parts.push(format!("{}: {what}", stage.as_str()));
     }

@@ -1,0 +1,167 @@
+//! [`ReportStore`] for [`SqliteStore`]: `plan` leads to the making of a report, `outbox` away from it, and `look`
+//! only reads.
+//!
+//! The instance lock keeps other processes away, so that what is due need not be leased.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+
+use super::writer::{Fault, Lane, Tx};
+use super::{SqliteReader, SqliteStore, sessions};
+use crate::clock::Timestamp;
+use crate::mail::Domain;
+use crate::queue::StoreError;
+use crate::tlsrpt::{
+    Day, DayCounters, DestinationId, DroppedDays, DueDestination, ListedReport, NewReport, Planned,
+    PlannedReport, ReportFilter, ReportNo, ReportStore, ReportStoreError, SettledMail, Tried,
+};
+
+mod look;
+mod outbox;
+mod plan;
+
+/// Session records counted in one slice.
+const RECORDS: usize = 100;
+
+/// Codes of `report.state`.
+const PLANNED: i64 = 0;
+const MADE: i64 = 1;
+const UNWANTED: i64 = 2;
+const DROPPED: i64 = 3;
+
+impl From<StoreError> for ReportStoreError {
+    fn from(e: StoreError) -> Self {
+        match e {
+            StoreError::Full => Self::Full,
+            e => Self::Failed(e.to_string()),
+        }
+    }
+}
+
+/// What a job answers: its own refusal is no fault of the store, and comes before anything was written.
+type Judged<T> = Result<Result<T, ReportStoreError>, Fault>;
+
+type Answer<'a, T> = BoxFuture<'a, Result<T, ReportStoreError>>;
+
+impl SqliteStore {
+    /// Has `work` committed.
+    fn commit<T, F>(&self, work: F) -> Answer<'_, T>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Tx<'_>) -> Judged<T> + Send + 'static,
+    {
+        Box::pin(async move { self.inbox.write(Lane::Work, work).await? })
+    }
+
+    /// Has `look` done aside.
+    fn look<T, F>(&self, look: F) -> Answer<'_, T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        Box::pin(async move { Ok(self.readers().read(look).await?) })
+    }
+}
+
+impl ReportStore for SqliteStore {
+    fn fold(&self) -> Answer<'_, bool> {
+        let detail_rows = self.detail_rows;
+        self.commit(move |tx| sessions::fold(tx, RECORDS, detail_rows).map(Ok))
+    }
+
+    fn plan(&self, today: Day, window: Duration) -> Answer<'_, Planned> {
+        self.commit(move |tx| plan::plan(tx, today, window).map(Ok))
+    }
+
+    fn drop_old(&self, oldest: Day) -> Answer<'_, DroppedDays> {
+        self.commit(move |tx| plan::drop_old(tx, oldest).map(Ok))
+    }
+
+    fn due(&self, now: Timestamp, limit: usize) -> Answer<'_, Vec<PlannedReport>> {
+        self.look(move |conn| plan::due(conn, now, limit))
+    }
+
+    fn planned(&self, day: Day, domain: Domain) -> Answer<'_, Option<PlannedReport>> {
+        self.look(move |conn| plan::planned(conn, day, &domain))
+    }
+
+    fn counters(&self, day: Day, domain: Domain) -> Answer<'_, Option<DayCounters>> {
+        self.look(move |conn| look::counters(conn, day, domain))
+    }
+
+    fn counted(&self, day: Day, after: Option<Domain>, limit: usize) -> Answer<'_, Vec<Domain>> {
+        self.look(move |conn| look::counted(conn, day, after.as_ref(), limit))
+    }
+
+    fn keep(&self, report: NewReport, cap: u32) -> Answer<'_, ReportNo> {
+        self.commit(move |tx| outbox::keep(tx, &report, cap))
+    }
+
+    fn put_off(&self, planned: PlannedReport, until: Timestamp, why: String) -> Answer<'_, ()> {
+        self.commit(move |tx| plan::put_off(tx, &planned, until, &why))
+    }
+
+    fn unwanted(&self, planned: PlannedReport, why: String) -> Answer<'_, ()> {
+        self.commit(move |tx| plan::unwanted(tx, &planned, &why))
+    }
+
+    fn destinations(&self, now: Timestamp, limit: usize) -> Answer<'_, Vec<DueDestination>> {
+        self.look(move |conn| outbox::destinations(conn, now, limit))
+    }
+
+    fn tried(&self, id: DestinationId, attempt: Tried) -> Answer<'_, ()> {
+        self.commit(move |tx| outbox::tried(tx, id, &attempt))
+    }
+
+    fn settle_mail(&self) -> Answer<'_, Vec<SettledMail>> {
+        Box::pin(async move {
+            let ended = self.readers().read(outbox::ended_mail).await?;
+            if ended.is_empty() {
+                return Ok(Vec::new());
+            }
+            let marked = ended.clone();
+            self.inbox.write(Lane::Work, move |tx| outbox::settle(tx, &marked)).await?;
+            Ok(ended.into_iter().map(|(_, settled)| settled).collect())
+        })
+    }
+
+    fn next(&self) -> Answer<'_, Option<Timestamp>> {
+        self.look(look::next)
+    }
+
+    fn again(&self, id: ReportNo, now: Timestamp, cap: u32) -> Answer<'_, u32> {
+        self.commit(move |tx| outbox::again(tx, id, now, cap))
+    }
+
+    fn purge_reports(&self, oldest: Day) -> Answer<'_, bool> {
+        self.commit(move |tx| outbox::purge(tx, oldest).map(Ok))
+    }
+
+    fn reports(&self, filter: ReportFilter, limit: usize) -> Answer<'_, Vec<ListedReport>> {
+        self.look(move |conn| look::reports(conn, &filter, limit))
+    }
+
+    fn octets(&self, id: ReportNo) -> Answer<'_, Option<Bytes>> {
+        self.look(move |conn| look::octets(conn, id))
+    }
+}
+
+impl SqliteReader {
+    /// [`ReportStore::reports`].
+    ///
+    /// # Errors
+    /// Of the database.
+    pub async fn reports(&self, filter: ReportFilter, limit: usize) -> Result<Vec<ListedReport>, StoreError> {
+        self.0.read(move |conn| look::reports(conn, &filter, limit)).await
+    }
+
+    /// [`ReportStore::octets`].
+    ///
+    /// # Errors
+    /// Of the database.
+    pub async fn report_octets(&self, id: ReportNo) -> Result<Option<Bytes>, StoreError> {
+        self.0.read(move |conn| look::octets(conn, id)).await
+    }
+}

@@ -1,0 +1,246 @@
+//! TLS reports that others sent: JSON, gzip, whole messages, mailboxes.
+//!
+//! What is read here comes from strangers. Size, expansion, nesting and number are bounded; a fault spoils the one
+//! report that has it.
+
+use std::io::Read as _;
+
+use flate2::read::MultiGzDecoder;
+use mail_parser::{Message, MessageParser, MessagePart, MimeHeaders, PartType};
+
+use super::day::Day;
+use super::report::Body;
+use crate::clock::Timestamp;
+
+mod json;
+
+/// The most octets of one input, a file as a rule.
+pub const MAX_INPUT: usize = 50 << 20;
+
+/// The most octets that all gzip members of one input may become.
+pub const MAX_EXPANDED: usize = 100 << 20;
+
+/// The most messages of a mailbox, and the most reports of one input.
+pub const MAX_MESSAGES: usize = 100_000;
+
+/// How deep gzip, messages and attachments may lie in each other.
+const MAX_DEPTH: u8 = 5;
+
+/// The most objects, and the most strings, in the JSON of one input: they take more memory than text.
+const MAX_OBJECTS: usize = 250_000;
+const MAX_STRINGS: usize = 4_000_000;
+
+/// A report, as it was meant.
+pub type ReceivedReport = Body;
+
+/// Why there is no report in it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// Neither JSON nor gzip nor a message.
+    #[error("neither JSON nor gzip nor a message")]
+    Unknown,
+    /// Nothing at all.
+    #[error("it is empty")]
+    Empty,
+    /// A message, but no TLS report in it.
+    #[error("a message without a TLS report")]
+    NoReport,
+    /// JSON, but no TLS report.
+    #[error("JSON, but no TLS report: it has no \"policies\"")]
+    OtherJson,
+    /// What should be JSON is not, or not of that shape.
+    #[error("not the JSON of a TLS report: {0}")]
+    Json(String),
+    /// gzip that ends early or does not hold what its checksum says.
+    #[error("damaged gzip: {0}")]
+    Gzip(String),
+    /// A bound of this reader.
+    #[error("too large: {0}")]
+    TooLarge(String),
+}
+
+/// Reads whatever it is. One element per report found, or per message of a mailbox that held none; never empty.
+pub fn read(octets: &[u8]) -> Vec<Result<ReceivedReport, ReadError>> {
+    let mut reader = Reader { expanded: 0, objects: 0, strings: 0, found: Vec::new() };
+    if octets.len() > MAX_INPUT {
+        reader.fault(ReadError::TooLarge(format!("more than {} MiB", MAX_INPUT >> 20)));
+    } else {
+        reader.any(octets, 0);
+    }
+    reader.found
+}
+
+/// The UTC day that a report is about; `None` when its date-range cannot be read.
+pub fn day(report: &ReceivedReport) -> Option<Day> {
+    let start = report.date_range.start_datetime.as_str();
+    match Timestamp::parse_rfc3339(start) {
+        Some(at) => Some(Day::of(at)),
+        // Without an offset, or with a blank for the T.
+        None => start.get(..10)?.parse().ok(),
+    }
+}
+
+struct Reader {
+    expanded: usize,
+    objects: usize,
+    strings: usize,
+    found: Vec<Result<ReceivedReport, ReadError>>,
+}
+
+impl Reader {
+    fn fault(&mut self, why: ReadError) {
+        self.found.push(Err(why));
+    }
+
+    fn any(&mut self, octets: &[u8], depth: u8) {
+        if depth > MAX_DEPTH {
+            return self.fault(ReadError::TooLarge("nested too deeply".to_owned()));
+        }
+        if self.found.len() >= MAX_MESSAGES {
+            return;
+        }
+        // RFC 8259 §8.1: a byte order mark may be ignored.
+        let text = octets.strip_prefix(b"\xef\xbb\xbf").unwrap_or(octets).trim_ascii_start();
+        match text.first() {
+            None => self.fault(ReadError::Empty),
+            Some(b'{') => self.json(text),
+            Some(b'[') => self.json_array(text),
+            Some(0x1f) if text.starts_with(b"\x1f\x8b") => match self.gunzip(text) {
+                Ok(plain) => self.any(&plain, depth + 1),
+                Err(why) => self.fault(why),
+            },
+            Some(_) if text.starts_with(b"From ") => self.mailbox(text, depth),
+            Some(_) if is_header(text) => self.message(text, depth),
+            Some(_) => self.fault(ReadError::Unknown),
+        }
+    }
+
+    fn json(&mut self, text: &[u8]) {
+        let found = self.count(text).and_then(|()| match json::body(text) {
+            Ok(Some(report)) => Ok(report),
+            Ok(None) => Err(ReadError::OtherJson),
+            Err(e) => Err(ReadError::Json(e.to_string())),
+        });
+        self.found.push(found);
+    }
+
+    /// An array of reports, as `report preview` prints it.
+    fn json_array(&mut self, text: &[u8]) {
+        if let Err(why) = self.count(text) {
+            return self.fault(why);
+        }
+        match serde_json::from_slice::<Vec<&serde_json::value::RawValue>>(text) {
+            Ok(list) if list.is_empty() => self.fault(ReadError::OtherJson),
+            Ok(list) => {
+                for report in list {
+                    match json::body(report.get().as_bytes()) {
+                        Ok(Some(report)) => self.found.push(Ok(report)),
+                        Ok(None) => self.fault(ReadError::OtherJson),
+                        Err(e) => self.fault(ReadError::Json(e.to_string())),
+                    }
+                }
+            }
+            Err(e) => self.fault(ReadError::Json(e.to_string())),
+        }
+    }
+
+    /// Counts what will take memory, before it does.
+    fn count(&mut self, text: &[u8]) -> Result<(), ReadError> {
+        self.objects += text.iter().filter(|b| **b == b'{').count();
+        self.strings += text.iter().filter(|b| **b == b'"').count() / 2;
+        if self.objects > MAX_OBJECTS || self.strings > MAX_STRINGS {
+            return Err(ReadError::TooLarge("too many rows".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn gunzip(&mut self, octets: &[u8]) -> Result<Vec<u8>, ReadError> {
+        let room = MAX_EXPANDED.saturating_sub(self.expanded);
+        let mut plain = Vec::new();
+        let limit = u64::try_from(room).unwrap_or(0).saturating_add(1);
+        let read = MultiGzDecoder::new(octets).take(limit).read_to_end(&mut plain);
+        self.expanded = self.expanded.saturating_add(plain.len());
+        if plain.len() > room {
+            return Err(ReadError::TooLarge(format!("gzip of more than {} MiB", MAX_EXPANDED >> 20)));
+        }
+        match read {
+            Ok(_) => Ok(plain),
+            Err(e) => Err(ReadError::Gzip(e.to_string())),
+        }
+    }
+
+    /// RFC 4155: messages, each after a line that begins `From ` and follows an empty line.
+    fn mailbox(&mut self, text: &[u8], depth: u8) {
+        let mut message = 0;
+        let mut after_blank = true;
+        let mut at = 0;
+        let mut count = 0;
+        for line in text.split_inclusive(|b| *b == b'\n') {
+            if after_blank && line.starts_with(b"From ") {
+                if at > 0 {
+                    self.message(text.get(message..at).unwrap_or_default(), depth);
+                }
+                message = at + line.len();
+                count += 1;
+                if count > MAX_MESSAGES {
+                    return self.fault(ReadError::TooLarge(format!("more than {MAX_MESSAGES} messages")));
+                }
+            }
+            after_blank = line.trim_ascii().is_empty();
+            at += line.len();
+        }
+        self.message(text.get(message..).unwrap_or_default(), depth);
+    }
+
+    fn message(&mut self, octets: &[u8], depth: u8) {
+        let before = self.found.len();
+        match MessageParser::new().parse(octets) {
+            Some(message) => self.parts(&message, depth),
+            None => return self.fault(ReadError::NoReport),
+        }
+        if self.found.len() == before {
+            self.fault(ReadError::NoReport);
+        }
+    }
+
+    fn parts(&mut self, message: &Message<'_>, depth: u8) {
+        for part in &message.parts {
+            match &part.body {
+                PartType::Message(inner) if depth < MAX_DEPTH => self.parts(inner, depth + 1),
+                PartType::Message(_) | PartType::Multipart(_) => {}
+                PartType::Text(_) | PartType::Html(_) | PartType::Binary(_) | PartType::InlineBinary(_) => {
+                    if may_hold_report(part) {
+                        self.any(part.contents(), depth + 1);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether the type or the file name of an attachment announces a TLS report. DMARC reports arrive as gzip too.
+fn may_hold_report(part: &MessagePart<'_>) -> bool {
+    let media = part.content_type().map(|t| {
+        let subtype = t.c_subtype.as_deref().unwrap_or_default();
+        format!("{}/{subtype}", t.c_type).to_ascii_lowercase()
+    });
+    let media = media.as_deref().unwrap_or_default();
+    let named = part.attachment_name().map(|n| n.trim().to_ascii_lowercase());
+    let by_name = named.as_deref().map(|n| n.ends_with(".json") || n.ends_with(".json.gz"));
+    match media {
+        "application/tlsrpt+gzip" | "application/tlsrpt+json" => true,
+        "application/gzip" | "application/x-gzip" | "application/json" => by_name.unwrap_or(true),
+        _ => by_name.unwrap_or(false),
+    }
+}
+
+/// Whether the first line is a header field (RFC 5322 §2.2).
+fn is_header(text: &[u8]) -> bool {
+    let line = text.split(|b| *b == b'\n').next().unwrap_or_default();
+    let colon = line.iter().position(|b| *b == b':').unwrap_or(0);
+    let name = line.get(..colon).unwrap_or_default().trim_ascii_end();
+    (1..=100).contains(&name.len()) && name.iter().all(u8::is_ascii_graphic)
+}
+
+#[cfg(test)]
+mod tests;
