@@ -7,7 +7,7 @@
 //! | 5 | [`cli`], [`app`] | composition: know everything |
 //! | 4 | [`submission`] listeners, [`admin`] HTTP, [`observe`] log | adapters that call the relay |
 //! | 3 | [`submission::accept`], [`queue::manager`], [`delivery::attempt`], [`route::resolve`], [`mtasts::service`], [`standing::look`] | orchestration, sees only ports |
-//! | 2 | [`dns::hickory`], [`https`], [`mtasts::fetch`], [`delivery`] I/O, [`store`] | adapters behind ports |
+//! | 2 | [`dns::hickory`], [`https`], [`mtasts::fetch`], [`tlsrpt::https`], [`delivery`] I/O, [`store`] | adapters behind ports |
 //! | 1 | [`smtp`], [`route`], [`mtasts`], [`security`], [`queue`], [`delivery::classify`], [`dsn`], [`dkim`], [`tlsrpt`], [`standing`], [`config`] | pure decisions, and the ports |
 //! | 0 | [`mail`], [`clock`], [`observe::fields`] | vocabulary |
 //!

@@ -141,10 +141,7 @@ impl<'a> Walk<'a> {
 
     /// The one SPF record of `domain` (RFC 7208 §4.5).
     fn record(&mut self, domain: &Domain) -> Result<Option<String>, Stop> {
-        let texts = match self.fact(Question::Txt(domain.clone()))? {
-            Fact::Texts(texts) => texts,
-            _ => return Ok(None),
-        };
+        let Fact::Texts(texts) = self.fact(Question::Txt(domain.clone()))? else { return Ok(None) };
         let mut records = texts.iter().filter(|t| is_spf(t));
         match (records.next(), records.next()) {
             (None, _) => Ok(None),

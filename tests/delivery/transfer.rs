@@ -77,7 +77,8 @@ async fn a_group_of_thousands_of_commands_does_not_stop_at_full_buffers() {
     };
     let (port, ears) = serve("127.0.0.1", 0, manners).await;
     let (next_hop, mx) = (domain("a.example"), host("mx.example.net", 10, &["127.0.0.1"]));
-    let route = Route { next_hop, kind: RouteKind::Mx, mx_secure: false, hosts: vec![mx.clone()] };
+    let route =
+        Route { next_hop, kind: RouteKind::Mx, mx_secure: false, expanded: None, hosts: vec![mx.clone()] };
     let Gate::Contact(policy) =
         gate(&route, &mx, &Applicable::default(), Demand::NOTHING, MessageKind::Normal)
     else {
@@ -113,7 +114,7 @@ async fn a_group_of_thousands_of_commands_does_not_stop_at_full_buffers() {
         smtputf8: false,
         ret: None,
         envid: None,
-        is_dsn: false,
+        is_generated: false,
     };
     let content = Content::Memory(Bytes::from_static(b"Subject: x\r\n\r\nbody\r\n"));
     let t = session.mail(&cleared, &mail, &rcpts, &content, &timers, &AtomicBool::default()).await;
