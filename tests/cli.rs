@@ -103,3 +103,43 @@ fn init_check_and_show_agree() {
     let (status, _, err) = sealpost(&["--config", &shown, "config", "check"], "");
     assert!(status == 0 && err.lines().all(|l| l.ends_with("has no effect in this version")), "{err}");
 }
+
+// SIG-16, SIG-14
+#[test]
+fn dkim_keygen_writes_a_private_key_once_and_prints_its_record() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    for (algorithm, strings) in [("rsa", 2), ("ed25519", 1)] {
+        let file = dir.path().join(algorithm);
+        let args =
+            ["dkim", "keygen", "--domain", "Example.NET", "--selector", "s1", "--algorithm", algorithm];
+        let args = [&args[..], &["--out", file.to_str().unwrap()]].concat();
+        let (status, out, err) = sealpost(&[&args[..], &["--json"]].concat(), "");
+        assert_eq!((status, err.as_str()), (0, ""));
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        let made: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(made["record_name"], "s1._domainkey.example.net");
+        assert_eq!(made["record_strings"].as_array().unwrap().len(), strings);
+        let pem = std::fs::read_to_string(&file).unwrap();
+        let domain = sealpost::mail::Domain::parse("example.net").unwrap();
+        let key = sealpost::dkim::SigningKey::from_pem(domain, "s1".to_owned(), &pem).unwrap();
+        let record = made["record"].as_str().unwrap().as_bytes().to_vec();
+        assert_eq!(sealpost::dkim::check::published(&key, &[record], true), []);
+
+        let (status, out, err) = sealpost(&args, "");
+        assert!(status == 1 && out.is_empty() && err.contains("exists"), "{err}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), pem, "never written over");
+    }
+    let file = dir.path().join("text");
+    let args =
+        ["dkim", "keygen", "--domain", "example.net", "--selector", "s1", "--out", file.to_str().unwrap()];
+    let (status, out, _) = sealpost(&args, "");
+    assert_eq!(status, 0);
+    assert!(
+        out.contains("s1._domainkey.example.net. IN TXT ( \"v=DKIM1; k=rsa; s=email:tlsrpt; p="),
+        "{out}"
+    );
+    assert!(!out.contains("PRIVATE"));
+    let (status, _, err) = sealpost(&["dkim", "keygen", "--domain", "example.net", "--selector", "a b"], "");
+    assert!(status == 2 && err.contains("selector"), "{err}");
+}

@@ -13,6 +13,10 @@ const STARTER: &str = include_str!("../config/sealpost.toml");
 const HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$\
                     cWtKM2VtN0pFbmZpM0Zpa2VtN0pFbmZpM0Zpa2VtN0o";
 
+fn ed25519() -> String {
+    rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap().serialize_pem()
+}
+
 /// A machine with these files, one variable, and a NAT gateway.
 struct Machine(HashMap<String, Vec<u8>>);
 
@@ -23,7 +27,9 @@ impl Machine {
         let files = [
             ("fullchain.pem", cert),
             ("privkey.pem", key),
-            ("dkim.pem", rcgen::KeyPair::generate().unwrap().serialize_pem()),
+            ("dkim.pem", ed25519()),
+            ("open.pem", ed25519()),
+            ("p256.pem", rcgen::KeyPair::generate().unwrap().serialize_pem()),
             ("app1.hash", format!("{HASH}\n")),
             ("bank.password", "hunter2\n".to_owned()),
             ("text", "no pem".to_owned()),
@@ -35,6 +41,9 @@ impl Machine {
 impl Surroundings for Machine {
     fn read(&self, path: &Path) -> Result<Vec<u8>, String> {
         self.0.get(path.to_str().unwrap()).cloned().ok_or_else(|| "No such file".to_owned())
+    }
+    fn mode(&self, path: &Path) -> Option<u32> {
+        Some(if path.ends_with("open.pem") { 0o640 } else { 0o600 })
     }
     fn env(&self, name: &str) -> Option<String> {
         (name == "HASH").then(|| HASH.to_owned())
@@ -200,6 +209,16 @@ const BAD: &[(&str, &str, &str)] = &[
         "may read",
     ),
     (
+        "[[dkim]]\ndomain = \"example.net\"\nselector = \"s1\"\nprivate_key = \"p256.pem\"",
+        "5:15: dkim[1].private_key: /etc/sealpost/p256.pem holds no RSA key of 2048 to 8192 bits",
+        "dkim keygen",
+    ),
+    (
+        "[[dkim]]\ndomain = \"example.net\"\nselector = \"s1\"\nprivate_key = \"text\"",
+        "5:15: dkim[1].private_key: /etc/sealpost/text holds no private key",
+        "dkim keygen",
+    ),
+    (
         "[tls_rpt]\nfrom = \"a@example.net\"\ncontact = \"b@example.org\"",
         "4:11: tls_rpt.contact: its domain example.org",
         "example.net",
@@ -343,4 +362,21 @@ fn what_is_shown_reads_back_and_keeps_its_secrets() {
     assert!(!shown.contains("hunter2") && !shown.contains("argon2id"), "{shown}");
     let again = parse(&shown.replace("password_hash = \"(blanked)\"", "password_hash = { env = \"HASH\" }"));
     assert_eq!(again.unwrap_or_else(|e| panic!("{e}")).show(), shown);
+}
+
+// SIG-14
+#[test]
+fn a_signing_key_that_others_may_read_is_warned_of() {
+    let with = |file: &str| {
+        let section =
+            format!("[[dkim]]\ndomain = \"example.net\"\nselector = \"s1\"\nprivate_key = \"{file}\"\n");
+        parse(&format!("{NAME}{section}")).unwrap().warnings
+    };
+    assert_eq!(with("dkim.pem"), Vec::<String>::new());
+    assert_eq!(
+        with("open.pem"),
+        [
+            "dkim.private_key: /etc/sealpost/open.pem has mode 0640, so that others than its owner may use it; chmod 600"
+        ]
+    );
 }

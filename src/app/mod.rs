@@ -20,9 +20,10 @@ use crate::admin::token as admin_token;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::pool::Pool;
+use crate::dkim::Signers;
 use crate::mtasts::PolicyStore;
 use crate::observe;
-use crate::queue::manager::Manager;
+use crate::queue::manager::{Manager, ManagerSettings};
 use crate::queue::{Intake, QueueStore};
 use crate::store::sqlite::{OpenError, SqliteSettings, SqliteStore};
 use crate::submission::accept::Acceptor;
@@ -37,6 +38,7 @@ mod interfaces;
 pub mod outbound;
 mod settings;
 mod signals;
+pub(crate) mod signing;
 pub mod trust;
 
 pub use clock::SystemClock;
@@ -161,7 +163,9 @@ async fn start(config: &Config) -> Result<Relay, String> {
     }
     .attempts(config)?;
     let courier = Arc::new(outbound::Courier { attempts, pool: Arc::clone(&pool) });
-    let manager = Manager::new(settings::manager(config), Arc::clone(&queue), courier, Arc::clone(&clock));
+    let signers = signing::signers(config)?;
+    let manager_settings = ManagerSettings { signers: signers.clone(), ..settings::manager(config) };
+    let manager = Manager::new(manager_settings, Arc::clone(&queue), courier, Arc::clone(&clock));
 
     let relay = Relay {
         store,
@@ -174,7 +178,7 @@ async fn start(config: &Config) -> Result<Relay, String> {
         stop_background: CancellationToken::new(),
         listening: Arc::new(AtomicBool::new(false)),
     };
-    relay.listen(config, Arc::clone(&queue), &clock).await?;
+    relay.listen(config, Arc::clone(&queue), signers, &clock).await?;
     let actions = admin::Actions {
         manager: manager.clone(),
         policies: policies.clone(),
@@ -245,6 +249,7 @@ impl Relay {
         &self,
         config: &Config,
         queue: Arc<dyn QueueStore>,
+        signers: Signers,
         clock: &Arc<dyn Clock>,
     ) -> Result<(), String> {
         let submission = Arc::new(settings::submission(config));
@@ -254,7 +259,7 @@ impl Relay {
             Some(c) => Some(c.server_config().map_err(|e| format!("[tls]: {e}"))?),
             None => None,
         };
-        let acceptor = Acceptor::new(submission, queue, intake, Arc::clone(clock));
+        let acceptor = Acceptor::new(submission, queue, intake, Arc::clone(clock)).signing(signers);
         let service = Arc::new(Service::new(acceptor, tls).map_err(|e| e.to_string())?);
         let mut bound = Vec::new();
         for (i, listener) in config.listener.iter().enumerate() {

@@ -59,6 +59,9 @@ pub(super) enum Command {
     /// Make what [[submission.user]] needs
     #[command(subcommand)]
     User(User),
+    /// Make what [[dkim]] needs
+    #[command(subcommand)]
+    Dkim(Dkim),
 }
 
 #[derive(Debug, Args)]
@@ -246,6 +249,37 @@ pub(super) enum Config {
 pub(super) enum User {
     /// Read a password from stdin and print its argon2id hash
     Hash,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Dkim {
+    /// Make a private key and print the DNS record that goes with it
+    Keygen(Keygen),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Keygen {
+    /// The signing domain: that of the From field, or a parent of it
+    #[arg(long, value_parser = domain)]
+    pub(super) domain: Domain,
+    /// The name of the key within the domain; a new one for each key
+    #[arg(long)]
+    pub(super) selector: String,
+    /// Every receiver verifies rsa (2048 bits); ed25519 is for a second key beside it
+    #[arg(long, value_enum, default_value = "rsa")]
+    pub(super) algorithm: DkimAlgorithm,
+    /// Where to [default: dkim-SELECTOR.DOMAIN.pem]. An existing file is left alone
+    #[arg(long, value_name = "FILE")]
+    pub(super) out: Option<PathBuf>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum DkimAlgorithm {
+    Rsa,
+    Ed25519,
 }
 
 fn domain(text: &str) -> Result<Domain, String> {

@@ -19,6 +19,7 @@ mod advice;
 mod args;
 mod check;
 mod config;
+mod dkim;
 mod offline;
 mod policy;
 mod print;
@@ -143,6 +144,7 @@ fn command(arguments: Arguments, io: &mut Io<'_>) -> Result<Next, Failure> {
         Command::Config(command) => config::run(command, file, io)?,
         Command::Report(command) => report::run(command, io)?,
         Command::User(args::User::Hash) => user::hash(io)?,
+        Command::Dkim(args::Dkim::Keygen(command)) => dkim::keygen(command, io)?,
     };
     Ok(Next::Exit(status))
 }

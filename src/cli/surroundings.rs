@@ -23,6 +23,11 @@ impl Surroundings for System {
         if got as u64 > MAX_FILE { Err("it is larger than 16 MiB".to_owned()) } else { Ok(bytes) }
     }
 
+    fn mode(&self, path: &Path) -> Option<u32> {
+        use std::os::unix::fs::PermissionsExt;
+        Some(std::fs::metadata(path).ok()?.permissions().mode() & 0o7777)
+    }
+
     fn env(&self, name: &str) -> Option<String> {
         std::env::var(name).ok()
     }

@@ -36,6 +36,8 @@ pub trait Surroundings {
     /// # Errors
     /// The operating system's words.
     fn read(&self, path: &Path) -> Result<Vec<u8>, String>;
+    /// The permission bits of a file, where the system knows such.
+    fn mode(&self, path: &Path) -> Option<u32>;
     /// A variable of the environment.
     fn env(&self, name: &str) -> Option<String>;
     /// The default gateways of this machine: what a NAT in front of it would show as the client address.

@@ -14,3 +14,6 @@ pub mod sign;
 pub use key::{Algorithm, KeyError, SigningKey};
 pub use record::KeyRecord;
 pub use sign::{Signers, Signing};
+
+#[cfg(test)]
+mod tests;

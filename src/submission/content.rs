@@ -11,6 +11,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::clock::Timestamp;
+use crate::dkim::Signers;
+use crate::dkim::canonical::BlankEnd;
+use crate::mail::Domain;
 use crate::queue::{CONTENT_PART, ContentSource};
 use crate::smtp::data::Scan;
 
@@ -128,7 +132,69 @@ impl Spooled {
         Ok(all)
     }
 
-    /// Content from memory, into a file in `dir` where it is large. Blocks.
+    /// The content with DKIM-Signature fields on top, and the domain that signed; as it is, and `None`, without a key for
+    /// it. Blank lines at the end of the body go, where some verifiers would reckon them wrongly (SIG-10). Blocks where
+    /// a file is in use.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn signed(self, signers: &Signers, now: Timestamp) -> io::Result<(Self, Option<Domain>)> {
+        let header = self.head.slice(..header_len(&self.head));
+        let Some(mut signing) = signers.start(&header) else { return Ok((self, None)) };
+        let mut content = self;
+        content.drop_blank_end(header.len() as u64)?;
+        let (mut at, mut buf) = (header.len() as u64, vec![0; CHUNK]);
+        loop {
+            let n = content.read_at(at, &mut buf)?;
+            if n == 0 {
+                break;
+            }
+            signing.body(buf.get(..n).unwrap_or_default());
+            at += n as u64;
+        }
+        let domain = signing.domain().clone();
+        content.head = [signing.finish(now).as_slice(), &content.head].concat().into();
+        Ok((content, Some(domain)))
+    }
+
+    /// Cuts off what [`BlankEnd`] calls surplus, of the body that begins at `body`.
+    fn drop_blank_end(&mut self, body: u64) -> io::Result<()> {
+        let (mut end, mut blank) = (self.len(), BlankEnd::default());
+        let mut buf = vec![0; CHUNK];
+        let all = loop {
+            let begin = end.saturating_sub(CHUNK as u64).max(body);
+            if begin == end {
+                break true;
+            }
+            let piece = buf.get_mut(..usize::try_from(end - begin).unwrap_or(CHUNK)).unwrap_or_default();
+            self.read_exact_at(begin, piece)?;
+            if !blank.before(piece) {
+                break false;
+            }
+            end = begin;
+        };
+        let mut surplus = blank.surplus(all);
+        if let Some((_, len)) = &mut self.tail {
+            let of_file = surplus.min(*len);
+            *len -= of_file;
+            surplus -= of_file;
+        }
+        self.head.truncate(self.head.len().saturating_sub(usize::try_from(surplus).unwrap_or(usize::MAX)));
+        Ok(())
+    }
+
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        let mut done = 0;
+        while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            match self.read_at(offset + done as u64, rest)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                n => done += n,
+            }
+        }
+        Ok(())
+    }
+
+    /// Content from memory, into a file in `dir` where it is large; the header section stays in memory. Blocks.
     ///
     /// # Errors
     /// Of the file system.
@@ -136,11 +202,16 @@ impl Spooled {
         if content.len() <= CONTENT_PART {
             return Ok(Self { head: content.into(), tail: None });
         }
-        let rest = content.split_off(CONTENT_PART);
+        let rest = content.split_off(header_len(&content).max(CONTENT_PART));
         let mut file = tempfile::tempfile_in(dir)?;
         file.write_all(&rest)?;
         Ok(Self { head: content.into(), tail: Some((Arc::new(file), rest.len() as u64)) })
     }
+}
+
+/// The octets of the header section and the empty line after it.
+fn header_len(content: &[u8]) -> usize {
+    content.windows(4).position(|w| w == b"\r\n\r\n").map_or(content.len(), |i| i + 4)
 }
 
 impl ContentSource for Spooled {

@@ -1,85 +1,264 @@
 //! The day of the reports: plans, makes and sends them (RFC 8460 §4, §5), and what operators ask of it.
+//!
+//! Two loops: `make` turns what was counted into reports, and `send` tries their destinations. Whatever
+//! happens between two calls of a port, a restart goes on where the store says (RPT-93). `operator` is
+//! `report preview` and `report send`.
 
-use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::aggregate::Identity;
 use super::day::Day;
-use crate::mail::Domain;
+use super::{ReportMailer, ReportPoster, ReportStore, ReportStoreError};
+use crate::clock::{Clock, Timestamp};
+use crate::dkim::Signers;
+use crate::dns::Resolver;
+use crate::mail::{Domain, Mailbox};
 
-/// What `report preview` shows.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Preview {
-    /// The JSON text of each report, in the order of the domains.
-    pub reports: Vec<String>,
-    /// There are more than [`Preview::LIMIT`]: name a domain.
-    pub more: bool,
+mod clock_watch;
+mod make;
+mod operator;
+mod send;
+
+pub use operator::{Preview, RefusedReport, SendSummary, SentReport};
+
+use clock_watch::ClockWatch;
+
+/// What the service is told.
+#[derive(Debug, Clone)]
+pub struct ReportSettings {
+    /// Whether reports are made at all. Without, counters only go when they are old.
+    pub enabled: bool,
+    /// organization-name; empty: the hostname.
+    pub organization: String,
+    /// The sender of reports by mail. Without it reports wait.
+    pub from: Option<Mailbox>,
+    /// contact-info; `None`: `from`.
+    pub contact: Option<Mailbox>,
+    /// Our name.
+    pub hostname: Domain,
+    /// Reports leave at a random moment of this span after 00:05 UTC: 4 h.
+    pub send_window: Duration,
+    /// Destinations with one receiver per UTC day (RPT-10): 5000.
+    pub per_receiver: u32,
+    /// Octets of a packed report (RPT-76): 10 MB.
+    pub max_packed: usize,
+    /// Whole days for which counters wait to become a report (RPT-71): 2.
+    pub days: u32,
+    /// How long a destination is tried, from its first try on (RPT-87): 24 h.
+    pub retry_for: Duration,
+    /// The wait after the first failed try; it doubles: 5 min.
+    pub first_wait: Duration,
+    /// Up to this: 4 h.
+    pub longest_wait: Duration,
+    /// How long a receiver that did not take one report is not asked to take others: 5 min.
+    pub receiver_pause: Duration,
+    /// Days for which reports that have ended are listed: 30.
+    pub history: u32,
+    /// The longest sleep: 1 min.
+    pub tick: Duration,
+    /// Reports made, and destinations tried, at once: 16.
+    pub parallel: usize,
+    /// A step of the wall clock larger than this is a jump: 10 min.
+    pub clock_jump: Duration,
+    /// For so long after a jump forward no day counts as closed, and nothing as too old: 1 h.
+    pub doubt: Duration,
 }
 
-impl Preview {
-    /// The most reports of one preview.
-    pub const LIMIT: usize = 1000;
+impl ReportSettings {
+    /// The defaults for a relay of this name; without `from` reports wait.
+    pub const fn new(hostname: Domain) -> Self {
+        Self {
+            enabled: true,
+            organization: String::new(),
+            from: None,
+            contact: None,
+            hostname,
+            send_window: Duration::from_secs(4 * 3600),
+            per_receiver: 5000,
+            max_packed: 10_000_000,
+            days: 2,
+            retry_for: Duration::from_secs(24 * 3600),
+            first_wait: Duration::from_secs(5 * 60),
+            longest_wait: Duration::from_secs(4 * 3600),
+            receiver_pause: Duration::from_secs(5 * 60),
+            history: 30,
+            tick: Duration::from_secs(60),
+            parallel: 16,
+            clock_jump: Duration::from_secs(10 * 60),
+            doubt: Duration::from_secs(3600),
+        }
+    }
 }
 
-/// What `report send` did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SendSummary {
-    /// The day asked for.
-    pub day: Day,
-    /// Reports that go out now.
-    pub sent: Vec<SentReport>,
-    /// Domains whose report does not, and why.
-    pub refused: Vec<RefusedReport>,
-}
-
-/// A report that `report send` put on its way.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SentReport {
-    /// The report domain.
-    pub domain: Domain,
-    /// The report-id.
-    pub report_id: String,
-    /// A copy for the running day.
-    pub partial: bool,
-    /// 0 for the first sending, one more for each `--again`.
-    pub run: u32,
-    /// Where it goes.
-    pub destinations: Vec<String>,
-}
-
-/// A report that `report send` did not send.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RefusedReport {
-    /// The report domain.
-    pub domain: Domain,
-    /// Why, in words.
-    pub why: String,
+/// What the service works with.
+#[derive(Clone)]
+pub struct Parts {
+    /// Keeps counters and reports.
+    pub store: Arc<dyn ReportStore>,
+    /// Asks for `_smtp._tls` records.
+    pub resolver: Arc<dyn Resolver>,
+    /// Takes reports by mail.
+    pub mailer: Arc<dyn ReportMailer>,
+    /// Takes reports by HTTPS.
+    pub poster: Arc<dyn ReportPoster>,
+    /// Signs reports by mail.
+    pub signers: Signers,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// Plans, makes and sends reports. Cloning gives another handle.
-#[derive(Debug, Clone)]
-pub struct ReportService;
+#[derive(Clone)]
+pub struct ReportService {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: ReportSettings,
+    parts: Parts,
+    /// A report was kept: destinations are due.
+    kept: Notify,
+    memory: Mutex<Memory>,
+}
+
+/// What may be forgotten with the process.
+struct Memory {
+    watch: ClockWatch,
+    /// The day of the last warning about what keeps all reports from being made.
+    warned: Option<Day>,
+    /// The day of the last purge.
+    purged: Option<Day>,
+    /// Whether the last word about the store was a complaint.
+    store_failed: bool,
+    /// Receivers that are left alone until then, and what they said.
+    paused: HashMap<String, (Timestamp, String)>,
+}
 
 impl ReportService {
-    /// The reports of `day` (today so far, when `None`) as they would be sent, of one domain or all. Changes nothing.
-    ///
-    /// # Errors
-    /// A sentence for the operator.
-    pub async fn preview(&self, day: Option<Day>, domain: Option<Domain>) -> Result<Preview, String> {
-        let _ = (day, domain);
-        Err("report preview comes later".to_owned())
+    /// Puts the service together; nothing happens before [`ReportService::run`].
+    pub fn new(settings: ReportSettings, parts: Parts) -> Self {
+        let watch = ClockWatch::new(parts.clock.now(), parts.clock.monotonic());
+        let memory =
+            Memory { watch, warned: None, purged: None, store_failed: false, paused: HashMap::new() };
+        let inner = Inner { settings, parts, kept: Notify::new(), memory: Mutex::new(memory) };
+        Self { inner: Arc::new(inner) }
     }
 
-    /// Sends the reports of `day` (today so far, when `None`) now: of a closed day ahead of their moment, or with
-    /// `again` once more; of today a copy that marks and deletes nothing.
-    ///
-    /// # Errors
-    /// A sentence for the operator, when nothing of it was done.
-    pub async fn send(
-        &self,
-        day: Option<Day>,
-        domain: Option<Domain>,
-        again: bool,
-    ) -> Result<SendSummary, String> {
-        let _ = (day, domain, again);
-        Err("report send comes later".to_owned())
+    /// Works until `shutdown`. What is interrupted is done again at the next start.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let making = async {
+            loop {
+                let next = self.inner.make_round().await;
+                tokio::time::sleep(self.inner.nap(next).await).await;
+            }
+        };
+        let sending = async {
+            loop {
+                let next = self.inner.send_round().await;
+                let nap = self.inner.nap(next).await;
+                let _ = tokio::time::timeout(nap, self.inner.kept.notified()).await;
+            }
+        };
+        shutdown.run_until_cancelled(async { tokio::join!(making, sending) }).await;
     }
 }
+
+/// Whether a round did all there was to do, or left something for the next tick.
+type Round = Result<(), Left>;
+
+/// Why a round ended early.
+enum Left {
+    /// The store failed, and that was logged.
+    Store,
+    /// What keeps all reports from being made lasts longer than a moment.
+    Obstacle,
+}
+
+impl Inner {
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the wall clock has just jumped forward and its word about days that have ended is not taken.
+    fn in_doubt(&self) -> bool {
+        let (wall, monotonic) = (self.parts.clock.now(), self.parts.clock.monotonic());
+        self.memory().watch.look(wall, monotonic, self.settings.clock_jump, self.settings.doubt)
+    }
+
+    /// The oldest day whose counters are still wanted (RPT-71).
+    fn oldest(&self, today: Day) -> Day {
+        today.earlier(self.settings.days)
+    }
+
+    /// What keeps every report from being made, in words (RPT-80).
+    fn obstacle(&self) -> Option<String> {
+        let Some(from) = &self.settings.from else {
+            return Some("tls_rpt.from is not set".to_owned());
+        };
+        let domain = from.domain();
+        (!self.parts.signers.signs_exactly(domain))
+            .then(|| format!("no [[dkim]] entry signs for {domain}, the domain of tls_rpt.from"))
+    }
+
+    /// Who reports.
+    ///
+    /// # Errors
+    /// The obstacle, in words.
+    fn identity(&self) -> Result<Identity, String> {
+        let s = &self.settings;
+        let contact =
+            s.contact.as_ref().or(s.from.as_ref()).ok_or_else(|| "tls_rpt.from is not set".to_owned())?;
+        let organization = Some(s.organization.trim()).filter(|o| !o.is_empty());
+        Ok(Identity {
+            organization: organization.unwrap_or(s.hostname.as_str()).to_owned(),
+            contact: contact.clone(),
+        })
+    }
+
+    /// Says that the store failed, once until it works again.
+    fn store_failed(&self, error: &ReportStoreError) -> Left {
+        if !std::mem::replace(&mut self.memory().store_failed, true) {
+            tracing::error!(event = "report-store-failed", %error, "reports stay where they are until the store works again");
+        }
+        Left::Store
+    }
+
+    fn store_works(&self) {
+        self.memory().store_failed = false;
+    }
+
+    /// How long to sleep after a round: until something is due, at most a tick.
+    async fn nap(&self, round: Round) -> Duration {
+        let tick = self.settings.tick;
+        let Ok(()) = round else { return tick };
+        match self.parts.store.next().await {
+            Ok(Some(next)) => next.since(self.parts.clock.now()).clamp(SHORTEST.min(tick), tick),
+            Ok(None) | Err(_) => tick,
+        }
+    }
+
+    /// The wait after `failed` tries in a row, with ±10 % of jitter.
+    fn wait(&self, failed: u32, longest: Duration) -> Duration {
+        let doubled = self.settings.first_wait.saturating_mul(1u32.checked_shl(failed.min(20)).unwrap_or(1));
+        doubled.min(longest).mul_f64(rand::random_range(0.9..1.1))
+    }
+}
+
+/// No round follows the one before it sooner.
+const SHORTEST: Duration = Duration::from_secs(1);
+
+/// Reports or destinations taken from the store at once.
+const PAGE: usize = 64;
+
+/// Words of others on one line of bounded length, for the store and the log.
+fn line(text: &str) -> String {
+    crate::mail::reply::sanitise(text).chars().take(500).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,13 @@
 //! Checks of what deals with promises: MTA-STS, DANE, exceptions, DKIM and TLS reports.
 
+use std::path::PathBuf;
+
 use super::{Check, domain, lasting, mailbox, optional, port, positive_size, word};
 use crate::clock::Timestamp;
 use crate::config::raw::{Field, Section, Wrong};
 use crate::config::{Allow, Dane, Dkim, Exception, MtaSts, TlsRpt, defaults};
+use crate::dkim::{KeyError, SigningKey};
+use crate::mail::Domain;
 
 impl Check<'_> {
     pub(super) fn mta_sts(&self, section: Section<'_>) -> MtaSts {
@@ -80,16 +84,17 @@ impl Check<'_> {
     pub(super) fn dkim(&self, sections: Vec<Section<'_>>) -> Vec<Dkim> {
         let mut out: Vec<Dkim> = Vec::new();
         for section in sections {
-            self.later("[[dkim]]");
             let domain =
                 section.need("domain", "write the signing domain", |f| domain(f.string()?, "example.net"));
             let selector = section.need("selector", "write the selector, as in \"s1\"", |f| {
                 let text = f.string()?;
-                crate::mail::Domain::parse_host(text).map(|d| d.as_str().to_owned()).map_err(|e| {
+                Domain::parse_host(text).map(|d| d.as_str().to_owned()).map_err(|e| {
                     Wrong::new(format!("\"{text}\" is not a selector ({e})"), "write one such as \"s1\"")
                 })
             });
-            let private_key = section.need("private_key", "write a PEM file", |f| self.private_key(f));
+            let private_key = section.need("private_key", "write a PEM file", |f| {
+                self.signing_key(f, domain.as_ref(), selector.as_ref())
+            });
             if let (Some(domain), Some(selector), Some(private_key)) = (domain, selector, private_key) {
                 if out.iter().any(|d| d.domain == domain && d.selector == selector) {
                     section.report(
@@ -102,6 +107,35 @@ impl Check<'_> {
             section.finish();
         }
         out
+    }
+
+    /// A PEM file with a key that can sign.
+    fn signing_key(
+        &self,
+        f: &Field<'_>,
+        domain: Option<&Domain>,
+        selector: Option<&String>,
+    ) -> Result<PathBuf, Wrong> {
+        let (path, pem) = self.file(f)?;
+        let pem = String::from_utf8_lossy(&pem);
+        // What is wrong with domain or selector is said by them.
+        if let (Some(domain), Some(selector)) = (domain, selector) {
+            SigningKey::from_pem(domain.clone(), selector.clone(), &pem).map_err(|e| match e {
+                KeyError::Selector => Wrong::new(e.to_string(), "write a shorter selector"),
+                KeyError::NoKey | KeyError::Unfit => Wrong::new(
+                    format!("{} {e}", path.display()),
+                    "write a PEM file as `sealpost dkim keygen` makes it",
+                ),
+            })?;
+        }
+        // SIG-14
+        if let Some(mode) = self.around.mode(&path).filter(|mode| mode & 0o077 != 0) {
+            self.warn(format!(
+                "dkim.private_key: {} has mode {mode:04o}, so that others than its owner may use it; chmod 600",
+                path.display()
+            ));
+        }
+        Ok(path)
     }
 
     pub(super) fn tls_rpt(&self, section: Section<'_>, dkim: &[Dkim]) -> TlsRpt {

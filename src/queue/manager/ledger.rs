@@ -343,7 +343,7 @@ pub(super) fn reported<'a>(recipient: &'a LeasedRecipient, outcome: &'a Outcome)
     }
 }
 
-/// Composes one DSN from what lies in the first part of the content.
+/// Composes one DSN from what lies in the first part of the content, and signs it (SIG-19).
 pub(super) fn compose_dsn(
     shared: &Shared,
     kind: DsnKind,
@@ -362,7 +362,12 @@ pub(super) fn compose_dsn(
     };
     let original =
         Original { header: first_part.get(..end).unwrap_or_default(), full: whole.then_some(first_part) };
-    compose::compose(kind, message, reported, original, &context)
+    let mut dsn = compose::compose(kind, message, reported, original, &context);
+    if let Some(content) = dsn.content.in_memory() {
+        let signatures = shared.settings.signers.sign(&content, now);
+        dsn.content = Arc::new(Bytes::from([signatures.as_slice(), &content].concat()));
+    }
+    dsn
 }
 
 fn seconds(d: Duration) -> f64 {

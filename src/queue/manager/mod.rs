@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::delivery::{AttemptReport, Ledger};
+use crate::dkim::Signers;
 use crate::dsn::compose::DsnSettings;
 use crate::dsn::notify::DelayThrottle;
 use crate::mail::{Domain, Envelope, Origin, QueueId};
@@ -63,6 +64,8 @@ pub struct ManagerSettings {
     pub sweep_interval: Duration,
     /// For the notifications.
     pub dsn: DsnSettings,
+    /// The keys that sign them (SIG-19).
+    pub signers: Signers,
 }
 
 impl ManagerSettings {
@@ -82,6 +85,7 @@ impl ManagerSettings {
             look_interval: Duration::from_millis(10),
             sweep_interval: Duration::from_secs(60),
             dsn: DsnSettings { hostname, max_returned: 50_000 },
+            signers: Signers::default(),
         }
     }
 

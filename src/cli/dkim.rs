@@ -1,0 +1,92 @@
+//! `dkim keygen`.
+
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::args::{DkimAlgorithm, Keygen};
+use super::{Failure, Io, failed, print};
+use crate::dkim::{Algorithm, SigningKey, keygen};
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Made<'a> {
+    domain: &'a str,
+    selector: &'a str,
+    algorithm: &'a str,
+    private_key: String,
+    record_name: &'a str,
+    record: String,
+    record_strings: Vec<String>,
+    zone_line: String,
+}
+
+pub(super) fn keygen(command: Keygen, io: &mut Io<'_>) -> Result<u8, Failure> {
+    let Keygen { domain, selector, algorithm, out, json } = command;
+    let algorithm = match algorithm {
+        DkimAlgorithm::Rsa => Algorithm::Rsa,
+        DkimAlgorithm::Ed25519 => Algorithm::Ed25519,
+    };
+    let pem = keygen::generate(algorithm).ok_or_else(|| failed("the system gave no random numbers"))?;
+    let key = SigningKey::from_pem(domain.clone(), selector.clone(), &pem)
+        .map_err(|e| Failure::Words(2, format!("{selector}: {e}")))?;
+    let file = out.unwrap_or_else(|| PathBuf::from(format!("dkim-{selector}.{domain}.pem")));
+    // An existing key signs already, and its record is published: it is never written over.
+    let written = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&file)
+        .and_then(|mut to| to.write_all(pem.as_bytes()).and_then(|()| to.sync_all()));
+    written.map_err(|e| failed(format!("{} cannot be written: {e}", file.display())))?;
+
+    let record = key.record();
+    let zone_line = record.zone_line(key.record_name());
+    if json {
+        let made = Made {
+            domain: domain.as_str(),
+            selector: &selector,
+            algorithm: algorithm.key_type(),
+            private_key: file.display().to_string(),
+            record_name: key.record_name().as_str(),
+            record: record.to_string(),
+            record_strings: record.strings(),
+            zone_line,
+        };
+        print::json(io.out, &made)?;
+        return Ok(0);
+    }
+    writeln!(
+        io.out,
+        "{}: private key, {}, readable by its owner only. The relay must be able to read it.
+
+Publish this TXT record, as a line of a zone file:
+
+{zone_line}
+
+or, where a form asks for name and value:
+
+{}
+{record}
+
+s=email:tlsrpt lets the key sign mail and TLS reports alike. Leave email in it: receivers ignore a key for tlsrpt
+alone when they check ordinary mail, and DMARC fails.
+
+Then, in sealpost.toml:
+
+[[dkim]]
+domain = \"{domain}\"
+selector = \"{selector}\"
+private_key = \"{}\"
+
+To replace a key, publish the record of a new selector first, change the entry, and leave the old record in the
+DNS until the mail signed with it has arrived: queue.max_age and a week.",
+        file.display(),
+        algorithm.key_type(),
+        key.record_name(),
+        std::path::absolute(&file).unwrap_or_else(|_| file.clone()).display(),
+    )?;
+    Ok(0)
+}
