@@ -30,11 +30,13 @@ use crate::submission::accept::Acceptor;
 use crate::submission::smtp_connection::Service;
 use crate::submission::smtp_listener::{self, Slots};
 use crate::submission::tls::ReloadingCertificate;
-use crate::tlsrpt::SessionStore;
+use crate::tlsrpt::service::{Parts, ReportService};
+use crate::tlsrpt::{ReportStore, SessionStore};
 
 mod admin;
 mod clock;
 mod interfaces;
+mod mailer;
 pub mod outbound;
 mod settings;
 mod signals;
@@ -152,6 +154,8 @@ async fn start(config: &Config) -> Result<Relay, String> {
     let policies = outbound::policies(config, &resolver, &roots, Arc::clone(&policy_store), &clock)?;
     policies.note_start(store.last_written());
     let pool = Pool::new(outbound::pool_settings(config), Arc::clone(&clock));
+    let poster = outbound::poster(config, &resolver, &roots, &clock)?;
+    let report_resolver = Arc::clone(&resolver);
     let attempts = outbound::Outbound {
         resolver,
         policies: policies.clone(),
@@ -166,6 +170,18 @@ async fn start(config: &Config) -> Result<Relay, String> {
     let signers = signing::signers(config)?;
     let manager_settings = ManagerSettings { signers: signers.clone(), ..settings::manager(config) };
     let manager = Manager::new(manager_settings, Arc::clone(&queue), courier, Arc::clone(&clock));
+
+    let reports = ReportService::new(
+        settings::reports(config),
+        Parts {
+            store: Arc::clone(&store) as Arc<dyn ReportStore>,
+            resolver: report_resolver,
+            mailer: Arc::new(mailer::Mailer { queue: Arc::clone(&queue), manager: manager.clone() }),
+            poster: Arc::new(poster),
+            signers: signers.clone(),
+            clock: Arc::clone(&clock),
+        },
+    );
 
     let relay = Relay {
         store,
@@ -199,6 +215,7 @@ async fn start(config: &Config) -> Result<Relay, String> {
     };
     relay.administer(config, state).await?;
     relay.background.spawn(policies.run(relay.stop_background.clone()));
+    relay.background.spawn(reports.run(relay.stop_background.clone()));
     if let Some(certificate) = &relay.certificate {
         relay.background.spawn(Arc::clone(certificate).watch(relay.stop_background.clone()));
     }

@@ -25,6 +25,7 @@ use crate::queue::manager::Deliverer;
 use crate::queue::{Lease, QueueStore};
 use crate::route::RouteSettings;
 use crate::tlsrpt::SessionStore;
+use crate::tlsrpt::https::{HttpsPoster, PosterSettings};
 
 /// The resolver, and what is believed of it about DNSSEC, in words.
 ///
@@ -61,6 +62,24 @@ pub fn policies(
         ..ServiceSettings::default()
     };
     Ok(PolicyService::new(service, Arc::clone(resolver), Arc::new(fetcher), store, Arc::clone(clock)))
+}
+
+/// What posts reports.
+///
+/// # Errors
+/// One sentence, when the TLS or HTTP stack cannot be set up.
+pub(super) fn poster(
+    config: &Config,
+    resolver: &Arc<dyn Resolver>,
+    roots: &Arc<RootCertStore>,
+    clock: &Arc<dyn Clock>,
+) -> Result<HttpsPoster, String> {
+    let settings = PosterSettings {
+        deny: config.delivery.deny_networks.nets.clone(),
+        roots: Arc::clone(roots),
+        ..PosterSettings::default()
+    };
+    HttpsPoster::new(settings, Arc::clone(resolver), Arc::clone(clock)).map_err(|e| e.to_string())
 }
 
 /// What routing is told.

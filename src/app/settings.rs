@@ -12,6 +12,7 @@ use crate::queue::manager::ManagerSettings;
 use crate::route::{Families, RouteSettings};
 use crate::submission::fixup::SenderRule;
 use crate::submission::{self, AuthRule};
+use crate::tlsrpt::service::ReportSettings;
 
 /// Connections per untrusted source, so that one client cannot take all of them (LIM-13).
 const PER_SOURCE: usize = 50;
@@ -71,6 +72,19 @@ pub(super) fn manager(config: &Config) -> ManagerSettings {
         places: config.delivery.max_connections,
         drain: config.delivery.drain,
         ..ManagerSettings::new(config.hostname.clone())
+    }
+}
+
+/// What the reports are told.
+pub(super) fn reports(config: &Config) -> ReportSettings {
+    let r = &config.tls_rpt;
+    ReportSettings {
+        enabled: r.enabled,
+        organization: r.organization.clone(),
+        from: r.from.clone(),
+        contact: r.contact.clone(),
+        send_window: r.send_window,
+        ..ReportSettings::new(config.hostname.clone())
     }
 }
 

@@ -139,9 +139,6 @@ impl Check<'_> {
     }
 
     pub(super) fn tls_rpt(&self, section: Section<'_>, dkim: &[Dkim]) -> TlsRpt {
-        if section.written() {
-            self.later("[tls_rpt]");
-        }
         let enabled = section.get("enabled", true, Field::boolean);
         let organization = section.get("organization", String::new(), |f| f.string().map(str::to_owned));
         let from = section.get("from", None, |f| optional(f, mailbox));
