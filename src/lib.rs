@@ -6,9 +6,9 @@
 //! | --- | --- | --- |
 //! | 5 | [`cli`], [`app`] | composition: know everything |
 //! | 4 | [`submission`] listeners, [`admin`] HTTP, [`observe`] log | adapters that call the relay |
-//! | 3 | [`submission::accept`], [`queue::manager`], [`delivery::attempt`], [`route::resolve`], [`mtasts::service`] | orchestration, sees only ports |
+//! | 3 | [`submission::accept`], [`queue::manager`], [`delivery::attempt`], [`route::resolve`], [`mtasts::service`], [`standing::look`] | orchestration, sees only ports |
 //! | 2 | [`dns::hickory`], [`https`], [`mtasts::fetch`], [`tlsrpt::https`], [`delivery`] I/O, [`store`] | adapters behind ports |
-//! | 1 | [`smtp`], [`route`], [`mtasts`], [`security`], [`queue`], [`delivery::classify`], [`dsn`], [`dkim`], [`tlsrpt`], [`config`] | pure decisions, and the ports |
+//! | 1 | [`smtp`], [`route`], [`mtasts`], [`security`], [`queue`], [`delivery::classify`], [`dsn`], [`dkim`], [`tlsrpt`], [`standing`], [`config`] | pure decisions, and the ports |
 //! | 0 | [`mail`], [`clock`], [`observe::fields`] | vocabulary |
 //!
 //! # The journey of a message
@@ -46,6 +46,7 @@ pub mod queue;
 pub mod route;
 pub mod security;
 pub mod smtp;
+pub mod standing;
 pub mod store;
 pub mod submission;
 pub mod tlsrpt;

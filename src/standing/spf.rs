@@ -96,7 +96,7 @@ struct Walk<'a> {
     void: usize,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
     /// RFC 7208 §4.4 to §4.7 and §6.1.
     fn domain(&mut self, domain: &Domain) -> Result<Spf, Stop> {
         let Some(text) = self.record(domain)? else { return Ok(Spf::None) };
@@ -125,7 +125,9 @@ impl Walk<'_> {
             Some(Target::Name(next)) => {
                 self.count()?;
                 match self.domain(&next)? {
-                    Spf::None => return Err(perm(format!("{next}, where {domain} redirects, has no record"))),
+                    Spf::None => {
+                        return Err(perm(format!("{next}, where {domain} redirects, has no record")));
+                    }
                     verdict => verdict,
                 }
             }
@@ -139,10 +141,7 @@ impl Walk<'_> {
 
     /// The one SPF record of `domain` (RFC 7208 §4.5).
     fn record(&mut self, domain: &Domain) -> Result<Option<String>, Stop> {
-        let texts = match self.fact(Question::Txt(domain.clone()))? {
-            Fact::Texts(texts) => texts,
-            _ => return Ok(None),
-        };
+        let Fact::Texts(texts) = self.fact(Question::Txt(domain.clone()))? else { return Ok(None) };
         let mut records = texts.iter().filter(|t| is_spf(t));
         match (records.next(), records.next()) {
             (None, _) => Ok(None),
@@ -216,8 +215,9 @@ impl Walk<'_> {
         Ok(found.iter().any(|a| IpNet::new(*a, length).is_ok_and(|net| net.contains(&self.ip))))
     }
 
-    fn fact(&self, question: Question) -> Result<&Fact, Stop> {
-        match self.facts.get(&question) {
+    fn fact(&self, question: Question) -> Result<&'a Fact, Stop> {
+        let facts: &'a Facts = self.facts;
+        match facts.get(&question) {
             None => Err(Stop::Lacks(question)),
             Some(Fact::Failed(why)) => Err(Stop::Verdict(Spf::TempError(why.clone()))),
             Some(fact) => Ok(fact),
@@ -254,8 +254,9 @@ fn unsure(stop: Stop) -> Result<Option<bool>, Stop> {
 }
 
 fn is_spf(text: &[u8]) -> bool {
-    text.split_at_checked(6)
-        .is_some_and(|(v, rest)| v.eq_ignore_ascii_case(b"v=spf1") && matches!(rest.first(), None | Some(b' ')))
+    text.split_at_checked(6).is_some_and(|(v, rest)| {
+        v.eq_ignore_ascii_case(b"v=spf1") && matches!(rest.first(), None | Some(b' '))
+    })
 }
 
 /// A record, read.
