@@ -227,9 +227,11 @@ impl<'a> Connection<'a> {
                     return Ok(End::Aborted);
                 }
                 Step::Verify(credentials) => {
+                    let name: String = credentials.user.chars().take(100).collect();
                     let (verdict, user) = self.service.authenticator.check(credentials).await;
-                    if verdict != Verdict::Right {
-                        info!(event = "auth-failed", session = self.session.id(), client = %self.peer, ?verdict);
+                    if let Some(reason) = why_not(verdict) {
+                        info!(event = "auth-failed", session = self.session.id(), client = %self.peer,
+                              user = &*fields::shown_text(&name), reason);
                     }
                     self.user = user;
                     if self.session.authenticated(verdict, &mut self.out) == Step::Close {
@@ -310,6 +312,15 @@ impl From<Refused> for Answer {
 /// Whether the client has spoken already. Asks the kernel, and so costs no time.
 fn waiting(tcp: &TcpStream) -> bool {
     rustix::io::ioctl_fionread(tcp).is_ok_and(|n| n > 0)
+}
+
+/// Why somebody is not let in, for the log; `None` for who is.
+const fn why_not(verdict: Verdict) -> Option<&'static str> {
+    match verdict {
+        Verdict::Right => None,
+        Verdict::Wrong => Some("wrong name or password"),
+        Verdict::Unknown => Some("could not be checked now"),
+    }
 }
 
 /// The command line, for the log, when it is one that names an address. Nothing else of what a client says is
