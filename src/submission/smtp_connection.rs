@@ -342,3 +342,42 @@ fn describe(tls: &rustls::ServerConnection) -> String {
     let suite = tls.negotiated_cipher_suite().map(|s| format!(" {:?}", s.suite())).unwrap_or_default();
     format!("{version}{suite}")
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncWriteExt, duplex};
+
+    use super::*;
+    use crate::submission::accept::tests::house;
+
+    // LIM-11
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_no_replies_is_read_no_further_and_let_go() {
+        let service = Service::new(house(|_| {}).acceptor, None).unwrap();
+        let rules = Listener {
+            address: "127.0.0.1:25".parse().unwrap(),
+            protocol: Protocol::Smtp,
+            auth: AuthRule::Optional,
+        };
+        let (mut theirs, mut ours) = duplex(4096);
+        let close = CancellationToken::new();
+        let peer = "192.0.2.1".parse().unwrap();
+        let mut connection = Connection::new(&service, &rules, peer, &close, "s".to_owned());
+        let (mut taken, started) = (0, Instant::now());
+        let flood = async {
+            while theirs.write_all(b"NOOP\r\n").await.is_ok() {
+                taken += 6;
+            }
+            std::future::pending::<()>().await;
+        };
+        let ended = tokio::select! {
+            ended = connection.converse(&mut ours) => ended,
+            () = flood => unreachable!("the flood does not end"),
+        };
+        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(started.elapsed() >= service.settings.timers.write);
+        // What was answered, what was read and not answered, and what the pipe holds.
+        assert!(taken < MAX_UNSENT + 64 * 1024, "{taken}");
+        assert!(connection.out.len() < MAX_UNSENT + 4096, "{}", connection.out.len());
+    }
+}
