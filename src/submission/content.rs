@@ -18,8 +18,11 @@ use crate::mail::Domain;
 use crate::queue::{CONTENT_PART, ContentSource};
 use crate::smtp::data::Scan;
 
+/// Octets kept in memory of any content, the header section apart, which is kept whole. With what one read adds
+/// to it, and with the other buffers of a connection, below what a connection may occupy (LIM-02).
+const HEAD: usize = 112 * 1024;
 /// Octets gathered before they go to the file.
-const CHUNK: usize = 64 * 1024;
+const CHUNK: usize = 48 * 1024;
 
 /// Content that is still coming in.
 #[derive(Debug, Default)]
@@ -31,9 +34,10 @@ pub struct Spool {
 }
 
 impl Spool {
-    /// Where the next octets are to be appended; never more than [`Spool::must_flush`] allows.
-    pub const fn sink(&mut self) -> &mut Vec<u8> {
-        if self.head.len() < CONTENT_PART { &mut self.head } else { &mut self.tail }
+    /// Where the next octets are to be appended; never more than [`Spool::must_flush`] allows. `in_header`: the
+    /// header section has not ended.
+    pub const fn sink(&mut self, in_header: bool) -> &mut Vec<u8> {
+        if self.head.len() < HEAD || in_header { &mut self.head } else { &mut self.tail }
     }
 
     /// Whether [`Spool::flush`] is due before more is appended.
@@ -245,7 +249,7 @@ mod tests {
     fn spool(content: &[u8], piece: usize, dir: &Path) -> Received {
         let mut spool = Spool::default();
         for chunk in content.chunks(piece) {
-            spool.sink().extend_from_slice(chunk);
+            spool.sink(false).extend_from_slice(chunk);
             if spool.must_flush() {
                 spool.flush(dir).unwrap();
             }
@@ -258,7 +262,7 @@ mod tests {
     #[test]
     fn content_of_any_size_reads_back_with_a_new_header() {
         let dir = tempfile::tempdir().unwrap();
-        for size in [8, 100, CONTENT_PART, CONTENT_PART + 1, CONTENT_PART + CHUNK, CONTENT_PART * 3 + 17] {
+        for size in [8, 100, HEAD, HEAD + CHUNK - 1, HEAD + CHUNK, CONTENT_PART, CONTENT_PART * 3 + 17] {
             let content: Vec<u8> =
                 b"a: b\r\n\r\n".iter().copied().chain((0..=250u8).cycle()).take(size).collect();
             let received = spool(&content, 16 * 1024, dir.path());
@@ -283,5 +287,20 @@ mod tests {
         }
         // DUR-04: nothing has a name, so nothing can be left behind.
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    // LIM-06: a header section is whole in memory, however long.
+    #[test]
+    fn a_header_longer_than_the_head_stays_in_one_piece() {
+        let dir = tempfile::tempdir().unwrap();
+        let header = [b"a: ".to_vec(), vec![b'x'; 2 * HEAD], b"\r\n\r\n".to_vec()].concat();
+        let mut spool = Spool::default();
+        for chunk in header.chunks(1000) {
+            spool.sink(true).extend_from_slice(chunk);
+        }
+        spool.sink(false).extend_from_slice(&[b'y'; CHUNK]);
+        spool.flush(dir.path()).unwrap();
+        let scan = Scan { size: 0, header: header.len() as u64, ..Scan::default() };
+        assert_eq!(spool.finish(scan, dir.path()).unwrap().header(), header);
     }
 }

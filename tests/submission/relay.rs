@@ -99,7 +99,7 @@ pub(crate) struct Relay {
     pub(crate) tls: tokio_rustls::TlsConnector,
     pub(crate) roots: rustls::RootCertStore,
     pub(crate) close: CancellationToken,
-    _dir: tempfile::TempDir,
+    pub(crate) dir: tempfile::TempDir,
 }
 
 pub(crate) const SUBMISSION: usize = 0;
@@ -163,5 +163,5 @@ pub(crate) async fn relay_for(connections: usize, timers: Timers) -> Relay {
         tokio::spawn(serve(socket, rules, service.clone(), slots.clone(), close.clone()));
     }
     let doors = doors.try_into().unwrap();
-    Relay { store, doors, tls: Arc::new(client).into(), roots, close, _dir: dir }
+    Relay { store, doors, tls: Arc::new(client).into(), roots, close, dir }
 }
