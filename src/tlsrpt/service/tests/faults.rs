@@ -86,8 +86,8 @@ impl ReportStore for Gated<Arc<SqliteStore>> {
     fn drop_old(&self, oldest: Day) -> Answer<'_, DroppedDays> {
         self.0.write(self.1.drop_old(oldest)).boxed()
     }
-    fn due(&self, now: Timestamp, limit: usize) -> Answer<'_, Vec<PlannedReport>> {
-        self.0.pass(ReportStore::due(&*self.1, now, limit)).boxed()
+    fn due_reports(&self, now: Timestamp, limit: usize) -> Answer<'_, Vec<PlannedReport>> {
+        self.0.pass(self.1.due_reports(now, limit)).boxed()
     }
     fn planned(&self, day: Day, domain: Domain) -> Answer<'_, Option<PlannedReport>> {
         self.0.pass(self.1.planned(day, domain)).boxed()
@@ -116,8 +116,8 @@ impl ReportStore for Gated<Arc<SqliteStore>> {
     fn settle_mail(&self) -> Answer<'_, Vec<SettledMail>> {
         self.0.pass(self.1.settle_mail()).boxed()
     }
-    fn next(&self) -> Answer<'_, Option<Timestamp>> {
-        self.0.pass(ReportStore::next(&*self.1)).boxed()
+    fn next_due(&self) -> Answer<'_, Option<Timestamp>> {
+        self.0.pass(self.1.next_due()).boxed()
     }
     fn again(&self, id: ReportNo, now: Timestamp, cap: u32) -> Answer<'_, u32> {
         self.0.write(self.1.again(id, now, cap)).boxed()

@@ -58,7 +58,7 @@ impl ReportPoster for Posts {
             self.seen.lock().unwrap().push((url.to_owned(), packed));
             let host = url.trim_start_matches("https://").split('/').next().unwrap();
             let answer = self.answers.lock().unwrap().get(host).cloned();
-            answer.unwrap_or(Posted::Accepted { reply: "HTTP 200 OK".to_owned() })
+            answer.unwrap_or_else(|| Posted::Accepted { reply: "HTTP 200 OK".to_owned() })
         }
         .boxed()
     }
