@@ -93,6 +93,20 @@ impl ReportSettings {
             doubt: Duration::from_secs(3600),
         }
     }
+
+    /// Who reports.
+    ///
+    /// # Errors
+    /// The obstacle, in words.
+    pub fn identity(&self) -> Result<Identity, String> {
+        let contact = self.contact.as_ref().or(self.from.as_ref());
+        let contact = contact.ok_or_else(|| "tls_rpt.from is not set".to_owned())?;
+        let organization = Some(self.organization.trim()).filter(|o| !o.is_empty());
+        Ok(Identity {
+            organization: organization.unwrap_or(self.hostname.as_str()).to_owned(),
+            contact: contact.clone(),
+        })
+    }
 }
 
 /// What the service works with.
@@ -203,21 +217,6 @@ impl Inner {
         let domain = from.domain();
         (!self.parts.signers.signs_exactly(domain))
             .then(|| format!("no [[dkim]] entry signs for {domain}, the domain of tls_rpt.from"))
-    }
-
-    /// Who reports.
-    ///
-    /// # Errors
-    /// The obstacle, in words.
-    fn identity(&self) -> Result<Identity, String> {
-        let s = &self.settings;
-        let contact =
-            s.contact.as_ref().or(s.from.as_ref()).ok_or_else(|| "tls_rpt.from is not set".to_owned())?;
-        let organization = Some(s.organization.trim()).filter(|o| !o.is_empty());
-        Ok(Identity {
-            organization: organization.unwrap_or(s.hostname.as_str()).to_owned(),
-            contact: contact.clone(),
-        })
     }
 
     /// Says that the store failed, once until it works again.

@@ -149,6 +149,27 @@ impl ReportStore for SqliteStore {
 }
 
 impl SqliteReader {
+    /// [`ReportStore::counted`].
+    ///
+    /// # Errors
+    /// Of the database.
+    pub async fn counted(
+        &self,
+        day: Day,
+        after: Option<Domain>,
+        limit: usize,
+    ) -> Result<Vec<Domain>, StoreError> {
+        self.0.read(move |conn| look::counted(conn, day, after.as_ref(), limit)).await
+    }
+
+    /// [`ReportStore::counters`].
+    ///
+    /// # Errors
+    /// Of the database.
+    pub async fn counters(&self, day: Day, domain: Domain) -> Result<Option<DayCounters>, StoreError> {
+        self.0.read(move |conn| look::counters(conn, day, domain)).await
+    }
+
     /// [`ReportStore::reports`].
     ///
     /// # Errors

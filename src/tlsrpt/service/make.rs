@@ -214,7 +214,7 @@ impl Inner {
             .iter()
             .fold((0u64, 0u64), |(s, f), p| (s.saturating_add(p.success), f.saturating_add(p.failure)));
         let (day, domain) = (counted.day, counted.domain.clone());
-        let identity = self.identity()?;
+        let identity = self.settings.identity()?;
         let (max, random) = (self.settings.max_packed, rand::random());
         // Compression takes as long as there are rows.
         let packed = tokio::task::spawn_blocking(move || {
