@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::door::Door;
+use super::reports::{self, Reports};
 use super::{AdminActions, view};
 use crate::config::Secret;
 use crate::mail::{Domain, QueueId};
@@ -30,7 +31,7 @@ use crate::queue::{Filter, QueueStore, RecipientState};
 pub const MAX_ROWS: usize = 10_000;
 
 /// The most rows of one answer: one more, from which the asker learns that there are more.
-const MOST: usize = MAX_ROWS + 1;
+pub(super) const MOST: usize = MAX_ROWS + 1;
 
 /// What the routes work on.
 #[derive(Clone)]
@@ -39,6 +40,8 @@ pub struct AdminState {
     pub queue: Arc<dyn QueueStore>,
     /// The policy cache.
     pub policies: Arc<dyn PolicyStore>,
+    /// The TLS reports.
+    pub reports: Arc<dyn Reports>,
     /// The running relay.
     pub actions: Arc<dyn AdminActions>,
     /// The bearer token.
@@ -98,6 +101,7 @@ pub fn router(state: AdminState) -> Router {
         .route("/v1/policies", get(policy_list))
         .route("/v1/policies/{domain}", get(policy_show))
         .route("/v1/policies/{domain}/refresh", post(policy_refresh))
+        .merge(reports::routes())
         .route_layer(middleware::from_fn_with_state(state.clone(), guard));
     Router::new()
         .route("/healthz", get(async || "ok\n"))
@@ -115,11 +119,11 @@ pub struct Problem {
     pub error: String,
 }
 
-fn problem(status: StatusCode, error: impl Into<String>) -> Response {
+pub(super) fn problem(status: StatusCode, error: impl Into<String>) -> Response {
     (status, Json(Problem { error: error.into() })).into_response()
 }
 
-fn broken(error: impl ToString) -> Response {
+pub(super) fn broken(error: impl ToString) -> Response {
     problem(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
 }
 

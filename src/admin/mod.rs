@@ -1,4 +1,4 @@
-//! The admin interface: queue and policy commands, health.
+//! The admin interface: queue, policy and report commands, health.
 //!
 //! [`http`] serves it on loopback, [`client`] asks it, and both speak in the values of [`view`]. Everything
 //! but the health routes wants the bearer token.
@@ -12,9 +12,11 @@ use crate::queue::Filter;
 pub mod client;
 mod door;
 pub mod http;
+pub mod reports;
 pub mod token;
 pub mod view;
 
+pub use reports::Reports;
 pub use view::Readiness;
 
 /// What the admin interface asks of the running relay, beyond its stores.

@@ -41,9 +41,11 @@ pub mod outbound;
 mod settings;
 mod signals;
 pub(crate) mod signing;
+pub mod standing;
 pub mod trust;
 
 pub use clock::SystemClock;
+pub(crate) use settings::reports as report_settings;
 
 /// How long the farewells after the drain may take: content in progress has 30 s of it.
 const FAREWELL: Duration = Duration::from_secs(40);
@@ -155,7 +157,7 @@ async fn start(config: &Config) -> Result<Relay, String> {
     policies.note_start(store.last_written());
     let pool = Pool::new(outbound::pool_settings(config), Arc::clone(&clock));
     let poster = outbound::poster(config, &resolver, &roots, &clock)?;
-    let report_resolver = Arc::clone(&resolver);
+    let (report_resolver, standing_resolver) = (Arc::clone(&resolver), Arc::clone(&resolver));
     let attempts = outbound::Outbound {
         resolver,
         policies: policies.clone(),
@@ -171,10 +173,11 @@ async fn start(config: &Config) -> Result<Relay, String> {
     let manager_settings = ManagerSettings { signers: signers.clone(), ..settings::manager(config) };
     let manager = Manager::new(manager_settings, Arc::clone(&queue), courier, Arc::clone(&clock));
 
+    let report_store: Arc<dyn ReportStore> = Arc::clone(&store) as _;
     let reports = ReportService::new(
         settings::reports(config),
         Parts {
-            store: Arc::clone(&store) as Arc<dyn ReportStore>,
+            store: Arc::clone(&report_store),
             resolver: report_resolver,
             mailer: Arc::new(mailer::Mailer { queue: Arc::clone(&queue), manager: manager.clone() }),
             poster: Arc::new(poster),
@@ -194,7 +197,7 @@ async fn start(config: &Config) -> Result<Relay, String> {
         stop_background: CancellationToken::new(),
         listening: Arc::new(AtomicBool::new(false)),
     };
-    relay.listen(config, Arc::clone(&queue), signers, &clock).await?;
+    relay.listen(config, Arc::clone(&queue), signers.clone(), &clock).await?;
     let actions = admin::Actions {
         manager: manager.clone(),
         policies: policies.clone(),
@@ -207,6 +210,7 @@ async fn start(config: &Config) -> Result<Relay, String> {
     let state = AdminState {
         queue,
         policies: policy_store,
+        reports: Arc::new(admin::ReportDesk { service: reports.clone(), store: report_store }),
         actions: Arc::new(actions),
         token,
         hostname: config.hostname.clone(),
@@ -220,6 +224,8 @@ async fn start(config: &Config) -> Result<Relay, String> {
         stop.run_until_cancelled(observe::limit::report()).await;
     });
     relay.background.spawn(reports.run(relay.stop_background.clone()));
+    let watch = standing::watch(config.clone(), signers, standing_resolver, relay.stop_background.clone());
+    relay.background.spawn(watch);
     if let Some(certificate) = &relay.certificate {
         relay.background.spawn(Arc::clone(certificate).watch(relay.stop_background.clone()));
     }

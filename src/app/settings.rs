@@ -76,7 +76,7 @@ pub(super) fn manager(config: &Config) -> ManagerSettings {
 }
 
 /// What the reports are told.
-pub(super) fn reports(config: &Config) -> ReportSettings {
+pub(crate) fn reports(config: &Config) -> ReportSettings {
     let r = &config.tls_rpt;
     ReportSettings {
         enabled: r.enabled,

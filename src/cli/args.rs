@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::mail::{Domain, QueueId};
 use crate::queue::{DeferReason, Filter, RecipientState};
+use crate::tlsrpt::Day;
 
 /// Where the configuration lies when nobody says otherwise.
 pub(super) const DEFAULT_CONFIG: &str = "/etc/sealpost/sealpost.toml";
@@ -38,11 +39,12 @@ pub(super) struct Arguments {
 pub(super) enum Command {
     /// Run the relay in the foreground
     Serve,
-    /// Explain, step by step, what would happen to mail for a domain now
+    /// Explain, step by step, what would happen to mail for a domain now; without a domain, how this relay stands
     ///
     /// Runs the delivery's own code: route, policy live and cached, demand and verdict per MX host. Stores nothing,
     /// counts nothing, uses up no back-off. Exit status 0 when mail would be delivered, 1 when it would wait or be
-    /// returned.
+    /// returned. Without a domain: names of our addresses, DKIM keys, DNSSEC, clock, authorities and, with --probe, port
+    /// 25; exit status 1 when something would fail.
     Check(Check),
     /// See what waits and why; make it due now
     #[command(subcommand)]
@@ -50,7 +52,7 @@ pub(super) enum Command {
     /// See and refresh the MTA-STS policies of recipient domains
     #[command(subcommand)]
     Policy(Policy),
-    /// Read the TLS reports that others sent
+    /// See and send TLS reports; read those that others sent
     #[command(subcommand)]
     Report(Report),
     /// Check, show or write the configuration
@@ -68,12 +70,12 @@ pub(super) enum Command {
 pub(super) struct Check {
     /// The recipient domain
     #[arg(value_parser = domain)]
-    pub(super) domain: Domain,
-    /// Open a session to each MX host, up to TLS and no further
+    pub(super) domain: Option<Domain>,
+    /// Open a session to each MX host, up to TLS and no further; without a domain, see whether port 25 is open
     #[arg(long)]
     pub(super) probe: bool,
     /// Go by the cached policy, whatever is live
-    #[arg(long)]
+    #[arg(long, requires = "domain")]
     pub(super) from_cache: bool,
     /// Print one JSON document
     #[arg(long)]
@@ -216,6 +218,62 @@ pub(super) enum Policy {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Report {
+    /// Show what will be sent: today so far, or another day that was not sent yet
+    Preview {
+        /// The UTC day
+        #[arg(long, value_name = "YYYY-MM-DD")]
+        day: Option<Day>,
+        /// Only about this recipient domain
+        #[arg(long, value_parser = domain)]
+        domain: Option<Domain>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Send the reports of a day now instead of at their time
+    ///
+    /// Of today a copy goes out that covers the day so far; the report of the whole day follows at its time. A day
+    /// that was sent already goes out again, octet for octet, with --again. Exit status 1 when nothing was sent.
+    Send {
+        /// The UTC day; without it, today so far
+        #[arg(long, value_name = "YYYY-MM-DD")]
+        day: Option<Day>,
+        /// Only about this recipient domain
+        #[arg(long, value_parser = domain)]
+        domain: Option<Domain>,
+        /// Send once more what was sent
+        #[arg(long)]
+        again: bool,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Reports due and sent: to whom, and what they answered
+    List {
+        /// Only of this UTC day
+        #[arg(long, value_name = "YYYY-MM-DD")]
+        day: Option<Day>,
+        /// Only about this recipient domain
+        #[arg(long, value_parser = domain)]
+        domain: Option<Domain>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// One report: to whom it went, what they answered, and the very JSON that was sent
+    Show {
+        /// The number of `report list`, or a report-id
+        id: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Prove that receivers would believe our reports
+    ///
+    /// DKIM key and record, SPF, DMARC, the contact, and that no report runs in a circle. Exit status 1 when something
+    /// would fail.
+    Check {
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
     /// Show TLS reports that others sent: who saw what, which failures, since when, what to mend
     ///
     /// Reads JSON, gzip and whole messages, mbox files and folders (maildirs too), in any mixture. What cannot be

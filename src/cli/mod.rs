@@ -26,6 +26,7 @@ mod print;
 mod queue;
 mod relay;
 mod report;
+mod standing;
 mod surroundings;
 mod user;
 
@@ -142,7 +143,7 @@ fn command(arguments: Arguments, io: &mut Io<'_>) -> Result<Next, Failure> {
         Command::Queue(command) => queue::run(command, &visit(file)?, io)?,
         Command::Policy(command) => policy::run(command, &visit(file)?, io)?,
         Command::Config(command) => config::run(command, file, io)?,
-        Command::Report(command) => report::run(command, io)?,
+        Command::Report(command) => report::run(command, file, io)?,
         Command::User(args::User::Hash) => user::hash(io)?,
         Command::Dkim(args::Dkim::Keygen(command)) => dkim::keygen(command, io)?,
     };

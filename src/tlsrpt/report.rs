@@ -3,10 +3,11 @@
 //! [`Body`] is the shape, for reports that we write and for those that we read. What we write holds nothing
 //! empty: a member without value is absent (RPT-47 to RPT-58).
 
-use std::io::Write;
+use std::io::{Read as _, Write as _};
 
 use bytes::Bytes;
 use flate2::Compression;
+use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use serde::{Serialize, Serializer};
 
@@ -198,6 +199,19 @@ impl Report {
         gzip.write_all(&json).and_then(|()| gzip.finish()).map_err(|e| e.to_string())
     }
 }
+
+/// The JSON text of a packed report, octet for octet.
+///
+/// # Errors
+/// In words: what was kept is no packed report.
+pub fn unpack(gzip: &[u8]) -> Result<String, String> {
+    let mut text = String::new();
+    GzDecoder::new(gzip).take(MAX_TEXT).read_to_string(&mut text).map_err(|e| e.to_string())?;
+    Ok(text)
+}
+
+/// Octets of a text that are unpacked: more than any that was packed has.
+const MAX_TEXT: u64 = 1 << 30;
 
 impl Body {
     /// Sessions that complied, and that did not, over all policies.

@@ -93,6 +93,20 @@ impl ReportSettings {
             doubt: Duration::from_secs(3600),
         }
     }
+
+    /// Who reports.
+    ///
+    /// # Errors
+    /// The obstacle, in words.
+    pub fn identity(&self) -> Result<Identity, String> {
+        let contact = self.contact.as_ref().or(self.from.as_ref());
+        let contact = contact.ok_or_else(|| "tls_rpt.from is not set".to_owned())?;
+        let organization = Some(self.organization.trim()).filter(|o| !o.is_empty());
+        Ok(Identity {
+            organization: organization.unwrap_or(self.hostname.as_str()).to_owned(),
+            contact: contact.clone(),
+        })
+    }
 }
 
 /// What the service works with.
@@ -205,21 +219,6 @@ impl Inner {
             .then(|| format!("no [[dkim]] entry signs for {domain}, the domain of tls_rpt.from"))
     }
 
-    /// Who reports.
-    ///
-    /// # Errors
-    /// The obstacle, in words.
-    fn identity(&self) -> Result<Identity, String> {
-        let s = &self.settings;
-        let contact =
-            s.contact.as_ref().or(s.from.as_ref()).ok_or_else(|| "tls_rpt.from is not set".to_owned())?;
-        let organization = Some(s.organization.trim()).filter(|o| !o.is_empty());
-        Ok(Identity {
-            organization: organization.unwrap_or(s.hostname.as_str()).to_owned(),
-            contact: contact.clone(),
-        })
-    }
-
     /// Says that the store failed, once until it works again.
     fn store_failed(&self, error: &ReportStoreError) -> Left {
         if !std::mem::replace(&mut self.memory().store_failed, true) {
@@ -236,7 +235,7 @@ impl Inner {
     async fn nap(&self, round: Round) -> Duration {
         let tick = self.settings.tick;
         let Ok(()) = round else { return tick };
-        match self.parts.store.next().await {
+        match self.parts.store.next_due().await {
             Ok(Some(next)) => next.since(self.parts.clock.now()).clamp(SHORTEST.min(tick), tick),
             Ok(None) | Err(_) => tick,
         }

@@ -1,4 +1,4 @@
-//! `sealpost check DOMAIN`: what would happen to mail for a domain now, and why, by the delivery's own code.
+//! `sealpost check DOMAIN` (without a domain: [`super::standing`]): what would happen to mail for a domain now, and why, by the delivery's own code.
 //!
 //! Route, policy, demand per host and, with `--probe`, a session to each MX host up to TLS. Nothing is stored,
 //! nothing is counted, no back-off is used up: the policy cache is read from the relay's database and a live
@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use super::advice::advice;
 use super::args::Check as Command;
 use super::print::json;
-use super::{Failure, Io, failed, relay};
+use super::{Failure, Io, failed, relay, standing};
 use crate::app::{self, outbound};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -35,7 +35,8 @@ mod text;
 use report::{Answer, HostReport, PolicyReport, Probe, Report, RouteReport};
 
 pub(super) fn run(command: Command, config: &Config, io: &mut Io<'_>) -> Result<u8, Failure> {
-    let report = relay::block_on(examine(&command, config))?.map_err(failed)?;
+    let Some(domain) = &command.domain else { return standing::own(command.probe, command.json, config, io) };
+    let report = relay::block_on(examine(&command, domain, config))?.map_err(failed)?;
     if command.json {
         json(io.out, &report)?;
     } else {
@@ -77,9 +78,8 @@ impl Bench {
     }
 }
 
-async fn examine(command: &Command, config: &Config) -> Result<Report, String> {
+async fn examine(command: &Command, domain: &Domain, config: &Config) -> Result<Report, String> {
     let bench = Bench::new(config)?;
-    let domain = &command.domain;
     let route =
         crate::route::resolve::resolve(&*bench.resolver, &outbound::route_settings(config), domain, 0).await;
     let not_asked = match &route {

@@ -165,9 +165,9 @@ impl JsonList {
     }
 }
 
-/// What all files say together. Distinct rows are bounded; what comes after is counted.
+/// What all reports say together. Distinct rows are bounded; what comes after is counted.
 #[derive(Default)]
-struct Sum {
+pub(super) struct Sum {
     unread: usize,
     any_failure: bool,
     seen: Vec<Vec<String>>,
@@ -193,7 +193,7 @@ struct Failures {
 }
 
 impl Sum {
-    fn add(&mut self, report: &ReceivedReport) {
+    pub(super) fn add(&mut self, report: &ReceivedReport) {
         let day = day(report);
         let by = or_dash(&report.organization_name);
         if report.policies.is_empty() {
@@ -249,7 +249,7 @@ impl Sum {
         }
     }
 
-    fn print(&mut self, io: &mut Io<'_>) -> Result<(), Failure> {
+    pub(super) fn print(&mut self, io: &mut Io<'_>) -> Result<(), Failure> {
         if !self.seen.is_empty() {
             self.seen.sort();
             table(io.out, &["DAY", "SEEN BY", "DOMAIN", "POLICY", "GOOD", "FAILED"], &self.seen)?;

@@ -196,6 +196,17 @@ impl Drop for SqliteStore {
 }
 
 impl SqliteReader {
+    /// Wall time of the last commit; `None` for a new database.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub async fn last_written(&self) -> Result<Option<Timestamp>, StoreError> {
+        let look = |conn: &rusqlite::Connection| {
+            conn.query_row("SELECT last_written FROM meta", [], |r| r.get::<_, Option<i64>>(0))
+        };
+        Ok(self.0.read(look).await?.map(Timestamp::from_millis))
+    }
+
     /// [`crate::queue::QueueStore::list`].
     ///
     /// # Errors

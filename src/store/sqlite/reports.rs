@@ -79,7 +79,7 @@ impl ReportStore for SqliteStore {
         self.commit(move |tx| plan::drop_old(tx, oldest).map(Ok))
     }
 
-    fn due(&self, now: Timestamp, limit: usize) -> Answer<'_, Vec<PlannedReport>> {
+    fn due_reports(&self, now: Timestamp, limit: usize) -> Answer<'_, Vec<PlannedReport>> {
         self.look(move |conn| plan::due(conn, now, limit))
     }
 
@@ -127,7 +127,7 @@ impl ReportStore for SqliteStore {
         })
     }
 
-    fn next(&self) -> Answer<'_, Option<Timestamp>> {
+    fn next_due(&self) -> Answer<'_, Option<Timestamp>> {
         self.look(look::next)
     }
 
@@ -149,6 +149,27 @@ impl ReportStore for SqliteStore {
 }
 
 impl SqliteReader {
+    /// [`ReportStore::counted`].
+    ///
+    /// # Errors
+    /// Of the database.
+    pub async fn counted(
+        &self,
+        day: Day,
+        after: Option<Domain>,
+        limit: usize,
+    ) -> Result<Vec<Domain>, StoreError> {
+        self.0.read(move |conn| look::counted(conn, day, after.as_ref(), limit)).await
+    }
+
+    /// [`ReportStore::counters`].
+    ///
+    /// # Errors
+    /// Of the database.
+    pub async fn counters(&self, day: Day, domain: Domain) -> Result<Option<DayCounters>, StoreError> {
+        self.0.read(move |conn| look::counters(conn, day, domain)).await
+    }
+
     /// [`ReportStore::reports`].
     ///
     /// # Errors

@@ -326,6 +326,32 @@ async fn a_row_that_cannot_be_read_is_held_and_does_not_stop_its_domain() {
     store.close().await;
 }
 
+// DUR-15: what the first release counted is still reported.
+#[tokio::test]
+async fn counters_of_the_first_schema_are_carried_over() {
+    use crate::tlsrpt::{Day, ReportStore};
+    let here = Here::new();
+    open::migrated_to(&here.database(), 1).unwrap();
+    here.raw()
+        .execute_batch(
+            r#"INSERT INTO session_policy VALUES
+                 (3, '2026-11-22', 'x.example', '{"type":"no-policy-found","domain":"x.example"}', 5, 2),
+                 (4, '2026-11-22', 'y.example', '{"type":"no-policy-found","domain":"y.example"}', 1, 0);
+               INSERT INTO session_detail VALUES
+                 (3, 'certificate-expired', '', 'mx.x.example', 'a', '', '', 1),
+                 (3, 'certificate-expired', '', 'mx.x.example', 'b', '', '', 1)"#,
+        )
+        .unwrap();
+    let store = here.open(clock());
+    let day = Day::of(contract::NOON);
+    let counted = store.counters(day, domain("x.example")).await.unwrap().unwrap();
+    let of = &counted.policies[0];
+    assert_eq!((of.success, of.failure, of.details.len()), (5, 2, 2));
+    assert_eq!(store.counted(day, None, 9).await.unwrap(), [domain("x.example"), domain("y.example")]);
+    assert_eq!(here.count("SELECT details FROM counted_day WHERE domain = 'x.example'"), 2);
+    store.close().await;
+}
+
 // OUT-54: rows written by nobody we know stop neither the search for work, nor a list, nor the warnings.
 #[tokio::test]
 async fn damaged_rows_of_any_kind_are_passed_over_and_named() {

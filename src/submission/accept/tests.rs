@@ -65,7 +65,7 @@ impl House {
     async fn answer(&self, header: &str) -> String {
         let (mut receiver, mut spool) = (Receiver::new(Limits::new(1 << 20)), Spool::default());
         let data = format!("{header}From: app@example.org\r\n\r\nbody\r\n.\r\n");
-        assert!(matches!(receiver.feed(data.as_bytes(), spool.sink()), Progress::End(_)));
+        assert!(matches!(receiver.feed(data.as_bytes(), spool.sink(true)), Progress::End(_)));
         let content = spool.finish(receiver.finish().unwrap(), self.dir.path()).unwrap();
         let path = ForwardPath::parse("bob@example.net").unwrap();
         let envelope = Envelope {

@@ -62,13 +62,13 @@ impl Inner {
         }
         while store.plan(today, self.settings.send_window).await?.more {}
         if let Some(obstacle) = self.obstacle() {
-            if !store.due(self.parts.clock.now(), 1).await?.is_empty() {
+            if !store.due_reports(self.parts.clock.now(), 1).await?.is_empty() {
                 self.warn_of(&obstacle, today);
             }
             return Ok(false);
         }
         loop {
-            let due = store.due(self.parts.clock.now(), PAGE).await?;
+            let due = store.due_reports(self.parts.clock.now(), PAGE).await?;
             let last = due.len() < PAGE;
             stream::iter(due)
                 .map(|planned| async move { self.make(planned).await.map(|_| ()) })
@@ -214,7 +214,7 @@ impl Inner {
             .iter()
             .fold((0u64, 0u64), |(s, f), p| (s.saturating_add(p.success), f.saturating_add(p.failure)));
         let (day, domain) = (counted.day, counted.domain.clone());
-        let identity = self.identity()?;
+        let identity = self.settings.identity()?;
         let (max, random) = (self.settings.max_packed, rand::random());
         // Compression takes as long as there are rows.
         let packed = tokio::task::spawn_blocking(move || {

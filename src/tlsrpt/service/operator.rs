@@ -5,9 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use super::make::Making;
 use super::{Inner, ReportService};
+use crate::clock::Timestamp;
 use crate::mail::Domain;
+use crate::tlsrpt::aggregate::Identity;
 use crate::tlsrpt::day::Day;
-use crate::tlsrpt::{ListedReport, ReportFilter, ReportState, ReportStoreError, aggregate};
+use crate::tlsrpt::{DayCounters, ListedReport, ReportFilter, ReportState, ReportStoreError, aggregate};
 
 /// What `report preview` shows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,6 +23,21 @@ pub struct Preview {
 impl Preview {
     /// The most reports of one preview.
     pub const LIMIT: usize = 1000;
+
+    /// Adds the report about what was counted; `until`: the end of a day that is not over.
+    ///
+    /// # Errors
+    /// It cannot be written: in words.
+    pub fn add(
+        &mut self,
+        counted: &DayCounters,
+        identity: &Identity,
+        until: Option<Timestamp>,
+    ) -> Result<(), String> {
+        let report = aggregate::report(counted, identity, until, rand::random());
+        self.reports.push(serde_json::to_string(&report).map_err(|e| e.to_string())?);
+        Ok(())
+    }
 }
 
 /// What `report send` did.
@@ -105,7 +122,7 @@ impl Inner {
 
     async fn preview(&self, day: Option<Day>, domain: Option<Domain>) -> Result<Preview, String> {
         let (day, today) = self.asked(day)?;
-        let identity = self.identity()?;
+        let identity = self.settings.identity()?;
         self.fold().await.map_err(|e| e.to_string())?;
         let named = domain.clone();
         let domains = self.domains(day, domain, Preview::LIMIT + 1).await?;
@@ -114,8 +131,7 @@ impl Inner {
             let counted = self.parts.store.counters(day, domain).await.map_err(|e| e.to_string())?;
             let Some(counted) = counted else { continue };
             let until = today.then(|| self.parts.clock.now());
-            let report = aggregate::report(&counted, &identity, until, rand::random());
-            preview.reports.push(serde_json::to_string(&report).map_err(|e| e.to_string())?);
+            preview.add(&counted, &identity, until)?;
         }
         if preview.reports.is_empty() && !today {
             let filter = ReportFilter { id: None, day: Some(day), domain: named };
