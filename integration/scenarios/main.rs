@@ -37,6 +37,7 @@ mod greylisted_mail_is_retried;
 mod kill_9_at_any_moment_loses_nothing;
 mod parsedmarc_takes_our_reports;
 mod postfix_takes_verified_mail;
+mod signatures_verify_elsewhere;
 mod sigterm_finishes_what_runs_and_restart_goes_on;
 mod silent_clients_leave_the_rest_working;
 mod testing_mode_delivers_and_records;

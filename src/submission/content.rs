@@ -258,6 +258,35 @@ mod tests {
         spool.finish(scan, dir).unwrap()
     }
 
+    // SIG-08, SIG-10
+    #[test]
+    fn what_is_signed_is_what_is_stored_whatever_its_size() {
+        use crate::dkim::{Algorithm, SigningKey, keygen};
+        let dir = tempfile::tempdir().unwrap();
+        let domain = Domain::parse("example.net").unwrap();
+        let pem = keygen::generate(Algorithm::Ed25519).unwrap();
+        let key = SigningKey::from_pem(domain.clone(), "s1".to_owned(), &pem).unwrap();
+        let (signers, now) = (Signers::new(vec![key]), Timestamp::from_millis(1_795_333_080_000));
+        for size in [0, 10, CONTENT_PART, CONTENT_PART + CHUNK, 3 * CONTENT_PART + 17] {
+            for end in ["", "\r\n\r\n", " \r\n \t\r\n", &" \r\n".repeat(CHUNK)] {
+                let text = "a line of text\r\n".repeat(size / 16);
+                let kept = format!("From: a@example.net\r\n\r\n{text}");
+                let content = format!("{kept}{end}");
+                let stored = Spooled::store(content.clone().into_bytes(), dir.path()).unwrap();
+                let (signed, by) = stored.signed(&signers, now).unwrap();
+                let got = signed.load().unwrap();
+                assert_eq!((by.as_ref(), got.len() as u64), (Some(&domain), signed.len()));
+                let want = if end.contains(' ') { &kept } else { &content };
+                let at = got.len() - want.len();
+                assert!(got[at..] == *want.as_bytes(), "{size} octets and {end:.9?}");
+                assert!(got[..at] == signers.sign(content.as_bytes(), now), "{size} octets and {end:.9?}");
+            }
+        }
+        let other = Spooled::store(b"From: a@other.example\r\n\r\nx \r\n \r\n".to_vec(), dir.path()).unwrap();
+        let (same, by) = other.clone().signed(&signers, now).unwrap();
+        assert!(by.is_none() && same.load().unwrap() == other.load().unwrap(), "SIG-13: as it came");
+    }
+
     // LIM-02, DUR-02
     #[test]
     fn content_of_any_size_reads_back_with_a_new_header() {

@@ -8,6 +8,7 @@ use argon2::PasswordHasher;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use sealpost::clock::{ManualClock, Timestamp};
+use sealpost::dkim::{Signers, SigningKey};
 use sealpost::mail::{Domain, Envelope, QueueId};
 use sealpost::queue::{
     ClaimTerms, Delayed, Due, DueQuery, Enqueued, Filter, Finish, Intake, Lease, LeaseId, ListedRecipient,
@@ -92,6 +93,13 @@ impl Intake for NoSlots {
     }
 }
 
+/// Signs for the domain of app1.
+pub(crate) fn signers() -> Signers {
+    let pem = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap().serialize_pem();
+    let key = SigningKey::from_pem(Domain::parse("example.org").unwrap(), "s1".to_owned(), &pem);
+    Signers::new(vec![key.unwrap()])
+}
+
 /// One relay with three doors.
 pub(crate) struct Relay {
     pub(crate) store: Arc<Store>,
@@ -147,7 +155,7 @@ pub(crate) async fn relay_for(connections: usize, timers: Timers) -> Relay {
     });
     let store = Arc::new(Store::default());
     let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_795_333_080_000)));
-    let acceptor = Acceptor::new(settings, store.clone(), Arc::new(NoSlots), clock);
+    let acceptor = Acceptor::new(settings, store.clone(), Arc::new(NoSlots), clock).signing(signers());
     let service = Arc::new(Service::new(acceptor, Some(certificate.server_config().unwrap())).unwrap());
     let (close, slots) = (CancellationToken::new(), Slots::new(connections, connections));
     let mut doors = Vec::new();
