@@ -1,11 +1,18 @@
-//! What each reply and fault of a transaction means for a recipient: requirements-smtp.md table 2.1, row by row.
+//! What each reply, fault and answer means for a recipient: the outcome table of the SMTP requirements, row by row.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
-use sealpost::delivery::classify::{Context, Decision, Next, recipient};
+use sealpost::delivery::classify::{
+    Context, Decision, HostFailure, Next, after_last_host, host, recipient, route,
+};
 use sealpost::delivery::transcript::{Fault, Transcript};
+use sealpost::dns::{DnsError, DnsErrorKind};
 use sealpost::mail::{Domain, Reply};
 use sealpost::queue::outcome::{DeferReason, FailReason, Stage};
+use sealpost::route::{NoAddress, RouteFailure};
+use sealpost::security::decide::{Demand, TlsPolicy};
+use sealpost::security::pkix::PkixFault;
+use sealpost::security::verdict::{HandshakeFault, TlsFailure};
 use sealpost::tlsrpt::ResultType;
 
 fn reply(text: &str) -> Reply {
@@ -126,4 +133,227 @@ fn every_fault_of_a_transaction() {
     let context = Context { host: &host, clear: None, ipv4_left: false };
     assert_eq!(recipient(&t, 0, context).1.decision, Decision::Failed(FailReason::Rejected));
     assert_eq!(recipient(&t, 1, context).1.decision, Decision::Deferred(Lost));
+}
+
+fn dns_error(kind: DnsErrorKind) -> DnsError {
+    DnsError { kind, name: Domain::parse("example.net").unwrap(), record: "MX", server: None }
+}
+
+/// What is demanded of `mx.example.net`: nothing, or what an enforce policy demands.
+fn demanded(enforce: bool) -> TlsPolicy {
+    TlsPolicy {
+        next_hop: Domain::parse("example.net").unwrap(),
+        host: Domain::parse("mx.example.net").unwrap(),
+        demand: if enforce { Demand { tls: true, pkix: true } } else { Demand::NOTHING },
+        reasons: Vec::new(),
+        sts: None,
+        fetch_failure: None,
+        name_assured: false,
+        recorded: true,
+    }
+}
+
+/// How a host's failure counts alone, and what it comes to when it is the only host.
+type Judged = (DeferReason, &'static str, Option<(FailReason, &'static str)>);
+
+// OUT-03, OUT-08, OUT-11, OUT-20…26, OUT-29, STS-76
+#[test]
+fn every_failure_of_a_host() {
+    use DeferReason::{
+        Connect, Dns, Forbidden, Local, Loop, Lost, PolicyMx, Protocol, TlsCertificate, TlsHandshake,
+        TlsMissing,
+    };
+    use FailReason::{AllHostsRefused, Smtputf8, TooLarge};
+    let said = DeferReason::Reply;
+    let at = "192.0.2.1:25".parse().unwrap();
+    let connect = |words: &str, local| HostFailure::Connect { at, words: words.to_owned(), local };
+    let handshake = TlsFailure::Handshake(HandshakeFault { token: "tls-alert-40".into(), words: "x".into() });
+    let (later, gone, no, closing) =
+        (reply("450 not now"), reply("521 no mail"), reply("554 go away"), reply("421 4.3.2 bye"));
+    let (private, servfail) = (
+        NoAddress::Denied { address: "10.0.0.1".parse().unwrap(), loopback: false },
+        NoAddress::Failed(dns_error(DnsErrorKind::Servfail)),
+    );
+    let refused = TlsFailure::Refused(reply("454 4.7.0 no"));
+    let certificate = TlsFailure::Certificate(vec![PkixFault::Expired]);
+    let (lost, timeout, no_smtp, bye) =
+        (Fault::Lost, Fault::Timeout, Fault::Protocol("x"), Fault::Closing(reply("421 4.3.2 bye")));
+    let rows: Vec<(&str, HostFailure<'_>, bool, Judged)> = vec![
+        ("no address", HostFailure::NoAddress(&NoAddress::None), false, (Dns, "4.4.4", None)),
+        ("address lookup failed", HostFailure::NoAddress(&servfail), false, (Dns, "4.4.3", None)),
+        ("forbidden address", HostFailure::NoAddress(&private), false, (Forbidden, "4.4.4", None)),
+        ("refused connection", connect("refused", false), false, (Connect, "4.4.1", None)),
+        ("no descriptor", connect("EMFILE", true), false, (Local, "4.3.0", None)),
+        ("greeting lost", HostFailure::Fault(Stage::Greeting, &lost), false, (Lost, "4.4.2", None)),
+        ("greeting timeout", HostFailure::Fault(Stage::Greeting, &timeout), false, (Lost, "4.4.2", None)),
+        ("no SMTP", HostFailure::Fault(Stage::Greeting, &no_smtp), false, (Protocol, "4.5.0", None)),
+        ("421 at EHLO", HostFailure::Fault(Stage::Ehlo, &bye), false, (said, "4.3.2", None)),
+        ("greeting 4xx", HostFailure::Refused(Stage::Greeting, &later), false, (said, "4.3.2", None)),
+        ("greeting 421", HostFailure::Refused(Stage::Greeting, &closing), false, (said, "4.3.2", None)),
+        (
+            "greeting 521",
+            HostFailure::Refused(Stage::Greeting, &gone),
+            false,
+            (said, "4.3.2", Some((AllHostsRefused, "5.3.2"))),
+        ),
+        (
+            "greeting 554",
+            HostFailure::Refused(Stage::Greeting, &no),
+            false,
+            (said, "4.7.1", Some((AllHostsRefused, "5.7.1"))),
+        ),
+        (
+            "HELO 5xx",
+            HostFailure::Refused(Stage::Ehlo, &no),
+            false,
+            (said, "4.0.0", Some((AllHostsRefused, "5.0.0"))),
+        ),
+        // Anybody may have said it, before TLS proved who speaks.
+        ("greeting 554, TLS owed", HostFailure::Refused(Stage::Greeting, &no), true, (said, "4.7.1", None)),
+        ("our own greeting", HostFailure::Ourselves, false, (Loop, "4.4.6", None)),
+        ("not in the policy", HostFailure::Tls(&TlsFailure::NotListed), true, (PolicyMx, "4.7.0", None)),
+        ("no STARTTLS", HostFailure::Tls(&TlsFailure::NotOffered), true, (TlsMissing, "4.7.4", None)),
+        ("STARTTLS refused", HostFailure::Tls(&refused), true, (TlsMissing, "4.7.4", None)),
+        ("handshake", HostFailure::Tls(&handshake), true, (TlsHandshake, "4.7.5", None)),
+        ("certificate", HostFailure::Tls(&certificate), true, (TlsCertificate, "4.7.5", None)),
+        (
+            "SIZE",
+            HostFailure::TooLarge { size: 2, max: 1 },
+            false,
+            (said, "4.3.4", Some((TooLarge, "5.3.4"))),
+        ),
+        (
+            "SMTPUTF8 for an address",
+            HostFailure::Smtputf8 { address: true },
+            false,
+            (said, "4.6.7", Some((Smtputf8, "5.6.7"))),
+        ),
+        (
+            "SMTPUTF8 for the header",
+            HostFailure::Smtputf8 { address: false },
+            false,
+            (said, "4.6.9", Some((Smtputf8, "5.6.9"))),
+        ),
+    ];
+    for (row, failure, enforce, (reason, enhanced, permanent)) in rows {
+        let policy = demanded(enforce);
+        let ruling = host(&failure, &policy.host, &policy);
+        let (t, p) = (&ruling.transient, ruling.permanent.as_ref());
+        assert_eq!((t.decision, &*t.enhanced.to_string()), (Decision::Deferred(reason), enhanced), "{row}");
+        let p = p.map(|p| (p.decision, p.enhanced.to_string()));
+        assert_eq!(p, permanent.map(|(r, e)| (Decision::Failed(r), e.to_owned())), "{row}");
+        assert_eq!(t.tls_failure.is_some(), matches!(failure, HostFailure::Tls(_)), "{row}");
+        assert!(!t.maybe_delivered && t.text.contains("example.net"), "{row}: {}", t.text);
+    }
+}
+
+// OUT-22, R10
+#[test]
+fn hosts_that_disagree_come_to_the_most_telling_deferral() {
+    let policy = demanded(false);
+    let at = "192.0.2.1:25".parse().unwrap();
+    let no = reply("554 go away");
+    let later = reply("450 4.2.1 not now");
+    let certificate = TlsFailure::Certificate(vec![PkixFault::Expired]);
+    let judged = |failure: &str| {
+        let failure = match failure {
+            "5xx" => HostFailure::Refused(Stage::Greeting, &no),
+            "4xx" => HostFailure::Refused(Stage::Greeting, &later),
+            "connect" => HostFailure::Connect { at, words: "refused".into(), local: false },
+            "size" => HostFailure::TooLarge { size: 2, max: 1 },
+            "unlisted" => HostFailure::Tls(&TlsFailure::NotListed),
+            "no tls" => HostFailure::Tls(&TlsFailure::NotOffered),
+            _ => HostFailure::Tls(&certificate),
+        };
+        host(&failure, &policy.host, &policy)
+    };
+    for (hosts, want) in [
+        (&["5xx"][..], (0, "5.7.1")),
+        (&["5xx", "5xx"], (0, "5.7.1")),
+        (&["size", "5xx"], (0, "5.3.4")),
+        (&["5xx", "connect"], (1, "4.4.1")),
+        (&["connect", "5xx"], (0, "4.4.1")),
+        (&["connect", "4xx"], (1, "4.2.1")),
+        (&["4xx", "unlisted"], (1, "4.7.0")),
+        (&["unlisted", "no tls"], (1, "4.7.4")),
+        (&["no tls", "certificate", "unlisted"], (1, "4.7.5")),
+        (&["certificate", "5xx"], (0, "4.7.5")),
+        (&["connect", "connect"], (0, "4.4.1")),
+    ] {
+        let rulings: Vec<_> = hosts.iter().map(|h| judged(h)).collect();
+        let (place, ruling) = after_last_host(&rulings).unwrap();
+        assert_eq!((place, &*ruling.enhanced.to_string()), want, "{hosts:?}");
+    }
+    assert!(after_last_host(&[]).is_none());
+}
+
+// OUT-03…11, NMX-01…07, STS-76
+#[test]
+fn every_answer_of_the_dns_that_ends_a_route() {
+    use DeferReason::{Dns, Forbidden, Loop, PolicyContradiction};
+    use FailReason::{NoAddress, NoSuchDomain, NullMx};
+    let next_hop = Domain::parse("example.net").unwrap();
+    let host = Domain::parse("mx.example.net").unwrap();
+    let address = "127.0.0.1".parse().unwrap();
+    let failed = |reason, enhanced: &'static str| (Decision::Failed(reason), enhanced);
+    let deferred = |reason, enhanced: &'static str| (Decision::Deferred(reason), enhanced);
+    let contradicted = deferred(PolicyContradiction, "4.4.4");
+    let (missing, null) =
+        (|secure| RouteFailure::NoSuchDomain { secure }, |secure| RouteFailure::NullMx { secure });
+    let looped = || RouteFailure::Loop { host: host.clone() };
+    let loopback = || RouteFailure::LoopbackOnly { host: host.clone(), address };
+    let nowhere = || RouteFailure::NoHostHasAddress { host: host.clone() };
+    // Failure; an enforce policy holds; the contradiction has lasted.
+    for (row, failure, enforce, persisted, (decision, enhanced)) in [
+        (
+            "SERVFAIL",
+            RouteFailure::Dns(dns_error(DnsErrorKind::Servfail)),
+            false,
+            false,
+            deferred(Dns, "4.4.3"),
+        ),
+        ("timeout", RouteFailure::Dns(dns_error(DnsErrorKind::Timeout)), true, false, deferred(Dns, "4.4.3")),
+        (
+            "a host's lookup failed",
+            RouteFailure::HostLookupFailed(dns_error(DnsErrorKind::Refused)),
+            false,
+            false,
+            deferred(Dns, "4.4.3"),
+        ),
+        ("NXDOMAIN", missing(false), false, false, failed(NoSuchDomain, "5.1.2")),
+        ("NXDOMAIN, enforce", missing(false), true, false, deferred(PolicyContradiction, "4.7.0")),
+        ("NXDOMAIN, enforce, lasting", missing(false), true, true, failed(NoSuchDomain, "5.1.2")),
+        ("NXDOMAIN, enforce, signed", missing(true), true, false, failed(NoSuchDomain, "5.1.2")),
+        ("null MX", null(false), false, false, failed(NullMx, "5.1.10")),
+        ("null MX, enforce", null(false), true, false, deferred(PolicyContradiction, "4.7.0")),
+        ("null MX, enforce, lasting", null(false), true, true, failed(NullMx, "5.1.10")),
+        ("null MX, enforce, signed", null(true), true, false, failed(NullMx, "5.1.10")),
+        ("no MX, no address", RouteFailure::NoMxNoAddress, false, false, failed(NoAddress, "5.1.2")),
+        ("no MX, no address, enforce", RouteFailure::NoMxNoAddress, true, true, contradicted),
+        ("no host has an address", nowhere(), false, false, failed(NoAddress, "5.4.4")),
+        ("no host has an address, enforce", nowhere(), true, true, contradicted),
+        ("loop", looped(), false, false, failed(FailReason::Loop, "5.4.6")),
+        ("loop, enforce", looped(), true, true, contradicted),
+        ("loopback only", loopback(), false, false, failed(FailReason::Loop, "5.4.6")),
+        ("loopback only, enforce", loopback(), true, true, contradicted),
+        (
+            "perhaps a loop",
+            RouteFailure::LoopUnproven { host: host.clone() },
+            false,
+            false,
+            deferred(Loop, "4.4.4"),
+        ),
+        (
+            "private only",
+            RouteFailure::DeniedOnly { host: host.clone(), address: "10.0.0.1".parse().unwrap() },
+            false,
+            false,
+            deferred(Forbidden, "4.4.4"),
+        ),
+    ] {
+        let ruling = route(&failure, &next_hop, enforce, persisted);
+        assert_eq!((ruling.decision, &*ruling.enhanced.to_string()), (decision, enhanced), "{row}");
+        assert_eq!(ruling.stage, Stage::Dns, "{row}");
+        assert!(ruling.text.contains("example.net") && ruling.code.is_none(), "{row}: {}", ruling.text);
+    }
 }

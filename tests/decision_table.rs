@@ -1,6 +1,7 @@
 //! The decision table of the TLS requirements (section 3), driven through decide, verdict and classify.
 //!
-//! Rows whose columns exist now: no TLSA, no REQUIRETLS. A row is an input, its outcome and its report entry.
+//! Rows whose columns exist now: no TLSA, no REQUIRETLS. A row is an input, its outcome and what the day's report
+//! says of it. Rows without a verdict (D01 to D05, D28, D34) leave no record and are asserted where they are decided.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail loudly")]
 
@@ -10,13 +11,19 @@ use std::time::Duration;
 use proptest::prelude::*;
 use sealpost::clock::Timestamp;
 use sealpost::delivery::classify::{self, Decision, HostFailure};
-use sealpost::mail::{Domain, Reply};
+use sealpost::mail::{Domain, Mailbox, Reply};
 use sealpost::mtasts::{FetchFailure, Mode, Policy, StoredPolicy};
 use sealpost::security::Level;
 use sealpost::security::decide::{Demand, Gate, MessageKind, Sources, decide};
 use sealpost::security::pkix::PkixFault;
 use sealpost::security::verdict::{Evidence, HandshakeFault, TlsFacts, TlsState, judge, refused};
-use sealpost::tlsrpt::{AppliedPolicy, PolicyVerdict, ResultType};
+use sealpost::tlsrpt::aggregate::{Identity, may_carry, report};
+use sealpost::tlsrpt::report::Body;
+use sealpost::tlsrpt::{DayCounters, DetailCounter, PolicyCounters, PolicyVerdict, ResultType};
+
+#[path = "tls_report/schema.rs"]
+#[expect(dead_code, reason = "another test looks into the report")]
+mod schema;
 
 /// The STS column: what policy, whether it lists the host, and what failed on the way to it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -47,9 +54,20 @@ const FEM: Sts = Sts::Enforce { listed: true, stale: true };
 const TM: Sts = Sts::Testing { listed: true };
 const TX: Sts = Sts::Testing { listed: false };
 
-/// `PLAIN`, `ENC`, `PKIX` or `NEXT code`; and the entry: kind, success, details.
+/// `PLAIN`, `ENC`, `PKIX` or `NEXT code`; and the verdicts.
 fn row(sts: Sts, server: Server, message: MessageKind) -> (String, Vec<PolicyVerdict>) {
-    let (nh, mx) = (Domain::parse("example.net").unwrap(), Domain::parse("mx.example.net").unwrap());
+    row_at("mx.example.net", false, sts, server, message)
+}
+
+/// For a host whose name is assured, by DNSSEC or because it is the next hop itself, or is not.
+fn row_at(
+    host: &str,
+    name_assured: bool,
+    sts: Sts,
+    server: Server,
+    message: MessageKind,
+) -> (String, Vec<PolicyVerdict>) {
+    let (nh, mx) = (Domain::parse("example.net").unwrap(), Domain::parse(host).unwrap());
     let stored = |mode| {
         let now = Timestamp::from_millis(0);
         let max_age = Duration::from_secs(86_400);
@@ -64,8 +82,14 @@ fn row(sts: Sts, server: Server, message: MessageKind) -> (String, Vec<PolicyVer
             last_used: now,
         })
     };
-    let fetch =
-        |result| FetchFailure { result, reason: "http-500".into(), detail: String::new(), lines: Vec::new() };
+    let fetch = |result| {
+        let (reason, lines) = match result {
+            ResultType::StsPolicyInvalid => ("missing-max_age", vec!["version: STSv1".to_owned()]),
+            ResultType::StsWebpkiInvalid => ("expired", Vec::new()),
+            _ => ("http-500", Vec::new()),
+        };
+        FetchFailure { result, reason: reason.into(), detail: String::new(), lines }
+    };
     let (policy, failure) = match sts {
         Sts::None => (None, None),
         Sts::OptedOut => (Some((stored(Mode::None), false)), None),
@@ -78,7 +102,7 @@ fn row(sts: Sts, server: Server, message: MessageKind) -> (String, Vec<PolicyVer
     let gate = decide(&Sources {
         next_hop: &nh,
         host: &mx,
-        name_assured: false,
+        name_assured,
         policy: policy.as_ref().map(|(p, listed)| (p, *listed)),
         fetch_failure: failure.as_ref(),
         operator: Demand::NOTHING,
@@ -124,61 +148,190 @@ fn row(sts: Sts, server: Server, message: MessageKind) -> (String, Vec<PolicyVer
     (outcome, judgement.verdicts)
 }
 
-fn entry(verdicts: &[PolicyVerdict]) -> String {
-    let words = verdicts.iter().map(|v| {
-        let kind = match v.policy {
-            AppliedPolicy::Sts { .. } => "sts",
-            AppliedPolicy::NoPolicyFound { .. } => "none",
-            AppliedPolicy::Tlsa { .. } => "tlsa",
+/// The report of a day on which these sessions were all; it fits RFC 8460 §4.4 (RPT-60, RPT-61).
+fn reported(sessions: &[Vec<PolicyVerdict>]) -> Body {
+    let mut policies: Vec<PolicyCounters> = Vec::new();
+    for verdict in sessions.iter().flatten() {
+        let details = verdict.details.iter().map(|d| DetailCounter {
+            result: d.result,
+            reason: d.reason.clone(),
+            mx_host: Domain::parse("mx.example.net").ok(),
+            mx_helo: None,
+            sending_ip: None,
+            receiving_ip: None,
+            count: 1,
+        });
+        policies.push(PolicyCounters {
+            policy: verdict.policy.clone(),
+            success: u64::from(verdict.success),
+            failure: u64::from(!verdict.success),
+            details: details.collect(),
+        });
+    }
+    let counted = DayCounters {
+        day: "2026-03-01".parse().unwrap(),
+        domain: Domain::parse("example.net").unwrap(),
+        policies,
+    };
+    let contact = Mailbox::parse("tls-reports@relay.example").unwrap();
+    let report = report(&counted, &Identity { organization: "Relay".into(), contact }, None, 1);
+    schema::check(&serde_json::to_vec(&report).unwrap()).unwrap();
+    report.body().clone()
+}
+
+/// The last column: what the report says.
+fn entry(body: &Body) -> String {
+    let words = body.policies.iter().map(|entry| {
+        let kind = match entry.policy.policy_type.as_str() {
+            "no-policy-found" => "none",
+            other => other,
         };
-        let details: Vec<_> = v.details.iter().map(|d| d.result.as_str()).collect();
-        format!("{kind} {}({})", if v.success { "S" } else { "F" }, details.join("+"))
+        let details = entry.failure_details.iter().map(|d| match &d.failure_reason_code {
+            Some(reason) => format!("{}/{reason}", d.result_type),
+            None => d.result_type.clone(),
+        });
+        let (ok, failed) =
+            (entry.summary.total_successful_session_count, entry.summary.total_failure_session_count);
+        let sessions = match (ok, failed) {
+            (1, 0) => "S".to_owned(),
+            (0, 1) => "F".to_owned(),
+            (ok, failed) => format!("S{ok} F{failed}"),
+        };
+        format!("{kind} {sessions}({})", details.collect::<Vec<_>>().join("+"))
     });
     words.collect::<Vec<_>>().join(" ")
 }
 
+// RPT-23 to RPT-26, RPT-61, RPT-64
 #[test]
 fn every_row_without_tlsa_and_requiretls() {
+    const FETCH: &str = "sts-policy-fetch-error/http-500";
     let n = MessageKind::Normal;
+    let failed = Sts::Failed;
     for (id, sts, server, message, outcome, report) in [
-        ("D10 ok", Sts::None, OK, n, "ENC", "none S()"),
-        ("D10 exp", Sts::None, EXP, n, "ENC", "none S()"),
-        ("D10 unt", Sts::None, UNT, n, "ENC", "none S()"),
-        ("D11", Sts::None, Server::NoStarttls, n, "PLAIN", "none F(starttls-not-supported)"),
-        ("D12", Sts::None, Server::Refused, n, "PLAIN", "none F(starttls-not-supported)"),
-        ("D13", Sts::None, Server::Handshake, n, "PLAIN", "none F(validation-failure)"),
-        ("D20", EM, OK, n, "PKIX", "sts S()"),
-        ("D21", EM, EXP, n, "NEXT 4.7.5", "sts F(certificate-expired)"),
-        ("D22", EM, NAME, n, "NEXT 4.7.5", "sts F(certificate-host-mismatch)"),
-        ("D23", EM, UNT, n, "NEXT 4.7.5", "sts F(certificate-not-trusted)"),
-        ("D24", EM, Server::NoStarttls, n, "NEXT 4.7.4", "sts F(starttls-not-supported)"),
-        ("D25", EM, Server::Refused, n, "NEXT 4.7.4", "sts F(starttls-not-supported)"),
-        ("D26", EM, Server::Handshake, n, "NEXT 4.7.5", "sts F(validation-failure)"),
-        ("D27", EX, OK, n, "NEXT 4.7.0", "sts F(validation-failure)"),
-        ("D29", FEM, OK, n, "PKIX", "sts S(sts-policy-fetch-error)"),
-        ("D30", FEM, EXP, n, "NEXT 4.7.5", "sts F(certificate-expired+sts-policy-fetch-error)"),
-        ("D31", Sts::Failed(ResultType::StsPolicyFetchError), UNT, n, "ENC", "sts F(sts-policy-fetch-error)"),
-        ("D32", Sts::Failed(ResultType::StsPolicyInvalid), OK, n, "ENC", "sts F(sts-policy-invalid)"),
-        ("D33", Sts::Failed(ResultType::StsWebpkiInvalid), OK, n, "ENC", "sts F(sts-webpki-invalid)"),
+        ("D06 ok", Sts::None, OK, n, "ENC", "none S()".to_owned()),
+        ("D10 ok", Sts::None, OK, n, "ENC", "none S()".to_owned()),
+        ("D10 exp", Sts::None, EXP, n, "ENC", "none S()".to_owned()),
+        ("D10 name", Sts::None, NAME, n, "ENC", "none S()".to_owned()),
+        ("D10 unt", Sts::None, UNT, n, "ENC", "none S()".to_owned()),
+        ("D11", Sts::None, Server::NoStarttls, n, "PLAIN", "none F(starttls-not-supported)".to_owned()),
         (
-            "D36",
-            FEM,
-            Server::NoStarttls,
+            "D12",
+            Sts::None,
+            Server::Refused,
+            n,
+            "PLAIN",
+            "none F(starttls-not-supported/starttls-reply-454)".to_owned(),
+        ),
+        (
+            "D13",
+            Sts::None,
+            Server::Handshake,
+            n,
+            "PLAIN",
+            "none F(validation-failure/tls-alert-40)".to_owned(),
+        ),
+        ("D20", EM, OK, n, "PKIX", "sts S()".to_owned()),
+        ("D21", EM, EXP, n, "NEXT 4.7.5", "sts F(certificate-expired)".to_owned()),
+        ("D22", EM, NAME, n, "NEXT 4.7.5", "sts F(certificate-host-mismatch)".to_owned()),
+        ("D23", EM, UNT, n, "NEXT 4.7.5", "sts F(certificate-not-trusted/unknown-issuer)".to_owned()),
+        ("D24", EM, Server::NoStarttls, n, "NEXT 4.7.4", "sts F(starttls-not-supported)".to_owned()),
+        (
+            "D25",
+            EM,
+            Server::Refused,
             n,
             "NEXT 4.7.4",
-            "sts F(starttls-not-supported+sts-policy-fetch-error)",
+            "sts F(starttls-not-supported/starttls-reply-454)".to_owned(),
         ),
-        ("D38", Sts::OptedOut, Server::NoStarttls, n, "PLAIN", "none F(starttls-not-supported)"),
-        ("D40", TM, OK, n, "ENC", "sts S()"),
-        ("D41", TM, EXP, n, "ENC", "sts F(certificate-expired)"),
-        ("D42", TM, Server::NoStarttls, n, "PLAIN", "sts F(starttls-not-supported)"),
-        ("D43", TM, Server::Handshake, n, "PLAIN", "sts F(validation-failure)"),
-        ("D44", TX, OK, n, "ENC", "sts F(validation-failure)"),
-        ("D118 exp", EM, EXP, MessageKind::TlsReport, "ENC", ""),
-        ("D118 unlisted", EX, Server::NoStarttls, MessageKind::TlsReport, "PLAIN", ""),
+        ("D26", EM, Server::Handshake, n, "NEXT 4.7.5", "sts F(validation-failure/tls-alert-40)".to_owned()),
+        ("D27", EX, OK, n, "NEXT 4.7.0", "sts F(validation-failure/sts-mx-mismatch)".to_owned()),
+        ("D29", FEM, OK, n, "PKIX", format!("sts S({FETCH})")),
+        ("D30", FEM, EXP, n, "NEXT 4.7.5", format!("sts F(certificate-expired+{FETCH})")),
+        ("D31", failed(ResultType::StsPolicyFetchError), UNT, n, "ENC", format!("sts F({FETCH})")),
+        (
+            "D32",
+            failed(ResultType::StsPolicyInvalid),
+            OK,
+            n,
+            "ENC",
+            "sts F(sts-policy-invalid/missing-max_age)".to_owned(),
+        ),
+        (
+            "D33",
+            failed(ResultType::StsWebpkiInvalid),
+            OK,
+            n,
+            "ENC",
+            "sts F(sts-webpki-invalid/expired)".to_owned(),
+        ),
+        ("D35", Sts::None, Server::NoStarttls, n, "PLAIN", "none F(starttls-not-supported)".to_owned()),
+        ("D36", FEM, Server::NoStarttls, n, "NEXT 4.7.4", format!("sts F(starttls-not-supported+{FETCH})")),
+        ("D38", Sts::OptedOut, Server::NoStarttls, n, "PLAIN", "none F(starttls-not-supported)".to_owned()),
+        ("D40", TM, OK, n, "ENC", "sts S()".to_owned()),
+        ("D41", TM, EXP, n, "ENC", "sts F(certificate-expired)".to_owned()),
+        ("D42", TM, Server::NoStarttls, n, "PLAIN", "sts F(starttls-not-supported)".to_owned()),
+        ("D43", TM, Server::Handshake, n, "PLAIN", "sts F(validation-failure/tls-alert-40)".to_owned()),
+        ("D44", TX, OK, n, "ENC", "sts F(validation-failure/sts-mx-mismatch)".to_owned()),
+        ("D118 exp", EM, EXP, MessageKind::TlsReport, "ENC", String::new()),
+        (
+            "D118 fetch",
+            failed(ResultType::StsPolicyFetchError),
+            OK,
+            MessageKind::TlsReport,
+            "ENC",
+            String::new(),
+        ),
+        ("D118 unlisted", EX, Server::NoStarttls, MessageKind::TlsReport, "PLAIN", String::new()),
     ] {
         let (got, verdicts) = row(sts, server, message);
-        assert_eq!((&*got, &*entry(&verdicts)), (outcome, report), "{id}");
+        assert_eq!((&*got, entry(&reported(&[verdicts]))), (outcome, report), "{id}");
+    }
+}
+
+// The same where the name of the host is assured: it changes neither what is demanded nor what is reported.
+#[test]
+fn rows_of_hosts_with_an_assured_name() {
+    let n = MessageKind::Normal;
+    for (id, host, sts, server, outcome, report) in [
+        ("D45", "example.net", EM, OK, "PKIX", "sts S()"),
+        ("D46", "mx.example.net", EM, OK, "PKIX", "sts S()"),
+        ("D58", "mx.example.net", Sts::None, Server::NoStarttls, "PLAIN", "none F(starttls-not-supported)"),
+        ("D60", "mx.example.net", Sts::None, OK, "ENC", "none S()"),
+    ] {
+        let (got, verdicts) = row_at(host, true, sts, server, n);
+        assert_eq!((&*got, &*entry(&reported(&[verdicts]))), (outcome, report), "{id}");
+    }
+}
+
+// Rows M1 and M2; RPT-20: every candidate is a session of its own.
+#[test]
+fn the_candidates_of_one_attempt_add_up() {
+    for (id, candidates, report) in [
+        ("M1", [(EM, EXP), (EM, OK)], "sts S1 F1(certificate-expired)"),
+        (
+            "M2",
+            [(EX, OK), (EM, Server::NoStarttls)],
+            "sts S0 F2(starttls-not-supported+validation-failure/sts-mx-mismatch)",
+        ),
+    ] {
+        let verdicts = candidates.map(|(sts, server)| row(sts, server, MessageKind::Normal).1);
+        assert_eq!(entry(&reported(&verdicts)), report, "{id}");
+    }
+}
+
+// RPT-26, RPT-47, RPT-49: what was fetched is shown, and nothing else.
+#[test]
+fn a_failed_fetch_shows_only_the_lines_that_came() {
+    for (result, lines) in [
+        (ResultType::StsPolicyFetchError, &[][..]),
+        (ResultType::StsPolicyInvalid, &["version: STSv1".to_owned()]),
+        (ResultType::StsWebpkiInvalid, &[]),
+    ] {
+        let policy =
+            reported(&[row(Sts::Failed(result), OK, MessageKind::Normal).1]).policies[0].policy.clone();
+        assert_eq!((&*policy.policy_string, &*policy.mx_host), (lines, &[][..]), "{result}");
+        assert_eq!(policy.policy_domain, "example.net");
     }
 }
 
@@ -188,7 +341,9 @@ fn any_sts() -> impl Strategy<Value = Sts> {
         Just(Sts::OptedOut),
         (any::<bool>(), any::<bool>()).prop_map(|(listed, stale)| Sts::Enforce { listed, stale }),
         any::<bool>().prop_map(|listed| Sts::Testing { listed }),
+        Just(Sts::Failed(ResultType::StsPolicyFetchError)),
         Just(Sts::Failed(ResultType::StsPolicyInvalid)),
+        Just(Sts::Failed(ResultType::StsWebpkiInvalid)),
     ]
 }
 
@@ -231,16 +386,25 @@ proptest! {
         prop_assert!(!without.starts_with("NEXT") || with.starts_with("NEXT"));
     }
 
-    // (f), (c): every failure names a type that is legal for its entry, and `row` asserts that none is a bounce.
+    // (f), (c): every failure names a type that is legal for its entry (RPT-60, RPT-61; `reported` checks it of
+    // the report too), and `row` asserts that none is a bounce.
     #[test]
-    fn every_failure_names_a_legal_result_type(sts in any_sts(), server in any_server()) {
-        for verdict in row(sts, server, MessageKind::Normal).1 {
+    fn every_failure_names_a_legal_result_type(sts in any_sts(), server in any_server(), assured: bool) {
+        let (_, verdicts) = row_at("mx.example.net", assured, sts, server, MessageKind::Normal);
+        prop_assert!(!verdicts.is_empty());
+        for verdict in &verdicts {
             prop_assert!(verdict.success || !verdict.details.is_empty());
-            if matches!(verdict.policy, AppliedPolicy::NoPolicyFound { .. }) {
-                let legal = [ResultType::StarttlsNotSupported, ResultType::ValidationFailure];
-                prop_assert!(verdict.details.iter().all(|d| legal.contains(&d.result)));
-            }
+            prop_assert!(verdict.details.iter().all(|d| may_carry(&verdict.policy, d.result)));
         }
+        let said = reported(&[verdicts.clone()]);
+        for (verdict, entry) in verdicts.iter().zip(&said.policies) {
+            // Nothing was renamed on the way.
+            let told: Vec<_> = entry.failure_details.iter().map(|d| d.result_type.clone()).collect();
+            prop_assert!(verdict.details.iter().all(|d| told.contains(&d.result.to_string())));
+            prop_assert_eq!(entry.summary.total_successful_session_count, u64::from(verdict.success));
+        }
+        // RPT-27: our own reports leave nothing.
+        prop_assert!(row_at("mx.example.net", assured, sts, server, MessageKind::TlsReport).1.is_empty());
     }
 
     // STS-74

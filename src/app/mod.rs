@@ -220,6 +220,10 @@ async fn start(config: &Config) -> Result<Relay, String> {
     };
     relay.administer(config, state).await?;
     relay.background.spawn(policies.run(relay.stop_background.clone()));
+    let stop = relay.stop_background.clone();
+    relay.background.spawn(async move {
+        stop.run_until_cancelled(observe::limit::report()).await;
+    });
     relay.background.spawn(reports.run(relay.stop_background.clone()));
     let watch = standing::watch(config.clone(), signers, standing_resolver, relay.stop_background.clone());
     relay.background.spawn(watch);

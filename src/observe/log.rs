@@ -1,15 +1,18 @@
 //! The log: lines on stderr, where a service manager or a container runtime picks them up.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::debug_fn;
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::fields;
+use super::limit::{self, Limit, Limiter};
 use crate::config::{LogAddresses, LogFormat};
 
 /// Starts logging for the whole process. Without colours, because the journal keeps what it gets.
@@ -21,16 +24,22 @@ pub fn init(format: LogFormat, level: &str, addresses: LogAddresses) -> Result<(
     // What the schema tool tells of each start is for nobody, unless the level names it.
     let filter = format!("refinery_core=warn,{level}");
     let filter = EnvFilter::try_new(filter).map_err(|e| format!("log.level: {e}"))?;
-    subscriber(format, filter, std::io::stderr).try_init().map_err(|e| e.to_string())
+    subscriber(format, filter, std::io::stderr, limit::of_process()).try_init().map_err(|e| e.to_string())
 }
 
-fn subscriber<W>(format: LogFormat, filter: EnvFilter, writer: W) -> Box<dyn Subscriber + Send + Sync>
+fn subscriber<W>(
+    format: LogFormat,
+    filter: EnvFilter,
+    writer: W,
+    limiter: Arc<Limiter>,
+) -> Box<dyn Subscriber + Send + Sync>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(writer);
+    let limit = Limit(limiter);
     match format {
-        LogFormat::Json => Box::new(builder.json().flatten_event(true).finish()),
+        LogFormat::Json => Box::new(builder.json().flatten_event(true).finish().with(limit)),
         LogFormat::Text => {
             // One event is one line, whatever a value holds.
             let one_line = debug_fn(|writer, field, value| {
@@ -41,7 +50,7 @@ where
                     write!(writer, "{field}={text}")
                 }
             });
-            Box::new(builder.fmt_fields(one_line.delimited(" ")).finish())
+            Box::new(builder.fmt_fields(one_line.delimited(" ")).finish().with(limit))
         }
     }
 }
@@ -62,7 +71,7 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     /// What is written for one event with hostile values.
     fn written(format: LogFormat) -> String {
@@ -79,7 +88,7 @@ mod tests {
         }
         let sheet = Sheet::default();
         let writer = sheet.clone();
-        let subscriber = subscriber(format, EnvFilter::new("info"), move || writer.clone());
+        let subscriber = subscriber(format, EnvFilter::new("info"), move || writer.clone(), Arc::default());
         tracing::subscriber::with_default(subscriber, || {
             let evil = "550 no\r\nevent=forged\u{2028}";
             tracing::info!(event = "probe", text = evil, shown = %evil, number = 7, "in\nwords");

@@ -1,4 +1,5 @@
 //! What the relay tells about itself.
 
 pub mod fields;
+pub mod limit;
 pub mod log;

@@ -1,6 +1,6 @@
 //! [`report`]: from the counters of a day to the report about it (RFC 8460 §4).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use super::counters::{DayCounters, DetailCounter, PolicyCounters};
@@ -47,33 +47,34 @@ pub fn report(
     Report { body, domain: counted.domain.clone(), submitter: submitter.clone(), begin, end, random }
 }
 
-/// One entry per distinct policy, in the order of the counters (RPT-45).
+/// One entry per distinct policy, in the order of the counters (RPT-45). Distinct is what reads differently.
 fn entries(counted: &[PolicyCounters]) -> Vec<Entry> {
-    let mut distinct: Vec<(&AppliedPolicy, Vec<&PolicyCounters>)> = Vec::new();
-    let mut places = std::collections::HashMap::new();
+    let mut groups: Vec<(Policy, Vec<&PolicyCounters>)> = Vec::new();
+    let mut places: HashMap<Policy, usize> = HashMap::new();
     for counters in counted {
-        let place = *places.entry(&counters.policy).or_insert_with(|| {
-            distinct.push((&counters.policy, Vec::new()));
-            distinct.len() - 1
+        let policy = policy_object(&counters.policy);
+        let place = *places.entry(policy).or_insert_with_key(|policy| {
+            groups.push((policy.clone(), Vec::new()));
+            groups.len() - 1
         });
-        if let Some((_, all)) = distinct.get_mut(place) {
-            all.push(counters);
+        if let Some((_, group)) = groups.get_mut(place) {
+            group.push(counters);
         }
     }
-    distinct.into_iter().map(|(policy, counters)| entry(policy, &counters)).collect()
+    groups.into_iter().map(|(policy, group)| entry(policy, &group)).collect()
 }
 
-fn entry(policy: &AppliedPolicy, counters: &[&PolicyCounters]) -> Entry {
+fn entry(policy: Policy, counters: &[&PolicyCounters]) -> Entry {
     let sum = |of: fn(&PolicyCounters) -> u64| {
         counters.iter().fold(0, |n: u64, c| n.saturating_add(of(c))).min(MAX_COUNT)
     };
     Entry {
-        policy: policy_object(policy),
+        policy,
         summary: Summary {
             total_successful_session_count: sum(|c| c.success),
             total_failure_session_count: sum(|c| c.failure),
         },
-        failure_details: details(policy, counters.iter().flat_map(|c| &c.details)),
+        failure_details: details(counters.iter().flat_map(|c| c.details.iter().map(|d| (&c.policy, d)))),
     }
 }
 
@@ -93,9 +94,9 @@ fn policy_object(policy: &AppliedPolicy) -> Policy {
 
 /// Rows that read alike are one row. The most frequent come first; ties go by content, so that the order of
 /// counting leaves no trace.
-fn details<'a>(policy: &AppliedPolicy, rows: impl Iterator<Item = &'a DetailCounter>) -> Vec<Detail> {
+fn details<'a>(rows: impl Iterator<Item = (&'a AppliedPolicy, &'a DetailCounter)>) -> Vec<Detail> {
     let mut sums: BTreeMap<Detail, u64> = BTreeMap::new();
-    for row in rows.filter(|r| r.count > 0) {
+    for (policy, row) in rows.filter(|(_, r)| r.count > 0) {
         let sum = sums.entry(detail(policy, row)).or_default();
         *sum = sum.saturating_add(row.count).min(MAX_COUNT);
     }
@@ -116,16 +117,23 @@ fn detail(policy: &AppliedPolicy, row: &DetailCounter) -> Detail {
         // The one name that fits everywhere; what it was stays readable (RPT-60).
         (ResultType::ValidationFailure, Some(row.result.to_string()))
     };
+    let detail = Detail { result_type: result.to_string(), failure_reason_code: reason, ..Detail::default() };
+    // A fetch goes to the policy host: the session that it is counted by says nothing of it (RPT-53, 54, 56).
+    if is_about_the_fetch(result) {
+        return detail;
+    }
     Detail {
-        result_type: result.to_string(),
         sending_mta_ip: row.sending_ip.map(address),
         receiving_mx_hostname: row.mx_host.as_ref().map(ToString::to_string),
         receiving_mx_helo: token(&row.mx_helo, 255),
         receiving_ip: row.receiving_ip.map(address),
-        failed_session_count: 0,
-        additional_information: None,
-        failure_reason_code: reason,
+        ..detail
     }
+}
+
+const fn is_about_the_fetch(result: ResultType) -> bool {
+    use ResultType as R;
+    matches!(result, R::StsPolicyFetchError | R::StsPolicyInvalid | R::StsWebpkiInvalid)
 }
 
 /// Whether a result type may stand in the entry of a policy (RPT-60, RPT-61).

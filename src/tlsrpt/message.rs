@@ -119,7 +119,7 @@ fn numbers(report: &Body, lines: &mut Vec<String>) {
     let range = &report.date_range;
     let (ok, failed) = report.sessions();
     lines.extend([
-        format!("From {} to {}", range.start_datetime, range.end_datetime),
+        format!("Time:                                 {} to {}", range.start_datetime, range.end_datetime),
         format!("Sessions with TLS as the policy asks: {ok}"),
         format!("Sessions without:                     {failed}"),
     ]);

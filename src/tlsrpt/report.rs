@@ -67,7 +67,7 @@ pub struct Entry {
 }
 
 /// A policy.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Policy {
     /// `sts`, `tlsa` or `no-policy-found`.

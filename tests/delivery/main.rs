@@ -13,4 +13,5 @@ mod hostile;
 mod server;
 mod transfer;
 mod walk;
+mod whole;
 mod world;

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use sealpost::mail::Origin;
 use sealpost::queue::{DeferReason, Lease, MessageMeta, Outcome};
+use sealpost::route::{Route, RouteKind};
 use sealpost::security::Level;
 use sealpost::tlsrpt::ResultType;
 use tokio_util::sync::CancellationToken;
 
 use crate::authority::Authority;
 use crate::server::{Ears, Manners, connections, count, serve};
-use crate::world::{World, enhanced, lease, words};
+use crate::world::{World, domain, enhanced, host, lease, words};
 
 // RFC 5321 §4.1.4, RFC 9422: the second transaction of a session begins with RSET when the first was left open.
 #[tokio::test]
@@ -318,4 +319,31 @@ async fn content_that_is_not_whole_is_never_ended_with_a_dot() {
     assert!(matches!(outcomes[..], [Outcome::Deferred(DeferReason::Damaged, _)]), "{outcomes:?}");
     assert!(report.hand_back.is_none());
     assert_eq!((count(&ears, "DATA"), count(&ears, "<content>")), (1, 0));
+}
+
+// D46: the promise is the relay's, and so is the report; the recipients' domain has no say.
+#[tokio::test]
+async fn d46_mail_through_a_relay_is_under_the_policy_of_the_relay() {
+    let authority = Authority::new();
+    for expired in [false, true] {
+        let tls = Some(authority.server("relay.example.net", expired));
+        let (port, _) = serve("127.0.0.1", 0, Manners { tls, ..Manners::default() }).await;
+        let w = World::new(port, authority.tls());
+        let hosts = vec![host("relay.example.net", 0, &["127.0.0.1"])];
+        let (next_hop, kind) = (domain("relay.example.net"), RouteKind::SmartHost);
+        w.resolves("a.example", Ok(Route { next_hop, kind, mx_secure: false, expanded: None, hosts }));
+        w.enforce("relay.example.net", &["relay.example.net"]);
+        w.enforce("a.example", &["mx.a.example"]);
+        let (_, outcomes) = w.deliver("a.example", 1).await;
+        let records = w.notes.records.lock().unwrap();
+        let reported: Vec<_> =
+            records.iter().map(|r| (r.report_domain.as_str(), r.verdicts[0].success)).collect();
+        assert_eq!(reported, [("relay.example.net", !expired)]);
+        if expired {
+            assert_eq!((words(&outcomes), enhanced(&outcomes[0])), (vec!["deferred"], "4.7.5".to_owned()));
+        } else {
+            assert_eq!(words(&outcomes), ["delivered"]);
+            assert_eq!(outcomes[0].diagnosis().security, Some(Level::Verified));
+        }
+    }
 }

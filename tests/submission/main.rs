@@ -1,8 +1,15 @@
 //! The submission listeners against clients on real sockets, polite and hostile.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail loudly")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may fail loudly"
+)]
 
 mod client;
 mod dialogue;
 mod hostile;
 mod relay;
+mod sockets;

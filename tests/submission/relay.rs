@@ -97,6 +97,7 @@ pub(crate) struct Relay {
     pub(crate) store: Arc<Store>,
     pub(crate) doors: [SocketAddr; 3],
     pub(crate) tls: tokio_rustls::TlsConnector,
+    pub(crate) roots: rustls::RootCertStore,
     pub(crate) close: CancellationToken,
     _dir: tempfile::TempDir,
 }
@@ -106,6 +107,11 @@ pub(crate) const SUBMISSIONS: usize = 1;
 pub(crate) const TRUSTED: usize = 2;
 
 pub(crate) async fn relay(timers: Timers) -> Relay {
+    relay_for(100, timers).await
+}
+
+/// A relay with room for so many connections.
+pub(crate) async fn relay_for(connections: usize, timers: Timers) -> Relay {
     let dir = tempfile::tempdir().unwrap();
     let made = rcgen::generate_simple_self_signed(vec!["relay.example.net".to_owned()]).unwrap();
     let file = |name: &str| dir.path().join(name);
@@ -119,7 +125,7 @@ pub(crate) async fn relay(timers: Timers) -> Relay {
     let client = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
-        .with_root_certificates(roots)
+        .with_root_certificates(roots.clone())
         .with_no_client_auth();
 
     let cheap = argon2::Argon2::from(argon2::Params::new(8, 1, 1, None).unwrap());
@@ -128,8 +134,8 @@ pub(crate) async fn relay(timers: Timers) -> Relay {
         trusted_networks: vec!["127.0.0.0/8".parse().unwrap()],
         max_message_size: 1024 * 1024,
         max_recipients: 1000,
-        max_connections: 100,
-        max_connections_per_source: 100,
+        max_connections: connections,
+        max_connections_per_source: connections,
         reserve: 0,
         users: vec![User {
             name: "app1".into(),
@@ -143,7 +149,7 @@ pub(crate) async fn relay(timers: Timers) -> Relay {
     let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_795_333_080_000)));
     let acceptor = Acceptor::new(settings, store.clone(), Arc::new(NoSlots), clock);
     let service = Arc::new(Service::new(acceptor, Some(certificate.server_config().unwrap())).unwrap());
-    let (close, slots) = (CancellationToken::new(), Slots::new(100, 100));
+    let (close, slots) = (CancellationToken::new(), Slots::new(connections, connections));
     let mut doors = Vec::new();
     for (protocol, auth) in [
         (Protocol::Smtp, AuthRule::Required),
@@ -157,5 +163,5 @@ pub(crate) async fn relay(timers: Timers) -> Relay {
         tokio::spawn(serve(socket, rules, service.clone(), slots.clone(), close.clone()));
     }
     let doors = doors.try_into().unwrap();
-    Relay { store, doors, tls: Arc::new(client).into(), close, _dir: dir }
+    Relay { store, doors, tls: Arc::new(client).into(), roots, close, _dir: dir }
 }

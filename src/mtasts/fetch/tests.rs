@@ -168,3 +168,41 @@ async fn hosts_that_cannot_be_found_or_reached_say_so() {
     let closed = Server { port: free, ..server };
     assert_eq!(closed.fetch().await.unwrap_err().reason, "connect");
 }
+
+/// The environment variable that makes a process of this test the one behind the proxy.
+const BEHIND_PROXY: &str = "SEALPOST_TEST_BEHIND_PROXY";
+
+// STS-24: the environment is read by a process once, so the fetch runs in one of its own.
+#[test]
+fn a_proxy_in_the_environment_is_not_asked() {
+    if std::env::var_os(BEHIND_PROXY).is_some() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let fetch = async {
+            let server = Server::start(
+                "mta-sts.example.com",
+                answer("200 OK\r\nContent-Type: text/plain", BODY.as_bytes()),
+            )
+            .await;
+            let short = FetchSettings { timeout: Duration::from_secs(5), ..FetchSettings::default() };
+            server.fetch_with(&["127.0.0.1"], short).await
+        };
+        assert_eq!(runtime.block_on(fetch).unwrap(), BODY.as_bytes());
+        return;
+    }
+    let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", proxy.local_addr().unwrap());
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "mtasts::fetch::tests::a_proxy_in_the_environment_is_not_asked"]);
+    for name in ["http_proxy", "https_proxy", "all_proxy", "HTTPS_PROXY", "ALL_PROXY"] {
+        child.env(name, &url);
+    }
+    let ran = child.env_remove("no_proxy").env_remove("NO_PROXY").env(BEHIND_PROXY, "1").output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stdout));
+    assert!(String::from_utf8_lossy(&ran.stdout).contains("1 passed"), "the child ran this test");
+    proxy.set_nonblocking(true).unwrap();
+    assert_eq!(
+        proxy.accept().unwrap_err().kind(),
+        std::io::ErrorKind::WouldBlock,
+        "somebody came to the proxy"
+    );
+}

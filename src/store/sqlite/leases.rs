@@ -8,7 +8,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::intake::{self, NewLease, Prepared};
-use super::rows::{self, META, RECIPIENT, code, key, keys, message_of};
+use super::rows::{self, META, RECIPIENT, Text, code, is_damage, key, keys, message_of};
 use super::writer::{Fault, Tx};
 use crate::clock::Timestamp;
 use crate::mail::{Domain, QueueId};
@@ -101,11 +101,6 @@ pub(super) fn arrived_before(
     Ok(found)
 }
 
-/// A row that cannot be read back: damage, or the work of a release that knew another grammar.
-const fn is_damage(e: &rusqlite::Error) -> bool {
-    matches!(e, rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::InvalidColumnType(..))
-}
-
 /// Puts a damaged row aside, where an operator finds it, so that it does not keep its domain from being served
 /// (OUT-54).
 fn put_aside(conn: &Connection, id: i64, why: &rusqlite::Error) -> rusqlite::Result<()> {
@@ -113,6 +108,41 @@ fn put_aside(conn: &Connection, id: i64, why: &rusqlite::Error) -> rusqlite::Res
     conn.prepare_cached("UPDATE recipient SET state = 3, cause = 'damaged' WHERE id = ?1 AND state <= 1")?
         .execute([id])
         .map(|_| ())
+}
+
+/// What a look for due work could not read.
+#[derive(Debug, Default)]
+pub(super) struct Damaged {
+    /// Domains of recipients, octet for octet.
+    pub(super) domains: Vec<Vec<u8>>,
+    /// Domains whose suspension says nothing.
+    pub(super) suspensions: Vec<Vec<u8>>,
+}
+
+impl Damaged {
+    pub(super) const fn is_empty(&self) -> bool {
+        self.domains.is_empty() && self.suspensions.is_empty()
+    }
+}
+
+/// Puts aside what no domain can be read from, so that no further look stumbles over it.
+pub(super) fn put_damaged_aside(tx: &Tx<'_>, damaged: &Damaged) -> Result<(), Fault> {
+    for domain in &damaged.domains {
+        let rows = tx
+            .conn
+            .prepare_cached(
+                "UPDATE recipient SET state = 3, cause = 'damaged' WHERE domain = ?1 AND state <= 1",
+            )?
+            .execute([Text(domain)])?;
+        let domain = String::from_utf8_lossy(domain);
+        tracing::error!(event = "row-damaged", %domain, rows, "not a domain; its recipients are held");
+    }
+    for domain in &damaged.suspensions {
+        tx.conn.prepare_cached("DELETE FROM suspension WHERE domain = ?1")?.execute([Text(domain)])?;
+        let domain = String::from_utf8_lossy(domain);
+        tracing::error!(event = "row-damaged", %domain, "the suspension of a domain cannot be read; it is ended");
+    }
+    Ok(())
 }
 
 /// One lease: at most [`MAX_TRANSACTION`] recipients of one message and domain that wait and are due by `due`.

@@ -33,7 +33,17 @@ impl QueueStore for SqliteStore {
 
     fn due(&self, query: DueQuery) -> BoxFuture<'_, Result<Due, StoreError>> {
         let now = self.clock.now();
-        Box::pin(self.readers().read(move |conn| reads::due(conn, &query, now)))
+        Box::pin(async move {
+            let (due, damaged) = self.readers().read(move |conn| reads::due(conn, &query, now)).await?;
+            if !damaged.is_empty() {
+                let aside =
+                    self.inbox.write(Lane::Work, move |tx| leases::put_damaged_aside(tx, &damaged)).await;
+                if let Err(error) = aside {
+                    tracing::error!(event = "row-damaged", %error, "damaged rows could not be put aside");
+                }
+            }
+            Ok(due)
+        })
     }
 
     fn claim(

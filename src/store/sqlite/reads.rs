@@ -6,7 +6,8 @@ use bytes::Bytes;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
-use super::rows::{self, META, META_COLUMNS, RECIPIENT, code, key, keys};
+use super::leases::Damaged;
+use super::rows::{self, META, META_COLUMNS, RECIPIENT, Text, code, key, keys};
 use crate::clock::Timestamp;
 use crate::mail::QueueId;
 use crate::queue::{
@@ -15,21 +16,31 @@ use crate::queue::{
 };
 
 /// One seek per domain in the index of waiting recipients (QUE-30, QUE-32): the cost does not depend on how much
-/// any of them has waiting.
-pub(super) fn due(conn: &Connection, query: &DueQuery, now: Timestamp) -> rusqlite::Result<Due> {
-    let mut seek = conn.prepare_cached(
-        "SELECT r.domain, r.next_attempt, s.until, s.step, s.last FROM recipient r INDEXED BY recipient_due \
-         LEFT JOIN suspension s ON s.domain = r.domain WHERE r.state <= 1 AND r.domain > ?1 \
-         ORDER BY r.domain, r.next_attempt LIMIT 1",
-    )?;
-    let mut due = Due::default();
-    let mut after = query.after.as_ref().map_or_else(String::new, |d| d.as_str().to_owned());
+/// any of them has waiting. What cannot be read is passed over and named.
+pub(super) fn due(conn: &Connection, query: &DueQuery, now: Timestamp) -> rusqlite::Result<(Due, Damaged)> {
+    // A damaged name may be empty, and nothing is before that.
+    let mut first = conn.prepare_cached(&next_domain(">="))?;
+    let mut seek = conn.prepare_cached(&next_domain(">"))?;
+    let (mut due, mut damaged) = (Due::default(), Damaged::default());
+    let mut after = query.after.as_ref().map(|d| d.as_str().as_bytes().to_vec());
     loop {
-        let row = seek
-            .query_row([&after], |r| Ok((rows::domain(r, 0)?, rows::time(r, 1)?, rows::suspension(r, 2)?)))
+        let statement = if after.is_none() { &mut first } else { &mut seek };
+        let row = statement
+            .query_row([Text(after.as_deref().unwrap_or_default())], |r| {
+                let name = r.get_ref(0)?.as_bytes()?.to_vec();
+                Ok((name, rows::domain(r, 0), rows::time(r, 1)?, rows::suspension(r, 2)))
+            })
             .optional()?;
-        let Some((domain, since, suspension)) = row else { break };
-        domain.as_str().clone_into(&mut after);
+        let Some((name, domain, since, suspension)) = row else { break };
+        after = Some(name.clone());
+        let Ok(domain) = domain else {
+            damaged.domains.push(name);
+            continue;
+        };
+        let suspension = suspension.unwrap_or_else(|_| {
+            damaged.suspensions.push(name);
+            None
+        });
         let open_at = suspension.as_ref().map_or(since, |s| s.until.max(since));
         if open_at > now {
             due.next = Some(due.next.map_or(open_at, |n| n.min(open_at)));
@@ -41,7 +52,16 @@ pub(super) fn due(conn: &Connection, query: &DueQuery, now: Timestamp) -> rusqli
             break;
         }
     }
-    Ok(due)
+    Ok((due, damaged))
+}
+
+/// The first waiting recipient of the next domain.
+fn next_domain(from: &str) -> String {
+    format!(
+        "SELECT r.domain, r.next_attempt, s.until, s.step, s.last FROM recipient r INDEXED BY recipient_due \
+         LEFT JOIN suspension s ON s.domain = r.domain WHERE r.state <= 1 AND r.domain {from} ?1 \
+         ORDER BY r.domain, r.next_attempt LIMIT 1"
+    )
 }
 
 /// One part of a message's content.
@@ -76,16 +96,21 @@ pub(super) fn delayed(
         "SELECT {META}, {RECIPIENT}, s.until, s.step, s.last FROM recipient r INDEXED BY recipient_unwarned \
          JOIN message m ON m.seq = r.id >> 20 LEFT JOIN suspension s ON s.domain = r.domain \
          WHERE r.state <= 1 AND r.warned = 0 AND r.arrived < ?1 AND (r.arrived, r.id) > (?2, ?3) \
-         ORDER BY r.arrived, r.id LIMIT ?4"
+         ORDER BY r.arrived, r.id"
     );
+    let read = |row: &rusqlite::Row<'_>| {
+        Ok(Delayed {
+            message: rows::meta(row)?,
+            recipient: rows::recipient(row, META_COLUMNS)?,
+            // One that cannot be read says nothing; the next look for due work ends it.
+            suspension: rows::suspension(row, META_COLUMNS + 7).ok().flatten(),
+        })
+    };
+    // Damaged rows do not count, or a page of nothing else would look like the last.
     conn.prepare_cached(&sql)?
-        .query_map((arrived_before.as_millis(), arrived, id, rows::number(limit)), |row| {
-            Ok(Delayed {
-                message: rows::meta(row)?,
-                recipient: rows::recipient(row, META_COLUMNS)?,
-                suspension: rows::suspension(row, META_COLUMNS + 7)?,
-            })
-        })?
+        .query_map((arrived_before.as_millis(), arrived, id), |row| rows::readable(row, META_COLUMNS, read))?
+        .filter_map(Result::transpose)
+        .take(limit)
         .collect()
 }
 
@@ -153,9 +178,10 @@ fn listed(row: &rusqlite::Row<'_>) -> rusqlite::Result<ListedRecipient> {
     let state = rows::state(row, first)?;
     let suspended = rows::maybe_time(row, first + 2)?.filter(|_| state.is_waiting());
     let (mut cause, mut last) = (row.get::<_, Option<String>>(first + 1)?, r.last);
-    if let Some(until) = suspended.filter(|_| last.is_none()) {
+    if let Some(until) = suspended.filter(|_| last.is_none())
+        && let Ok(probe) = rows::json::<Diagnosis>(row, first + 3)
+    {
         // The probe of its domain speaks for a recipient that was never tried itself (QUE-34).
-        let probe = rows::json::<Diagnosis>(row, first + 3)?;
         let text = format!("{}; the domain is left alone until {until}", probe.text);
         last = Some(Diagnosis { text, ..probe });
         cause = cause.or_else(|| Some(DeferReason::Connect.as_str().to_owned()));
@@ -183,7 +209,10 @@ pub(super) fn list(
     let sql =
         format!("SELECT {META}, {RECIPIENT}, {LISTED} WHERE {} ORDER BY m.seq, r.id LIMIT ?", condition.sql);
     let limit = rows::number(limit);
-    conn.prepare(&sql)?.query_map(params_from_iter(condition.bound([limit])), listed)?.collect()
+    conn.prepare(&sql)?
+        .query_map(params_from_iter(condition.bound([limit])), |r| rows::readable(r, META_COLUMNS, listed))?
+        .filter_map(Result::transpose)
+        .collect()
 }
 
 /// A recipient that an operator's command is about.
@@ -210,8 +239,11 @@ pub(super) fn matches(
     let bound = condition.bound([rows::message_of(after.max(0)), after, limit]);
     conn.prepare(&sql)?
         .query_map(params_from_iter(bound), |r| {
-            Ok(Match { id: r.get(0)?, domain: r.get(1)?, state: rows::state(r, 2)? })
+            rows::readable(r, 0, |r| {
+                Ok(Match { id: r.get(0)?, domain: r.get(1)?, state: rows::state(r, 2)? })
+            })
         })?
+        .filter_map(Result::transpose)
         .collect()
 }
 
@@ -229,11 +261,15 @@ pub(super) fn show(conn: &Connection, id: QueueId) -> rusqlite::Result<Option<Sh
     let sql = format!(
         "SELECT {META}, {RECIPIENT}, {LISTED} WHERE m.seq = ?1 AND r.id BETWEEN ?2 AND ?3 ORDER BY r.id"
     );
-    let recipients =
-        conn.prepare_cached(&sql)?.query_map((seq, first, last), listed)?.collect::<rusqlite::Result<_>>()?;
+    let recipients = conn
+        .prepare_cached(&sql)?
+        .query_map((seq, first, last), |r| rows::readable(r, META_COLUMNS, listed))?
+        .filter_map(Result::transpose)
+        .collect::<rusqlite::Result<_>>()?;
     let timeline = conn
-        .prepare_cached("SELECT entry FROM timeline WHERE message = ?1 ORDER BY id")?
-        .query_map([seq], |r| rows::json::<TimelineEntry>(r, 0))?
+        .prepare_cached("SELECT entry, id FROM timeline WHERE message = ?1 ORDER BY id")?
+        .query_map([seq], |r| rows::readable(r, 1, |r| rows::json::<TimelineEntry>(r, 0)))?
+        .filter_map(Result::transpose)
         .collect::<rusqlite::Result<_>>()?;
     let header = content(conn, id, 0)?.map(|bytes| header_of(&bytes)).unwrap_or_default();
     Ok(Some(ShownMessage { message, submitter, recipients, timeline, header }))

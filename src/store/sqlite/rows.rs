@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use rusqlite::types::Type;
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::types::{ToSqlOutput, Type, ValueRef};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql};
 
 use crate::clock::Timestamp;
 use crate::mail::{Domain, ForwardPath, Notify, Orcpt, Origin, QueueId, Ret, ReversePath, Xtext};
@@ -63,6 +63,34 @@ pub(super) fn bad(column: usize, why: &str) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, why.into())
 }
 
+/// A row that cannot be read back: damage, or the work of a release that knew another grammar.
+pub(super) const fn is_damage(e: &rusqlite::Error) -> bool {
+    use rusqlite::Error;
+    matches!(
+        e,
+        Error::FromSqlConversionFailure(..)
+            | Error::InvalidColumnType(..)
+            | Error::IntegralValueOutOfRange(..)
+            | Error::Utf8Error(..)
+    )
+}
+
+/// Reads a row of a list; `None` for a damaged one, which must not hide the others. `column` holds the row's key.
+pub(super) fn readable<T>(
+    row: &Row<'_>,
+    column: usize,
+    read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Option<T>> {
+    match read(row) {
+        Err(e) if is_damage(&e) => {
+            let key: i64 = row.get(column)?;
+            tracing::error!(event = "row-damaged", row = key, error = %e, "a row of the queue cannot be read; it is left out");
+            Ok(None)
+        }
+        read => read.map(Some),
+    }
+}
+
 /// A number of rows, as SQL counts them.
 pub(super) fn number(rows: usize) -> i64 {
     i64::try_from(rows).unwrap_or(i64::MAX)
@@ -71,6 +99,15 @@ pub(super) fn number(rows: usize) -> i64 {
 /// A time.
 pub(super) fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
     row.get(column).map(Timestamp::from_millis)
+}
+
+/// Text as SQLite keeps it, which may be no UTF-8 when it is damaged.
+pub(super) struct Text<'a>(pub(super) &'a [u8]);
+
+impl ToSql for Text<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(ValueRef::Text(self.0)))
+    }
 }
 
 /// A time that may be absent.

@@ -122,13 +122,35 @@ impl RawDetail {
     }
 }
 
-/// A string; `null` is the empty one.
+/// A string, also as a number; `null` is the empty one.
 #[derive(Default)]
 struct Text(String);
 
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        Option::<String>::deserialize(d).map(|t| Self(t.unwrap_or_default().trim().to_owned()))
+        d.deserialize_any(TextVisitor)
+    }
+}
+
+struct TextVisitor;
+
+impl Visitor<'_> for TextVisitor {
+    type Value = Text;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Text, E> {
+        Ok(Text(text.trim().to_owned()))
+    }
+
+    fn visit_u64<E: de::Error>(self, n: u64) -> Result<Text, E> {
+        Ok(Text(n.to_string()))
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Text, E> {
+        Ok(Text::default())
     }
 }
 
