@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use sealpost::admin::client::{Client, ClientError};
 use sealpost::admin::http::{self, AdminState, Limits, RetryRequest};
 use sealpost::admin::view::{Message, Policy, PolicyDetail, Retried, Row};
-use sealpost::admin::{AdminActions, Readiness};
+use sealpost::admin::{AdminActions, Readiness, Reports};
 use sealpost::cli::{Io, Next, run};
 use sealpost::clock::{Clock, ManualClock, Timestamp};
 use sealpost::config::Secret;
@@ -20,6 +20,8 @@ use sealpost::mail::{Domain, Envelope, EnvelopeRecipient, ForwardPath, Origin, Q
 use sealpost::mtasts::{self, Mode, PolicyStore, StoredPolicy};
 use sealpost::queue::{Filter, NewMessage, QueueStore};
 use sealpost::store::sqlite::{SqliteSettings, SqliteStore};
+use sealpost::tlsrpt::service::{Preview, SendSummary};
+use sealpost::tlsrpt::{Day, ListedReport, ReportFilter, ReportNo, ReportStoreError};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -77,6 +79,25 @@ impl AdminActions for Relay {
     }
 }
 
+/// Reports have tests of their own; here there are none.
+impl Reports for Relay {
+    fn preview(&self, _: Option<Day>, _: Option<Domain>) -> BoxFuture<'_, Result<Preview, String>> {
+        async { Ok(Preview::default()) }.boxed()
+    }
+
+    fn send(&self, _: Option<Day>, _: Option<Domain>, _: bool) -> BoxFuture<'_, Result<SendSummary, String>> {
+        async { Err("no reports here".to_owned()) }.boxed()
+    }
+
+    fn list(&self, _: ReportFilter, _: usize) -> BoxFuture<'_, Result<Vec<ListedReport>, ReportStoreError>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
+
+    fn octets(&self, _: ReportNo) -> BoxFuture<'_, Result<Option<Bytes>, ReportStoreError>> {
+        async { Ok(None) }.boxed()
+    }
+}
+
 fn policy(domain: &str) -> StoredPolicy {
     let text = format!("version: STSv1\r\nmode: enforce\r\nmx: mx.{domain}\r\nmax_age: 604800\r\n");
     StoredPolicy {
@@ -109,6 +130,7 @@ async fn world(limits: Limits) -> World {
     let state = AdminState {
         queue: Arc::clone(&store) as _,
         policies: Arc::clone(&store) as _,
+        reports: Arc::clone(&relay) as _,
         actions: Arc::clone(&relay) as _,
         token: Secret::new(TOKEN),
         hostname: Domain::parse("relay.example.net").unwrap(),
@@ -218,7 +240,15 @@ async fn without_the_token_or_from_a_browser_nothing_is_told_or_done() {
         assert_eq!(body.contains("secret@a.example"), want == 200, "{fields:?}");
         assert_eq!(head.contains("www-authenticate: bearer"), want == 401, "{fields:?}");
     }
-    for path in ["/v1/status", "/v1/queue/x", "/v1/policies", "/v1/policies/a.example"] {
+    for path in [
+        "/v1/status",
+        "/v1/queue/x",
+        "/v1/policies",
+        "/v1/policies/a.example",
+        "/v1/reports",
+        "/v1/reports/1",
+        "/v1/reports/preview",
+    ] {
         assert_eq!(world.get(path, "").await.0, 401, "{path}");
     }
     let rebound = format!("GET /v1/queue HTTP/1.0\r\nHost: rebind.example:8025\r\n{}\r\n", authorized());
@@ -265,6 +295,7 @@ async fn what_is_not_there_or_not_meant_is_said_in_json() {
         ("/v1/policies/nobody.example".to_owned(), 404, "nothing is known"),
         ("/v1/policies/localhost".to_owned(), 400, "not a domain"),
         ("/v1/queue?ids=x".to_owned(), 400, "id"),
+        ("/v1/reports/7".to_owned(), 404, "no report 7"),
     ] {
         let (status, head, body) = world.get(&path, &authorized()).await;
         let problem: Value = serde_json::from_str(&body).unwrap_or_else(|e| panic!("{path}: {e}: {body}"));

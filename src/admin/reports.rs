@@ -1,5 +1,7 @@
 //! The routes of TLS reports: what will be sent, what was, and sending now.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::Router;
 use axum::extract::{Path, Query, State};
@@ -7,13 +9,14 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use super::http::{AdminState, MOST, broken, problem};
 use crate::mail::Domain;
-use crate::tlsrpt::service::{Preview, SendSummary};
-use crate::tlsrpt::{Day, ListedReport, ReportFilter, ReportNo, ReportStoreError, report};
+use crate::tlsrpt::service::{Preview, ReportService, SendSummary};
+use crate::tlsrpt::{Day, ListedReport, ReportFilter, ReportNo, ReportStore, ReportStoreError, report};
 
 /// What the admin interface asks of the reports. Errors of operators' commands are sentences for people.
 pub trait Reports: Send + Sync {
@@ -34,6 +37,41 @@ pub trait Reports: Send + Sync {
     ) -> BoxFuture<'_, Result<Vec<ListedReport>, ReportStoreError>>;
     /// The octets of a report as they were sent.
     fn octets(&self, id: ReportNo) -> BoxFuture<'_, Result<Option<Bytes>, ReportStoreError>>;
+}
+
+/// The reports of the running relay.
+pub struct Desk {
+    /// Makes and sends them.
+    pub service: ReportService,
+    /// Keeps them.
+    pub store: Arc<dyn ReportStore>,
+}
+
+impl Reports for Desk {
+    fn preview(&self, day: Option<Day>, domain: Option<Domain>) -> BoxFuture<'_, Result<Preview, String>> {
+        self.service.preview(day, domain).boxed()
+    }
+
+    fn send(
+        &self,
+        day: Option<Day>,
+        domain: Option<Domain>,
+        again: bool,
+    ) -> BoxFuture<'_, Result<SendSummary, String>> {
+        self.service.send(day, domain, again).boxed()
+    }
+
+    fn list(
+        &self,
+        filter: ReportFilter,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<ListedReport>, ReportStoreError>> {
+        self.store.reports(filter, limit)
+    }
+
+    fn octets(&self, id: ReportNo) -> BoxFuture<'_, Result<Option<Bytes>, ReportStoreError>> {
+        self.store.octets(id)
+    }
 }
 
 /// The answer of `/v1/reports/preview`: JSON texts, as they would be sent.

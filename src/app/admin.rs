@@ -6,15 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
-use crate::admin::{AdminActions, Readiness, Reports};
+use crate::admin::{AdminActions, Readiness};
 use crate::delivery::pool::Pool;
 use crate::mail::Domain;
 use crate::mtasts::StoredPolicy;
 use crate::mtasts::service::PolicyService;
 use crate::queue::manager::Manager;
 use crate::queue::{Filter, QueueStore};
-use crate::tlsrpt::service::{Preview, ReportService, SendSummary};
-use crate::tlsrpt::{Day, ListedReport, ReportFilter, ReportNo, ReportStore, ReportStoreError};
 
 /// The running relay, as operators' commands see it.
 pub(super) struct Actions {
@@ -53,38 +51,5 @@ impl AdminActions for Actions {
             listeners_up: self.listening.load(Ordering::Relaxed),
             dnssec: self.dnssec.clone(),
         }
-    }
-}
-
-/// The reports of the running relay.
-pub(super) struct ReportDesk {
-    pub(super) service: ReportService,
-    pub(super) store: Arc<dyn ReportStore>,
-}
-
-impl Reports for ReportDesk {
-    fn preview(&self, day: Option<Day>, domain: Option<Domain>) -> BoxFuture<'_, Result<Preview, String>> {
-        self.service.preview(day, domain).boxed()
-    }
-
-    fn send(
-        &self,
-        day: Option<Day>,
-        domain: Option<Domain>,
-        again: bool,
-    ) -> BoxFuture<'_, Result<SendSummary, String>> {
-        self.service.send(day, domain, again).boxed()
-    }
-
-    fn list(
-        &self,
-        filter: ReportFilter,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<ListedReport>, ReportStoreError>> {
-        self.store.reports(filter, limit)
-    }
-
-    fn octets(&self, id: ReportNo) -> BoxFuture<'_, Result<Option<bytes::Bytes>, ReportStoreError>> {
-        self.store.octets(id)
     }
 }

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::http::{self as admin_http, AdminState};
+use crate::admin::reports as admin_reports;
 use crate::admin::token as admin_token;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -210,7 +211,7 @@ async fn start(config: &Config) -> Result<Relay, String> {
     let state = AdminState {
         queue,
         policies: policy_store,
-        reports: Arc::new(admin::ReportDesk { service: reports.clone(), store: report_store }),
+        reports: Arc::new(admin_reports::Desk { service: reports.clone(), store: report_store }),
         actions: Arc::new(actions),
         token,
         hostname: config.hostname.clone(),

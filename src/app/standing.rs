@@ -21,7 +21,7 @@ use crate::route::resolve::resolve;
 use crate::standing::look::{self, Subject};
 use crate::standing::relay::{self, BaseRoots, Roots};
 use crate::standing::reports::Reporting;
-use crate::standing::{Finding, Mark, Source};
+use crate::standing::{Check, Finding, Mark, Source};
 
 /// How often the running relay looks.
 const DAILY: Duration = Duration::from_secs(86_400);
@@ -80,7 +80,9 @@ pub(super) async fn watch(
 }
 
 fn say(findings: &[Finding]) {
-    for f in findings.iter().filter(|f| f.mark == Mark::Bad) {
+    // That reports wait for a sender or a key is said by those who wait.
+    let said = |f: &&Finding| f.mark == Mark::Bad && f.check != Check::Configuration;
+    for f in findings.iter().filter(said) {
         let (check, subject, advice) = (f.check.as_str(), &f.subject, &f.advice);
         tracing::warn!(event = "report-standing", check, subject, advice, "{}", f.text);
     }

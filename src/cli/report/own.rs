@@ -226,8 +226,9 @@ fn answer(d: &ListedDestination, io: &Io<'_>) -> String {
     if let (DestinationState::Waiting, Some(next)) = (d.state, d.next) {
         text = format!("{text}, next {}", relative(next, io.now));
     }
+    // What the receiver answers comes with the end of the mail; `queue show` tells the rest.
     if let (DestinationState::Queued, Some(mail)) = (d.state, d.mail) {
-        text = format!("{text} as {mail}");
+        return format!("{text} as {mail}");
     }
     if d.reply.is_empty() { text } else { format!("{text}: {}", d.reply) }
 }
