@@ -35,7 +35,9 @@ mod check_explains_and_leaves_no_trace;
 mod every_domain_gets_what_it_promised;
 mod greylisted_mail_is_retried;
 mod kill_9_at_any_moment_loses_nothing;
+mod parsedmarc_takes_our_reports;
 mod postfix_takes_verified_mail;
+mod signatures_verify_elsewhere;
 mod sigterm_finishes_what_runs_and_restart_goes_on;
 mod silent_clients_leave_the_rest_working;
 mod testing_mode_delivers_and_records;
@@ -83,14 +85,32 @@ fn can_run(scenario: &str, programs: &[&str], root: bool) -> bool {
     if missing.is_empty() {
         return true;
     }
-    let line = format!("{scenario}: needs {}\n", missing.join(", "));
+    could_not_run(scenario, &missing.join(", "));
+    false
+}
+
+/// The Python of `integration/test`, or the one on the PATH, when it has this module; says so where not.
+async fn python_with(scenario: &str, module: &str) -> Option<PathBuf> {
+    let python = std::env::var_os("SEALPOST_PYTHON").map_or_else(|| PathBuf::from("python3"), PathBuf::from);
+    let asked = find(python.to_str()?).is_some()
+        && run(&python, &["-c", &format!("import {module}; print('it is here')")])
+            .await
+            .contains("it is here");
+    if !asked {
+        could_not_run(scenario, &format!("the Python module {module}"));
+    }
+    asked.then_some(python)
+}
+
+/// Names a scenario that could not run in the file of `SEALPOST_COULD_NOT_RUN`.
+fn could_not_run(scenario: &str, needs: &str) {
+    let line = format!("{scenario}: needs {needs}\n");
     let Some(list) = std::env::var_os("SEALPOST_COULD_NOT_RUN") else {
         panic!("could not run {line}");
     };
     let mut file = std::fs::OpenOptions::new().append(true).create(true).open(list).unwrap();
     file.write_all(line.as_bytes()).unwrap();
     eprint!("could not run {line}");
-    false
 }
 
 /// Where a program lies: on the PATH or where Debian keeps daemons.
