@@ -13,7 +13,7 @@ use crate::tlsrpt::day::Day;
 use crate::tlsrpt::record::{self, NoRecord, Rua, TlsRptRecord};
 use crate::tlsrpt::report::{PackError, Packed};
 use crate::tlsrpt::{
-    DayCounters, NewDestination, NewReport, PlannedReport, ReportNo, ReportStoreError, aggregate,
+    DayCounters, Kept, NewDestination, NewReport, PlannedReport, ReportNo, ReportStoreError, aggregate,
 };
 
 /// A report that cannot be made now is looked at again at least so often.
@@ -155,8 +155,11 @@ impl Inner {
     ) -> Result<(ReportNo, String, Vec<String>), ReportStoreError> {
         let (day, domain, report_id) = (report.day, report.domain.clone(), report.report_id.clone());
         let destinations: Vec<_> = report.destinations.iter().map(|d| d.uri.clone()).collect();
-        let no = self.parts.store.keep(report, self.settings.per_receiver).await?;
+        let Kept { no, over_cap } = self.parts.store.keep(report, self.settings.per_receiver).await?;
         tracing::info!(event = "report-made", %day, report_domain = %domain, report_id, destination = %shown_text(&destinations.join(",")), reply = "");
+        for uri in over_cap {
+            tracing::warn!(event = "report-dropped", %day, report_domain = %domain, report_id, destination = %shown_text(&uri), reply = "its receiver has had its share of the day");
+        }
         self.kept.notify_one();
         Ok((no, report_id, destinations))
     }
