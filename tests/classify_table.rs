@@ -153,6 +153,7 @@ fn demanded(enforce: bool) -> TlsPolicy {
         recorded: true,
         tlsa: TlsaAnswer::None,
         references: Vec::new(),
+        waiver: None,
     }
 }
 

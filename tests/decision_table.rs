@@ -227,6 +227,8 @@ fn judged(case: Case) -> (String, Vec<PolicyVerdict>) {
         policy: policy.as_ref().map(|(p, listed)| (p, *listed)),
         fetch_failure: failure.as_ref(),
         operator,
+        floor: Demand::NOTHING,
+        exception: None,
         message,
     });
     let (policy, judgement) = match gate {

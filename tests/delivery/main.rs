@@ -9,8 +9,10 @@
 )]
 
 mod authority;
+mod exception;
 mod hostile;
 mod server;
+mod smart_host;
 mod transfer;
 mod walk;
 mod whole;
