@@ -39,7 +39,7 @@ pub struct Tls {
     roots: Arc<RootCertStore>,
     provider: Arc<CryptoProvider>,
     /// Those of rules with authorities of their own, by the rule's number.
-    own: Arc<BTreeMap<u32, Tls>>,
+    own: Arc<BTreeMap<u32, Self>>,
 }
 
 impl Tls {
