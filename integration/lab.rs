@@ -19,14 +19,17 @@ mod world;
 
 use std::collections::HashMap;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use sealpost::tlsrpt::read::{ReceivedReport, read};
+use sealpost::tlsrpt::report::Summary;
 use serde_json::{Map, Value};
 
-use world::World;
 use world::ca::Flaw;
+use world::collector::Collector;
 use world::mx::{MxHost, StartTls};
-use world::relay::{Relay, Setup};
+use world::relay::Relay;
+use world::{World, eventually};
 
 /// The name of the envelope sender's domain.
 const SENDER: &str = "app@sender.example";
@@ -96,7 +99,8 @@ async fn show(stay: bool) -> ExitCode {
 
     say("starting the relay");
     let program = std::env::current_exe().unwrap();
-    let mut relay = Relay::start(&program, &world, Setup::default()).await;
+    let collector = reporting(&world).await;
+    let mut relay = Relay::start(&program, &world, world.reporting("sender.example")).await;
 
     say("priming: one message to each domain that will break, while it is sound");
     for domain in PRIMED {
@@ -146,6 +150,11 @@ async fn show(stay: bool) -> ExitCode {
     say(&format!("greylist.example: {} ({})", word(&line, "outcome"), reason(&line)));
     wrong += usize::from(line["outcome"] != "delivered");
 
+    println!();
+    say("sending the reports of the day so far: `report send`");
+    wrong += reports(&relay, &hosts, &collector).await;
+
+    println!();
     wrong += never(&hosts);
     let waiting = relay.queue().await.len();
     say(&format!("{waiting} recipients still wait, each with its reason; {wrong} surprises"));
@@ -268,12 +277,86 @@ fn table(promises: &HashMap<String, String>, lines: &HashMap<&str, Map<String, V
     wrong
 }
 
+/// Domains that ask for TLS reports, by mail, by HTTPS or both.
+const ASKING: &[(&str, &str)] = &[
+    ("sound.example", "mail"),
+    ("expired.example", "mail HTTPS"),
+    ("unlisted.example", "HTTPS"),
+    ("testing.example", "HTTPS"),
+    ("stripped.example", "mail"),
+];
+
+/// Publishes who asks for reports. Reports by mail go to the domain itself, whatever is broken there.
+async fn reporting(world: &World) -> Collector {
+    let collector = world.collector("reports.collector.example").await;
+    for (domain, ways) in ASKING {
+        let uris = ways.split(' ').map(|way| match way {
+            "mail" => format!("mailto:tlsrpt@{domain}"),
+            _ => format!("https://reports.collector.example:{}/{domain}", collector.address().port()),
+        });
+        let uris = uris.collect::<Vec<_>>().join(",");
+        world.dns.txt(&format!("_smtp._tls.{domain}"), &format!("v=TLSRPTv1; rua={uris}"));
+    }
+    collector
+}
+
+/// Sends the reports and prints each as its receiver got it; returns how many did not arrive.
+async fn reports(relay: &Relay, hosts: &HashMap<&'static str, MxHost>, collector: &Collector) -> usize {
+    let sent = relay.json(&["report", "send"]).await;
+    assert_eq!(sent["sent"].as_array().unwrap().len(), ASKING.len(), "{sent}");
+    println!("{:18} {:6} {:>5} {:>6} {:38} report-id", "report about", "by", "good", "failed", "why");
+    let mut missing = 0;
+    for (domain, ways) in ASKING {
+        for way in ways.split(' ') {
+            let arrived = async || match way {
+                "mail" => by_mail(&hosts[domain]),
+                _ => by_https(collector, domain),
+            };
+            match eventually(Duration::from_secs(20), arrived).await {
+                Some(report) => print_report(domain, way, &report),
+                None => {
+                    println!("{domain:18} {way:6} did not arrive");
+                    missing += 1;
+                }
+            }
+        }
+    }
+    missing
+}
+
+/// The report among the mail that a host got.
+fn by_mail(host: &MxHost) -> Option<ReceivedReport> {
+    let seen = host.seen();
+    seen.messages.iter().find_map(|m| read(&m.content).into_iter().find_map(Result::ok))
+}
+
+/// The report about `domain` that was posted.
+fn by_https(collector: &Collector, domain: &str) -> Option<ReceivedReport> {
+    let posts = collector.posts();
+    let post = posts.iter().find(|p| p.line.starts_with(&format!("POST /{domain} ")))?;
+    read(&post.body).into_iter().find_map(Result::ok)
+}
+
+fn print_report(domain: &str, way: &str, report: &ReceivedReport) {
+    let count = |of: fn(&Summary) -> u64| report.policies.iter().map(|p| of(&p.summary)).sum::<u64>();
+    let (good, failed) =
+        (count(|s| s.total_successful_session_count), count(|s| s.total_failure_session_count));
+    let mut why: Vec<&str> =
+        report.policies.iter().flat_map(|p| &p.failure_details).map(|d| d.result_type.as_str()).collect();
+    why.sort_unstable();
+    why.dedup();
+    let why = if why.is_empty() { "-".to_owned() } else { why.join(" ") };
+    println!("{domain:18} {way:6} {good:>5} {failed:>6} {why:38} {}", report.report_id);
+}
+
 /// What no host may have seen: an envelope without the TLS that an enforce policy asks for.
 fn never(hosts: &HashMap<&'static str, MxHost>) -> usize {
     let mut wrong = 0;
     for (domain, host) in hosts {
         let seen = host.seen();
-        let in_clear = seen.mail_commands(false);
+        // Our own reports go where TLS is broken too: they tell of it (RFC 8460 §3).
+        let reports = seen.messages.iter().filter(|m| !m.tls && m.text().contains("\r\nTLS-Report-Domain: "));
+        let in_clear = seen.mail_commands(false) - reports.count();
         if in_clear > 0 && *domain != "plain.example" {
             println!("{domain} saw {in_clear} MAIL FROM in the clear");
             wrong += 1;
@@ -321,6 +404,8 @@ and look at it with (this program is `sealpost` too):
   {sealpost} policy show cached.example --config {config}
   {sealpost} policy refresh cached.example --config {config}
   {sealpost} queue retry ID --config {config}
+  {sealpost} report preview --config {config}
+  {sealpost} report list --config {config}
 Its DNS answers at:
   dig @{dns} -p {port} MX onebad.example",
         ip = at.ip(),

@@ -35,6 +35,7 @@ mod check_explains_and_leaves_no_trace;
 mod every_domain_gets_what_it_promised;
 mod greylisted_mail_is_retried;
 mod kill_9_at_any_moment_loses_nothing;
+mod nginx_takes_a_report;
 mod parsedmarc_takes_our_reports;
 mod postfix_takes_verified_mail;
 mod signatures_verify_elsewhere;

@@ -1,4 +1,4 @@
-//! The private internet: an authority, DNS, policy hosts and MX hosts, all on loopback and without root.
+//! The private internet: an authority, DNS, policy hosts, MX hosts and receivers of reports, all on loopback and without root.
 //!
 //! A [`World`] owns one port number and one network 127.x.y.0/24 that nobody else uses: the port is held on
 //! 127.0.0.1 as long as the world lives, and x.y is made from it. So any number of worlds run side by side, and
@@ -16,6 +16,7 @@
 
 pub mod ca;
 pub mod client;
+pub mod collector;
 pub mod daemon;
 pub mod dns;
 pub mod mx;
@@ -33,9 +34,13 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 
 use ca::{Authority, Flaw};
+use collector::Collector;
 use dns::Dns;
 use mx::MxHost;
 use policy_host::PolicyHost;
+use relay::Setup;
+use sealpost::dkim::{Algorithm, SigningKey, keygen};
+use sealpost::mail::Domain;
 
 /// The last octet of the first MX host.
 const FIRST_HOST: u8 = 10;
@@ -127,6 +132,32 @@ impl World {
         self.dns.a(&host, self.address(3).ip());
         self.policies.certificate(&host, &self.ca.issue(Flaw::None, &[&host]));
         self.policies.serve(&host, &policy_text(mode, mx));
+    }
+
+    /// Makes `domain`, which has an MX host already, a sound sender of TLS reports: a key, and the records that
+    /// others look for. The answer is the configuration of its relay.
+    pub fn reporting(&self, domain: &str) -> Setup {
+        let pem = keygen::generate(Algorithm::Ed25519).unwrap();
+        let key = SigningKey::from_pem(Domain::parse(domain).unwrap(), "tlsrpt".to_owned(), &pem).unwrap();
+        let file = self.dir.path().join("dkim.pem");
+        std::fs::write(&file, pem).unwrap();
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        self.dns.txt(key.record_name().as_str(), &key.record().strings().concat());
+        self.dns.txt(domain, "v=spf1 +all");
+        self.dns.txt(&format!("_dmarc.{domain}"), "v=DMARC1; p=reject");
+        let key = "selector = \"tlsrpt\"\nprivate_key = \"dkim.pem\"";
+        Setup {
+            keys: vec![("tls_rpt", format!("from = \"tls-reports@{domain}\""))],
+            sections: format!("[[dkim]]\ndomain = \"{domain}\"\n{key}\n"),
+            ..Setup::default()
+        }
+    }
+
+    /// A receiver of reports by HTTPS of this name, with an address in DNS.
+    pub async fn collector(&self, name: &str) -> Collector {
+        let at = self.next_address();
+        self.dns.a(name, at.ip());
+        Collector::start(at, &self.ca.issue(Flaw::None, &[name])).await
     }
 
     /// A domain with one sound MX host that an enforce policy lists.
