@@ -145,6 +145,19 @@ async fn world(limits: Limits) -> World {
 }
 
 impl World {
+    /// The path of a configuration that leads here.
+    fn config(&self) -> String {
+        let dir = self._dir.path();
+        let text = format!(
+            "hostname = \"relay.example.net\"\ndata_dir = \"{}\"\n[admin]\nlisten = \"{}\"\ntoken = \"{TOKEN}\"\n",
+            dir.display(),
+            self.address
+        );
+        let file = dir.join("sealpost.toml");
+        std::fs::write(&file, text).unwrap();
+        file.to_str().unwrap().to_owned()
+    }
+
     async fn submit(&self, n: u8, to: &[&str]) -> QueueId {
         let id = QueueId::from_bytes([n; 16]);
         let recipients = to.iter().map(|a| EnvelopeRecipient {
@@ -369,14 +382,7 @@ async fn the_command_line_asks_before_it_touches_many_and_says_when_rows_were_cu
     let world = world(Limits::default()).await;
     let to: Vec<String> = (0..101).map(|n| format!("u{n}@a.example")).collect();
     let id = world.submit(1, &to.iter().map(String::as_str).collect::<Vec<_>>()).await.to_string();
-    let dir = world._dir.path().display();
-    let text = format!(
-        "hostname = \"relay.example.net\"\ndata_dir = \"{dir}\"\n[admin]\nlisten = \"{}\"\ntoken = \"{TOKEN}\"\n",
-        world.address
-    );
-    let file = world._dir.path().join("sealpost.toml");
-    std::fs::write(&file, text).unwrap();
-    let config = file.to_str().unwrap().to_owned();
+    let config = world.config();
     let relay = Arc::clone(&world.relay);
     let check = move || {
         let touched = || relay.retried.lock().unwrap().len();
@@ -392,6 +398,12 @@ async fn the_command_line_asks_before_it_touches_many_and_says_when_rows_were_cu
         let (status, out, _) = retry(&["--recipient", "u7@a.example"], "");
         assert!(status == 0 && out.starts_with("1 recipient of 1 message:"), "{out}");
         assert_eq!(retry(&[&id, "--yes"], "").0, 0);
+        let before = touched();
+        let nobody = QueueId::from_bytes([99; 16]).to_string();
+        let (status, out, err) = retry(&[&id, &nobody, "--yes"], "");
+        assert_eq!((status, out.as_str()), (1, ""));
+        assert!(err.contains(&format!("no message {nobody} in queue or history")), "{err}");
+        assert_eq!(touched(), before, "nothing was changed");
         assert_eq!(touched(), 3);
 
         let list = |words: &[&str]| command(&config, &[&["queue", "list"], words].concat(), "");
@@ -413,6 +425,32 @@ async fn the_command_line_asks_before_it_touches_many_and_says_when_rows_were_cu
             assert_eq!((status, out.as_str()), (1, ""), "{words:?}");
             assert!(err.contains("refuses the token") && err.contains(&config), "{words:?}: {err}");
         }
+    };
+    tokio::task::spawn_blocking(check).await.unwrap();
+}
+
+// STS-50: an operator sees which policies cannot be refreshed, before they run out.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_list_of_policies_shows_whose_refreshes_fail() {
+    let world = world(Limits::default()).await;
+    for domain in ["ill.example", "sound.example"] {
+        PolicyStore::save(&*world.store, policy(domain), None).await.unwrap();
+    }
+    let since = now().before(Duration::from_secs(3 * 3600));
+    let memory = mtasts::DomainMemory { refresh_failing_since: Some(since), ..Default::default() };
+    world.store.remember(Domain::parse("ill.example").unwrap(), memory).await.unwrap();
+    let config = world.config();
+    let check = move || {
+        let (status, out, _) = command(&config, &["policy", "list", "--json"], "");
+        let rows: Vec<Policy> = serde_json::from_str(&out).unwrap();
+        let failing: Vec<_> = rows.iter().map(|p| p.refresh_failing_since).collect();
+        assert_eq!((status, failing), (0, vec![Some(since), None]));
+        let (_, out, _) = command(&config, &["policy", "list"], "");
+        assert!(
+            out.lines().any(|l| l.contains("ill.example") && l.contains("failing since 3h ago")),
+            "{out}"
+        );
+        assert!(out.lines().any(|l| l.contains("sound.example") && l.contains("ok")), "{out}");
     };
     tokio::task::spawn_blocking(check).await.unwrap();
 }

@@ -64,6 +64,7 @@ const WITHIN_LAYER_3: &[(&str, &str)] = &[
     ("delivery::attempt", "route::resolve"),
     ("delivery::attempt", "mtasts::service"),
     ("standing::look", "route::resolve"),
+    ("delivery::attempt", "dane::lookup"),
 ];
 
 /// Edges between families of layer 2.

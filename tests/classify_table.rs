@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
+use sealpost::dane::TlsaAnswer;
 use sealpost::delivery::classify::{
     Context, Decision, HostFailure, Next, after_last_host, host, recipient, route,
 };
@@ -144,12 +145,14 @@ fn demanded(enforce: bool) -> TlsPolicy {
     TlsPolicy {
         next_hop: Domain::parse("example.net").unwrap(),
         host: Domain::parse("mx.example.net").unwrap(),
-        demand: if enforce { Demand { tls: true, pkix: true } } else { Demand::NOTHING },
+        demand: if enforce { Demand::VERIFIED } else { Demand::NOTHING },
         reasons: Vec::new(),
         sts: None,
         fetch_failure: None,
         name_assured: false,
         recorded: true,
+        tlsa: TlsaAnswer::None,
+        references: Vec::new(),
     }
 }
 

@@ -54,6 +54,9 @@ impl Surroundings for Machine {
     fn now(&self) -> Timestamp {
         Timestamp::parse_rfc3339("2026-11-22T08:00:00Z").unwrap()
     }
+    fn free(&self, path: &Path) -> Option<u64> {
+        Some(if path.starts_with("/full") { 256 << 20 } else { 1 << 40 })
+    }
 }
 
 fn parse(text: &str) -> Result<Config, ConfigErrors> {
@@ -74,10 +77,55 @@ fn one_line_makes_a_usable_smart_host() {
     assert!(c.warnings.is_empty() && c.no_effect().is_empty(), "{:?} {:?}", c.warnings, c.no_effect());
 }
 
+/// A certificate for `name` until `end`, with its key.
+fn tls_files(name: &str, end: (i32, u8, u8)) -> Machine {
+    let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(end.0, end.1, end.2);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut machine = Machine::new();
+    let pem = params.self_signed(&key).unwrap().pem();
+    machine.0.insert("/etc/sealpost/fullchain.pem".to_owned(), pem.into_bytes());
+    machine.0.insert("/etc/sealpost/privkey.pem".to_owned(), key.serialize_pem().into_bytes());
+    machine
+}
+
+const TLS: &str = "[tls]\ncertificate = \"fullchain.pem\"\nprivate_key = \"privkey.pem\"\n";
+
+// DUR-11, SUB-13
+#[test]
+fn what_should_be_looked_at_before_it_hurts_is_warned_about() {
+    for (name, end, want) in [
+        ("relay.example.net", (2027, 1, 1), ""),
+        ("*.example.net", (2027, 1, 1), ""),
+        ("relay.example.net", (2026, 11, 22), "expired on 2026-11-22"),
+        ("relay.example.net", (2026, 12, 1), "expires on 2026-12-01"),
+        ("other.example.net", (2027, 1, 1), "is not for relay.example.net"),
+    ] {
+        let text = format!("{NAME}{TLS}");
+        let c =
+            Config::parse(&text, Path::new("/etc/sealpost/sealpost.toml"), &tls_files(name, end)).unwrap();
+        let about: Vec<_> = c.warnings.iter().filter(|w| w.starts_with("tls.certificate: ")).collect();
+        assert_eq!(about.len(), usize::from(!want.is_empty()), "{name} {end:?}: {:?}", c.warnings);
+        assert!(about.iter().all(|w| w.contains(want)), "{about:?}");
+    }
+    let c = parse(&format!("{NAME}data_dir = \"/full/sealpost\"\n")).unwrap();
+    assert!(c.warnings.iter().any(|w| w.starts_with("queue.reserve: 256 MiB are free")), "{:?}", c.warnings);
+}
+
 /// Text after the first line, then `line:column: key: wrong`, then a part of what would be right.
 const BAD: &[(&str, &str, &str)] = &[
     ("hostnam = \"x\"", "2:1: hostnam: unknown key", "is \"hostname\" meant?"),
     ("[queue]\nrety = []", "3:1: queue.rety: unknown key", "is \"retry\" meant?"),
+    (
+        "[[listener]]\naddress = \"127.0.0.1:8025\"",
+        "1:1: admin.listen: 127.0.0.1:8025 is the address of a",
+        "a port of their own",
+    ),
+    (
+        "[[listener]]\naddress = \"[::]:99\"\n[admin]\nlisten = \"127.0.0.1:99\"",
+        "5:10: admin.listen: 127.0.0.1:99 is the address of a [[listener]] too",
+        "a port of their own",
+    ),
     ("[nonsense]", "2:2: nonsense: unknown key", "the keys here are hostname"),
     ("[queue]\nmax_age = 5", "3:11: queue.max_age: found an integer", "\"5d\""),
     ("[queue]\nmax_age = \"5 days\"", "3:11: queue.max_age: \"5 days\" is not a duration", "\"5d\""),
@@ -280,14 +328,12 @@ fn a_missing_file_is_one_error_that_names_it() {
 
 #[test]
 fn what_has_no_effect_is_named_only_when_written() {
-    let c = parse(&format!("{NAME}postmaster = \"a@example.net\"\n[dane]\n[dns]\ndnssec = \"validate\"\n"))
-        .unwrap();
+    let c = parse(&format!("{NAME}postmaster = \"a@example.net\"\n[dns]\ndnssec = \"validate\"\n")).unwrap();
     assert_eq!(
         c.no_effect(),
         [
             "postmaster has no effect in this version",
-            "dns.dnssec = \"validate\" has no effect in this version",
-            "[dane] has no effect in this version"
+            "dns.dnssec = \"validate\" has no effect in this version"
         ]
     );
     assert!(c.warnings.iter().any(|w| w.starts_with("dns.dnssec")), "{:?}", c.warnings);

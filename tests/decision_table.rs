@@ -1,22 +1,26 @@
 //! The decision table of the TLS requirements (section 3), driven through decide, verdict and classify.
 //!
-//! Rows whose columns exist now: no TLSA, no REQUIRETLS. A row is an input, its outcome and what the day's report
+//! Rows whose columns exist now: no REQUIRETLS. A row is an input, its outcome and what the day's report
 //! says of it. Rows without a verdict (D01 to D05, D28, D34) leave no record and are asserted where they are decided.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail loudly")]
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use proptest::prelude::*;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use rustls::pki_types::CertificateDer;
 use sealpost::clock::Timestamp;
+use sealpost::dane::{TlsaAnswer, TlsaLookupFailed, TlsaSet};
 use sealpost::delivery::classify::{self, Decision, HostFailure};
+use sealpost::dns::{DnsError, DnsErrorKind};
 use sealpost::mail::{Domain, Mailbox, Reply};
 use sealpost::mtasts::{FetchFailure, Mode, Policy, StoredPolicy};
 use sealpost::security::Level;
 use sealpost::security::decide::{Demand, Gate, MessageKind, Sources, decide};
 use sealpost::security::pkix::PkixFault;
-use sealpost::security::verdict::{Evidence, HandshakeFault, TlsFacts, TlsState, judge, refused};
+use sealpost::security::verdict::{Evidence, HandshakeFault, PeerChain, TlsFacts, TlsState, judge, refused};
 use sealpost::tlsrpt::aggregate::{Identity, may_carry, report};
 use sealpost::tlsrpt::report::Body;
 use sealpost::tlsrpt::{DayCounters, DetailCounter, PolicyCounters, PolicyVerdict, ResultType};
@@ -54,19 +58,132 @@ const FEM: Sts = Sts::Enforce { listed: true, stale: true };
 const TM: Sts = Sts::Testing { listed: true };
 const TX: Sts = Sts::Testing { listed: false };
 
+/// The TLSA column, and what the certificate of the row is to its records.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Tlsa {
+    None,
+    /// Usable; the certificate matches or does not.
+    Server {
+        matches: bool,
+    },
+    /// A DANE-TA record only: the authority matches, the certificate has this fault below it.
+    Authority(PkixFault),
+    /// None of the records can be used.
+    Unusable,
+    /// The lookup failed.
+    Failed,
+}
+
+const DOK: Tlsa = Tlsa::Server { matches: true };
+const DNO: Tlsa = Tlsa::Server { matches: false };
+
+/// The columns of one row.
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    host: &'static str,
+    /// `S`, `Ns` or `R` in the MX column.
+    identified: bool,
+    /// `Ni`: the host is the next hop itself.
+    implicit: bool,
+    tlsa: Tlsa,
+    sts: Sts,
+    server: Server,
+    message: MessageKind,
+    operator: Demand,
+    require_both: bool,
+}
+
+impl Case {
+    fn new(sts: Sts, server: Server, message: MessageKind) -> Self {
+        Self {
+            host: "mx.example.net",
+            identified: false,
+            implicit: false,
+            tlsa: Tlsa::None,
+            sts,
+            server,
+            message,
+            operator: Demand::NOTHING,
+            require_both: false,
+        }
+    }
+}
+
 /// `PLAIN`, `ENC`, `PKIX` or `NEXT code`; and the verdicts.
 fn row(sts: Sts, server: Server, message: MessageKind) -> (String, Vec<PolicyVerdict>) {
-    row_at("mx.example.net", false, sts, server, message)
+    judged(Case::new(sts, server, message))
 }
 
 /// For a host whose name is assured, by DNSSEC or because it is the next hop itself, or is not.
 fn row_at(
-    host: &str,
+    host: &'static str,
     name_assured: bool,
     sts: Sts,
     server: Server,
     message: MessageKind,
 ) -> (String, Vec<PolicyVerdict>) {
+    judged(Case { host, implicit: name_assured, ..Case::new(sts, server, message) })
+}
+
+/// The certificates of all rows: an authority, and what it signed.
+struct Certificates {
+    authority: CertificateDer<'static>,
+    sound: CertificateDer<'static>,
+    expired: CertificateDer<'static>,
+    elsewhere: CertificateDer<'static>,
+}
+
+static CERTIFICATES: LazyLock<Certificates> = LazyLock::new(|| {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let leaf = |name: &str, last: (i32, u8, u8)| {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.not_after = date_time_ymd(last.0, last.1, last.2);
+        params.signed_by(&KeyPair::generate().unwrap(), &authority).unwrap().der().clone()
+    };
+    Certificates {
+        sound: leaf("mx.example.net", (2090, 1, 1)),
+        expired: leaf("mx.example.net", (2020, 1, 1)),
+        elsewhere: leaf("elsewhere.example", (2090, 1, 1)),
+        authority: CertificateDer::from(authority.as_ref().der().to_vec()),
+    }
+});
+
+/// 2026-11-22.
+const NOW: Timestamp = Timestamp::from_millis(1_795_333_080_000);
+
+/// What the DNS says, and the chain that the host shows.
+fn dane_column(tlsa: Tlsa) -> (TlsaAnswer, Vec<CertificateDer<'static>>) {
+    let base = Domain::parse("mx.example.net").unwrap();
+    let c = &*CERTIFICATES;
+    let record = |usage, certificate: &CertificateDer<'_>| sealpost::dane::Tlsa {
+        usage,
+        selector: 0,
+        matching: 0,
+        data: certificate.to_vec(),
+    };
+    let found = |record| TlsaAnswer::Found(Arc::new(TlsaSet { base: base.clone(), records: vec![record] }));
+    match tlsa {
+        Tlsa::None => (TlsaAnswer::None, vec![c.sound.clone()]),
+        Tlsa::Server { matches: true } => (found(record(3, &c.sound)), vec![c.sound.clone()]),
+        Tlsa::Server { matches: false } => (found(record(3, &c.expired)), vec![c.sound.clone()]),
+        Tlsa::Authority(fault) => {
+            let leaf = if fault == PkixFault::Expired { &c.expired } else { &c.elsewhere };
+            (found(record(2, &c.authority)), vec![leaf.clone(), c.authority.clone()])
+        }
+        Tlsa::Unusable => (found(record(1, &c.sound)), vec![c.sound.clone()]),
+        Tlsa::Failed => {
+            let kind = DnsErrorKind::Servfail;
+            let error = DnsError { kind, name: base.clone(), record: "TLSA", server: None };
+            (TlsaAnswer::Failed(TlsaLookupFailed { base, error }), Vec::new())
+        }
+    }
+}
+
+fn judged(case: Case) -> (String, Vec<PolicyVerdict>) {
+    let Case { host, identified, implicit, tlsa, sts, server, message, operator, require_both } = case;
+    let (tlsa, chain) = dane_column(tlsa);
     let (nh, mx) = (Domain::parse("example.net").unwrap(), Domain::parse(host).unwrap());
     let stored = |mode| {
         let now = Timestamp::from_millis(0);
@@ -102,15 +219,19 @@ fn row_at(
     let gate = decide(&Sources {
         next_hop: &nh,
         host: &mx,
-        name_assured,
+        name_assured: identified || implicit,
+        identified,
+        tlsa: &tlsa,
+        references: std::slice::from_ref(&mx),
+        require_both,
         policy: policy.as_ref().map(|(p, listed)| (p, *listed)),
         fetch_failure: failure.as_ref(),
-        operator: Demand::NOTHING,
+        operator,
         message,
     });
     let (policy, judgement) = match gate {
-        Gate::Refuse(policy) => {
-            let judgement = refused(&policy);
+        Gate::Refuse(policy, failure) => {
+            let judgement = refused(&policy, failure);
             (policy, judgement)
         }
         Gate::Contact(policy) => {
@@ -123,10 +244,16 @@ fn row_at(
                 Server::Cert(fault) => TlsState::On(Arc::new(TlsFacts {
                     version: "TLSv1.3".into(),
                     cipher: "x".into(),
-                    sni_sent: true,
+                    sni: Some(mx.clone()),
                     signature_verified: true,
                     pkix: fault.into_iter().collect(),
                     certificate: None,
+                    chain: PeerChain {
+                        certificates: chain,
+                        algorithms: rustls::crypto::aws_lc_rs::default_provider()
+                            .signature_verification_algorithms,
+                        judged: NOW,
+                    },
                 })),
             };
             let judgement = judge(&policy, &Evidence { host: mx, tls });
@@ -136,6 +263,8 @@ fn row_at(
     let outcome = match &judgement.cleared {
         Ok(cleared) => match cleared.level() {
             Level::Plain => "PLAIN".to_owned(),
+            Level::Dane if policy.demand.pkix => "BOTH".to_owned(),
+            Level::Dane => "DANE".to_owned(),
             Level::Verified if policy.demand.pkix => "PKIX".to_owned(),
             _ => "ENC".to_owned(),
         },
@@ -335,6 +464,145 @@ fn a_failed_fetch_shows_only_the_lines_that_came() {
     }
 }
 
+/// Every row with a TLSA column: the host of a secure (`S`) or insecure (`I`) MX set.
+#[test]
+fn every_row_with_tlsa() {
+    const S: bool = true;
+    const I: bool = false;
+    let x = Tlsa::Unusable;
+    for (id, identified, tlsa, sts, server, outcome, report) in [
+        ("D50 exp", S, DOK, Sts::None, EXP, "DANE", "tlsa S()"),
+        ("D50 name", S, DOK, Sts::None, NAME, "DANE", "tlsa S()"),
+        ("D50 unt", S, DOK, Sts::None, UNT, "DANE", "tlsa S()"),
+        ("D51", S, DNO, Sts::None, OK, "NEXT 4.7.5", "tlsa F(validation-failure/dane-no-match)"),
+        (
+            "D52",
+            S,
+            Tlsa::Authority(PkixFault::Name),
+            Sts::None,
+            NAME,
+            "NEXT 4.7.5",
+            "tlsa F(certificate-host-mismatch)",
+        ),
+        (
+            "D53",
+            S,
+            Tlsa::Authority(PkixFault::Expired),
+            Sts::None,
+            EXP,
+            "NEXT 4.7.5",
+            "tlsa F(certificate-expired)",
+        ),
+        ("D54 P", S, DOK, Sts::None, Server::NoStarttls, "NEXT 4.7.4", "tlsa F(starttls-not-supported)"),
+        (
+            "D54 F",
+            S,
+            DOK,
+            Sts::None,
+            Server::Refused,
+            "NEXT 4.7.4",
+            "tlsa F(starttls-not-supported/starttls-reply-454)",
+        ),
+        (
+            "D55",
+            S,
+            DOK,
+            Sts::None,
+            Server::Handshake,
+            "NEXT 4.7.5",
+            "tlsa F(validation-failure/tls-alert-40)",
+        ),
+        ("D56 ok", S, x, Sts::None, OK, "ENC", "tlsa F(tlsa-invalid/all-unusable)"),
+        ("D56 unt", S, x, Sts::None, UNT, "ENC", "tlsa F(tlsa-invalid/all-unusable)"),
+        (
+            "D57",
+            S,
+            x,
+            Sts::None,
+            Server::NoStarttls,
+            "NEXT 4.7.4",
+            "tlsa F(starttls-not-supported+tlsa-invalid/all-unusable)",
+        ),
+        ("D58", S, Tlsa::None, Sts::None, Server::NoStarttls, "PLAIN", "none F(starttls-not-supported)"),
+        ("D59", S, Tlsa::Failed, Sts::None, OK, "NEXT 4.7.5", "tlsa F(dnssec-invalid/servfail)"),
+        ("D59 E", S, Tlsa::Failed, EM, OK, "NEXT 4.7.5", "tlsa F(dnssec-invalid/servfail)"),
+        ("D60", S, Tlsa::None, Sts::None, OK, "ENC", "none S()"),
+        ("D70", S, DOK, EM, EXP, "DANE", "tlsa S()"),
+        ("D71", S, DNO, EM, OK, "NEXT 4.7.5", "tlsa F(validation-failure/dane-no-match)"),
+        ("D72", S, DOK, EX, OK, "DANE", "tlsa S()"),
+        ("D73", I, DOK, EM, OK, "BOTH", "tlsa S() sts S()"),
+        ("D74", I, DOK, EM, NAME, "NEXT 4.7.5", "tlsa S() sts F(certificate-host-mismatch)"),
+        ("D75", I, DNO, EM, OK, "NEXT 4.7.5", "tlsa F(validation-failure/dane-no-match) sts S()"),
+        ("D76", I, DOK, EX, OK, "NEXT 4.7.0", "sts F(validation-failure/sts-mx-mismatch)"),
+        ("D77", I, DOK, Sts::None, UNT, "DANE", "tlsa S()"),
+        ("D78", I, DOK, TM, UNT, "DANE", "tlsa S() sts F(certificate-not-trusted/unknown-issuer)"),
+        ("D79", S, x, EM, OK, "PKIX", "tlsa F(tlsa-invalid/all-unusable) sts S()"),
+        (
+            "D80",
+            S,
+            x,
+            EM,
+            UNT,
+            "NEXT 4.7.5",
+            "tlsa F(tlsa-invalid/all-unusable) sts F(certificate-not-trusted/unknown-issuer)",
+        ),
+        (
+            "D81",
+            S,
+            x,
+            TM,
+            Server::NoStarttls,
+            "NEXT 4.7.4",
+            "tlsa F(starttls-not-supported+tlsa-invalid/all-unusable) sts F(starttls-not-supported)",
+        ),
+    ] {
+        let case = Case { identified, tlsa, ..Case::new(sts, server, MessageKind::Normal) };
+        let (got, verdicts) = judged(case);
+        assert_eq!((&*got, &*entry(&reported(&[verdicts]))), (outcome, report), "{id}");
+    }
+}
+
+// D63, DANE-34: what the operator demands.
+#[test]
+fn dane_demanded_by_the_operator_needs_usable_records() {
+    let n =
+        Case { identified: true, operator: Demand::DANE, ..Case::new(Sts::None, OK, MessageKind::Normal) };
+    for (tlsa, outcome, report) in [
+        (Tlsa::None, "NEXT 4.7.5", "tlsa F(dane-required)"),
+        (Tlsa::Unusable, "NEXT 4.7.5", "tlsa F(dane-required)"),
+        (DOK, "DANE", "tlsa S()"),
+        (DNO, "NEXT 4.7.5", "tlsa F(validation-failure/dane-no-match)"),
+    ] {
+        let (got, verdicts) = judged(Case { tlsa, ..n });
+        assert_eq!((&*got, &*entry(&reported(&[verdicts]))), (outcome, report), "{tlsa:?}");
+    }
+}
+
+// `dane.require_both`.
+#[test]
+fn require_both_asks_for_the_policy_beside_dane() {
+    let both = |tlsa, sts, server| {
+        let case = Case::new(sts, server, MessageKind::Normal);
+        judged(Case { identified: true, require_both: true, tlsa, ..case }).0
+    };
+    assert_eq!(both(DOK, EM, OK), "BOTH");
+    assert_eq!(both(DOK, EM, EXP), "NEXT 4.7.5");
+    assert_eq!(both(DNO, EM, OK), "NEXT 4.7.5");
+    assert_eq!(both(DOK, EX, OK), "NEXT 4.7.0");
+    assert_eq!(both(DOK, Sts::None, EXP), "DANE");
+}
+
+fn any_tlsa() -> impl Strategy<Value = Tlsa> {
+    prop_oneof![
+        Just(Tlsa::None),
+        Just(DOK),
+        Just(DNO),
+        Just(Tlsa::Unusable),
+        Just(Tlsa::Failed),
+        Just(Tlsa::Authority(PkixFault::Name)),
+    ]
+}
+
 fn any_sts() -> impl Strategy<Value = Sts> {
     prop_oneof![
         Just(Sts::None),
@@ -360,7 +628,11 @@ fn any_server() -> impl Strategy<Value = Server> {
 }
 
 fn any_demand() -> impl Strategy<Value = Demand> {
-    (any::<bool>(), any::<bool>()).prop_map(|(tls, pkix)| Demand { tls: tls || pkix, pkix })
+    (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(tls, pkix, dane)| Demand {
+        tls: tls || pkix || dane,
+        pkix,
+        dane,
+    })
 }
 
 proptest! {
@@ -386,6 +658,31 @@ proptest! {
         prop_assert!(!without.starts_with("NEXT") || with.starts_with("NEXT"));
     }
 
+    // (b), DANE-37: usable TLSA records never yield less than DANE.
+    #[test]
+    fn usable_records_never_yield_less_than_dane(matches: bool, identified: bool, sts in any_sts(), server in any_server()) {
+        let case = Case::new(sts, server, MessageKind::Normal);
+        let (got, _) = judged(Case { identified, tlsa: Tlsa::Server { matches }, ..case });
+        prop_assert!(["DANE", "BOTH"].contains(&&*got) || got.starts_with("NEXT"), "{}", got);
+    }
+
+    // (a) beside records that cannot be used, (c): an enforce policy holds, and `judged` asserts that nothing is a bounce.
+    #[test]
+    fn unusable_records_take_nothing_from_a_policy(listed: bool, identified: bool, server in any_server()) {
+        let case = Case::new(Sts::Enforce { listed, stale: false }, server, MessageKind::Normal);
+        let (got, _) = judged(Case { identified, tlsa: Tlsa::Unusable, ..case });
+        prop_assert!(got == "PKIX" || got.starts_with("NEXT"), "{}", got);
+    }
+
+    // (f), RPT-60: with TLSA records too.
+    #[test]
+    fn entries_carry_only_what_is_legal_for_them(tlsa in any_tlsa(), identified: bool, sts in any_sts(), server in any_server()) {
+        let case = Case::new(sts, server, MessageKind::Normal);
+        let verdicts = judged(Case { identified, tlsa, ..case }).1;
+        prop_assert!(!verdicts.is_empty());
+        let _ = reported(&[verdicts]);
+    }
+
     // (f), (c): every failure names a type that is legal for its entry (RPT-60, RPT-61; `reported` checks it of
     // the report too), and `row` asserts that none is a bounce.
     #[test]
@@ -396,7 +693,7 @@ proptest! {
             prop_assert!(verdict.success || !verdict.details.is_empty());
             prop_assert!(verdict.details.iter().all(|d| may_carry(&verdict.policy, d.result)));
         }
-        let said = reported(&[verdicts.clone()]);
+        let said = reported(std::slice::from_ref(&verdicts));
         for (verdict, entry) in verdicts.iter().zip(&said.policies) {
             // Nothing was renamed on the way.
             let told: Vec<_> = entry.failure_details.iter().map(|d| d.result_type.clone()).collect();
@@ -413,6 +710,6 @@ proptest! {
         let joined = a.join(b);
         prop_assert_eq!(joined, b.join(a));
         prop_assert_eq!(joined.join(a), joined);
-        prop_assert!((joined.tls || !a.tls) && (joined.pkix || !a.pkix));
+        prop_assert!((joined.tls || !a.tls) && (joined.pkix || !a.pkix) && (joined.dane || !a.dane));
     }
 }

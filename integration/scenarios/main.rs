@@ -25,6 +25,7 @@ mod a_locked_database_costs_451;
 mod a_refusal_is_final_only_when_every_host_was_asked;
 mod a_refused_mailbox_and_a_null_mx_come_back_as_dsn;
 mod a_renewed_certificate_is_shown_without_a_restart;
+mod a_report_arrives_where_tls_is_broken;
 mod a_second_start_on_the_same_queue_refuses;
 mod a_stalled_policy_host_holds_up_its_own_domain_only;
 mod a_stripped_starttls_never_sees_mail_from;
@@ -36,7 +37,9 @@ mod every_domain_gets_what_it_promised;
 mod greylisted_mail_is_retried;
 mod kill_9_at_any_moment_loses_nothing;
 mod nginx_takes_a_report;
+mod parsedmarc_takes_our_reports;
 mod postfix_takes_verified_mail;
+mod signatures_verify_elsewhere;
 mod sigterm_finishes_what_runs_and_restart_goes_on;
 mod silent_clients_leave_the_rest_working;
 mod testing_mode_delivers_and_records;
@@ -84,14 +87,32 @@ fn can_run(scenario: &str, programs: &[&str], root: bool) -> bool {
     if missing.is_empty() {
         return true;
     }
-    let line = format!("{scenario}: needs {}\n", missing.join(", "));
+    could_not_run(scenario, &missing.join(", "));
+    false
+}
+
+/// The Python of `integration/test`, or the one on the PATH, when it has this module; says so where not.
+async fn python_with(scenario: &str, module: &str) -> Option<PathBuf> {
+    let python = std::env::var_os("SEALPOST_PYTHON").map_or_else(|| PathBuf::from("python3"), PathBuf::from);
+    let asked = find(python.to_str()?).is_some()
+        && run(&python, &["-c", &format!("import {module}; print('it is here')")])
+            .await
+            .contains("it is here");
+    if !asked {
+        could_not_run(scenario, &format!("the Python module {module}"));
+    }
+    asked.then_some(python)
+}
+
+/// Names a scenario that could not run in the file of `SEALPOST_COULD_NOT_RUN`.
+fn could_not_run(scenario: &str, needs: &str) {
+    let line = format!("{scenario}: needs {needs}\n");
     let Some(list) = std::env::var_os("SEALPOST_COULD_NOT_RUN") else {
         panic!("could not run {line}");
     };
     let mut file = std::fs::OpenOptions::new().append(true).create(true).open(list).unwrap();
     file.write_all(line.as_bytes()).unwrap();
     eprint!("could not run {line}");
-    false
 }
 
 /// Where a program lies: on the PATH or where Debian keeps daemons.

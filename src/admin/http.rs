@@ -275,9 +275,10 @@ struct PolicyQuery {
 }
 
 async fn policy_list(State(state): State<AdminState>, Query(q): Query<PolicyQuery>) -> Response {
-    match state.policies.list(q.after, q.limit.unwrap_or(MAX_ROWS).min(MOST)).await {
-        Ok(list) => Json(list.iter().map(view::Policy::from).collect::<Vec<_>>()).into_response(),
-        Err(e) => broken(e),
+    let list = state.policies.list(q.after, q.limit.unwrap_or(MAX_ROWS).min(MOST)).await;
+    match (list, state.policies.failing().await) {
+        (Ok(list), Ok(failing)) => Json(view::Policy::list(&list, &failing)).into_response(),
+        (Err(e), _) | (_, Err(e)) => broken(e),
     }
 }
 

@@ -218,6 +218,20 @@ pub struct Policy {
     pub expires: Timestamp,
     /// The last delivery that used it.
     pub last_used: Timestamp,
+    /// Since when it could not be refreshed; null while that works.
+    pub refresh_failing_since: Option<Timestamp>,
+}
+
+impl Policy {
+    /// The rows of `policy list`.
+    pub fn list(policies: &[StoredPolicy], failing: &[(Domain, Timestamp)]) -> Vec<Self> {
+        let failing: std::collections::HashMap<_, _> = failing.iter().map(|(d, since)| (d, *since)).collect();
+        let row = |p: &StoredPolicy| Self {
+            refresh_failing_since: failing.get(&p.domain).copied(),
+            ..Self::from(p)
+        };
+        policies.iter().map(row).collect()
+    }
 }
 
 impl From<&StoredPolicy> for Policy {
@@ -231,6 +245,7 @@ impl From<&StoredPolicy> for Policy {
             fetched: p.fetched,
             expires: p.expires,
             last_used: p.last_used,
+            refresh_failing_since: None,
         }
     }
 }
@@ -274,7 +289,9 @@ impl PolicyDetail {
         let PolicyRow { policy, memory } = row;
         Some(Self {
             domain: domain.clone(),
-            policy: policy.as_ref().map(Policy::from),
+            policy: policy
+                .as_ref()
+                .map(|p| Policy { refresh_failing_since: memory.refresh_failing_since, ..Policy::from(p) }),
             lines: policy.map(|p| p.policy.lines).unwrap_or_default(),
             grace_started: memory.grace_started,
             refresh_failing_since: memory.refresh_failing_since,

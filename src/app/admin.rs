@@ -9,8 +9,8 @@ use futures_util::future::BoxFuture;
 use crate::admin::{AdminActions, Readiness};
 use crate::delivery::pool::Pool;
 use crate::mail::Domain;
-use crate::mtasts::StoredPolicy;
 use crate::mtasts::service::PolicyService;
+use crate::mtasts::{FetchFailure, StoredPolicy};
 use crate::queue::manager::Manager;
 use crate::queue::{Filter, QueueStore};
 
@@ -28,7 +28,13 @@ pub(super) struct Actions {
 impl AdminActions for Actions {
     fn refresh(&self, domain: Domain) -> BoxFuture<'_, Result<StoredPolicy, String>> {
         async move {
-            let policy = self.policies.refresh(&domain).await.map_err(|failure| failure.detail)?;
+            let policy = match self.policies.refresh(&domain).await {
+                Ok(policy) => policy,
+                Err(failure) => {
+                    let kept = self.policies.cached(&domain).await.policy;
+                    return Err(not_refreshed(&domain, &failure, kept.as_deref()));
+                }
+            };
             // Mail that waited for the repair may go now; its own next attempt stays what it is.
             Ok((*policy).clone())
         }
@@ -51,5 +57,51 @@ impl AdminActions for Actions {
             listeners_up: self.listening.load(Ordering::Relaxed),
             dnssec: self.dnssec.clone(),
         }
+    }
+}
+
+/// What failed, and what holds nevertheless.
+fn not_refreshed(domain: &Domain, failure: &FetchFailure, kept: Option<&StoredPolicy>) -> String {
+    let why = if failure.detail.is_empty() { &failure.reason } else { &failure.detail };
+    let kept = match kept {
+        Some(p) => {
+            format!("the stored policy (mode {}, id {}) still holds until {}", p.policy.mode, p.id, p.expires)
+        }
+        None => "no policy is stored that holds".to_owned(),
+    };
+    format!("the policy of {domain} was not fetched: {why} ({}); {kept}", failure.result)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::mtasts::policy::Policy;
+
+    // STS-44: a failed fetch changes nothing, and says so.
+    #[test]
+    fn a_failed_refresh_is_a_sentence_that_says_what_still_holds() {
+        let domain = Domain::parse("a.example").unwrap();
+        let failure = FetchFailure::fetch_error("http-404", "mta-sts.a.example answers 404");
+        assert_eq!(
+            not_refreshed(&domain, &failure, None),
+            "the policy of a.example was not fetched: mta-sts.a.example answers 404 (sts-policy-fetch-error); \
+             no policy is stored that holds"
+        );
+        let now = Timestamp::from_millis(1_795_333_080_000);
+        let text = b"version: STSv1\r\nmode: enforce\r\nmx: mx.a.example\r\nmax_age: 604800\r\n";
+        let kept = StoredPolicy {
+            domain: domain.clone(),
+            id: "7".to_owned(),
+            policy: Policy::parse(text).unwrap(),
+            fetched: now,
+            expires: now,
+            last_used: now,
+        };
+        let said = not_refreshed(&domain, &failure, Some(&kept));
+        assert!(
+            said.ends_with("; the stored policy (mode enforce, id 7) still holds until 2026-11-22T07:38:00Z"),
+            "{said}"
+        );
     }
 }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::settings;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::delivery::attempt::{AttemptSettings, Attempts, DnsRoutes, Parts};
+use crate::delivery::attempt::{AttemptSettings, Attempts, DnsRoutes, DnsTlsa, Parts};
 use crate::delivery::pool::{Pool, PoolSettings};
 use crate::delivery::starttls::Tls;
 use crate::delivery::{AttemptReport, Ledger};
@@ -93,8 +93,15 @@ pub fn attempt_settings(config: &Config) -> AttemptSettings {
     AttemptSettings {
         port: route.port,
         own_listeners: route.own_listeners,
+        require_both: config.dane.require_both,
         ..AttemptSettings::new(config.hostname.clone())
     }
+}
+
+/// Who looks for TLSA records: nobody with `dane.enabled = false`. Where no answer is believed to be authenticated,
+/// nobody is asked either (DANE-01, DANE-07).
+pub fn tlsa(config: &Config, resolver: &Arc<dyn Resolver>) -> DnsTlsa {
+    DnsTlsa::new(config.dane.enabled.then(|| Arc::clone(resolver)))
 }
 
 /// The limits of the pool.
@@ -133,6 +140,7 @@ impl Outbound {
     /// One sentence, when the TLS stack cannot be set up.
     pub fn attempts(self, config: &Config) -> Result<Attempts, String> {
         let parts = Parts {
+            tlsa: Arc::new(tlsa(config, &self.resolver)),
             routes: Arc::new(DnsRoutes::new(self.resolver, route_settings(config))),
             policies: Arc::new(self.policies),
             pool: self.pool,

@@ -39,6 +39,10 @@ pub(super) const fn advice(reason: DeferReason) -> &'static str {
             "The domain promises a valid certificate and shows another. Forward the lines above to its \
              postmaster."
         }
+        DeferReason::TlsaLookup => {
+            "Whether the host has TLSA records must be known before mail goes there. Ask your resolver for \
+             them; if other domains are affected too, the resolver is the trouble, else the domain's DNSSEC."
+        }
         DeferReason::PolicyContradiction => {
             "The DNS says that the domain takes no mail and its policy says otherwise. Wait; the DNS may be \
              broken or forged."

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use super::args::Config as Command;
-use super::{Failure, Io, failed, load_config};
+use super::{Failure, Io, failed, load_config, visit};
 
 /// The starter file: every key, its default, its meaning.
 pub(super) const STARTER: &str = include_str!("../../config/sealpost.toml");
@@ -21,7 +21,7 @@ pub(super) fn run(command: Command, file: &Path, io: &mut Io<'_>) -> Result<u8, 
             }
             writeln!(io.out, "{}: OK", file.display())?;
         }
-        Command::Show => write!(io.out, "{}", load_config(file)?.show())?,
+        Command::Show => write!(io.out, "{}", visit(file)?.show())?,
         Command::Init { file } if file.as_os_str() == "-" => write!(io.out, "{STARTER}")?,
         Command::Init { file } => {
             std::fs::OpenOptions::new()

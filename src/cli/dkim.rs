@@ -71,8 +71,8 @@ or, where a form asks for name and value:
 {}
 {record}
 
-s=email:tlsrpt lets the key sign mail and TLS reports alike. Leave email in it: receivers ignore a key for tlsrpt
-alone when they check ordinary mail, and DMARC fails.
+Without s= the key is good for mail and for TLS reports. Do not add s=tlsrpt: receivers would ignore the key when
+they check ordinary mail, and DMARC would fail. Some cannot read s=email:tlsrpt either.
 
 Then, in sealpost.toml:
 

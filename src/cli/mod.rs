@@ -140,8 +140,8 @@ fn command(arguments: Arguments, io: &mut Io<'_>) -> Result<Next, Failure> {
     let status = match arguments.command {
         Command::Serve => return Ok(Next::Serve(Box::new(load_config(file)?))),
         Command::Check(command) => check::run(command, &check_config(file)?, io)?,
-        Command::Queue(command) => queue::run(command, &load_config(file)?, io)?,
-        Command::Policy(command) => policy::run(command, &load_config(file)?, io)?,
+        Command::Queue(command) => queue::run(command, &visit(file)?, io)?,
+        Command::Policy(command) => policy::run(command, &visit(file)?, io)?,
         Command::Config(command) => config::run(command, file, io)?,
         Command::Report(command) => report::run(command, file, io)?,
         Command::User(args::User::Hash) => user::hash(io)?,
@@ -153,11 +153,16 @@ fn command(arguments: Arguments, io: &mut Io<'_>) -> Result<Next, Failure> {
 /// The configuration of `check`: without a file at the default place, the defaults, under this machine's name.
 fn check_config(path: &Path) -> Result<Config, ConfigErrors> {
     if path.exists() || path != Path::new(args::DEFAULT_CONFIG) {
-        return load_config(path);
+        return visit(path);
     }
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let hostname = Domain::parse(name.trim()).map_or_else(|_| "check.invalid".to_owned(), |d| d.to_string());
     Config::parse(&format!("hostname = \"{hostname}\"\n"), path, &System)
+}
+
+/// The configuration for a command that needs none of the relay's private keys.
+fn visit(path: &Path) -> Result<Config, ConfigErrors> {
+    Config::load(path, &surroundings::Visitor)
 }
 
 /// Reads and checks the configuration at `path`, in this machine's surroundings. Also for a reload.

@@ -18,7 +18,8 @@ pub(super) fn run(command: Command, config: &Config, io: &mut Io<'_>) -> Result<
                 |client| client.get::<Vec<Policy>>(&format!("/v1/policies?limit={}", MAX_ROWS + 1)),
                 async |stores| {
                     let list = stores.policies(None, MAX_ROWS + 1).await.map_err(|e| e.to_string())?;
-                    Ok(Some(list.iter().map(Policy::from).collect()))
+                    let failing = stores.failing_refreshes().await.map_err(|e| e.to_string())?;
+                    Ok(Some(Policy::list(&list, &failing)))
                 },
             )?
             .unwrap_or_default();
@@ -30,7 +31,7 @@ pub(super) fn run(command: Command, config: &Config, io: &mut Io<'_>) -> Result<
                 json(io.out, &list)?;
             } else {
                 let rows: Vec<_> = list.iter().map(|p| row(p, io)).collect();
-                table(io.out, &["DOMAIN", "MODE", "ID", "FETCHED", "EXPIRES", "MX"], &rows)?;
+                table(io.out, &["DOMAIN", "MODE", "ID", "FETCHED", "EXPIRES", "REFRESH", "MX"], &rows)?;
             }
         }
         Command::Show { domain, output } => {
@@ -73,6 +74,8 @@ fn row(p: &Policy, io: &Io<'_>) -> Vec<String> {
         p.id.clone(),
         relative(p.fetched, io.now),
         relative(p.expires, io.now),
+        p.refresh_failing_since
+            .map_or_else(|| "ok".to_owned(), |t| format!("failing since {}", relative(t, io.now))),
         p.mx.join(" "),
     ]
 }

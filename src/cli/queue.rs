@@ -67,9 +67,23 @@ pub(super) fn run(command: Command, config: &Config, io: &mut Io<'_>) -> Result<
             if !yes && !confirmed(config, &filter, io)? {
                 return Err(failed("nothing was changed"));
             }
+            // A mistyped id must not look like work done.
+            for id in &filter.ids {
+                let path = format!("/v1/queue/{id}");
+                relay::change(config, |client| client.get::<Message>(&path))?;
+            }
             let request = RetryRequest { filter, all };
             let done: Retried = relay::change(config, |client| client.post("/v1/queue/retry", &request))?;
-            if as_json { json(io.out, &done)? } else { print_retried(&done, io)? }
+            if as_json {
+                json(io.out, &done)?
+            } else {
+                print_retried(&done, io)?
+            }
+            let nothing = done.touched.recipients == 0 && done.touched.in_flight == 0;
+            if nothing && !request.filter.ids.is_empty() {
+                io.out.flush()?;
+                return Err(failed("nothing of it waits: `sealpost queue show ID` says what became of it"));
+            }
         }
     }
     Ok(0)

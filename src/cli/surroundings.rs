@@ -40,6 +40,46 @@ impl Surroundings for System {
     fn now(&self) -> Timestamp {
         now()
     }
+
+    fn free(&self, path: &Path) -> Option<u64> {
+        // What is not there yet will lie where its nearest folder lies.
+        let here = path.ancestors().find_map(|p| rustix::fs::statvfs(p).ok())?;
+        Some(here.f_bavail.saturating_mul(here.f_frsize))
+    }
+}
+
+/// The same for a command that does not act as the relay: its private keys may be unreadable.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Visitor;
+
+impl Surroundings for Visitor {
+    fn read(&self, path: &Path) -> Result<Vec<u8>, String> {
+        System.read(path)
+    }
+
+    fn mode(&self, path: &Path) -> Option<u32> {
+        System.mode(path)
+    }
+
+    fn env(&self, name: &str) -> Option<String> {
+        System.env(name)
+    }
+
+    fn gateways(&self) -> Vec<IpAddr> {
+        System.gateways()
+    }
+
+    fn now(&self) -> Timestamp {
+        System.now()
+    }
+
+    fn free(&self, path: &Path) -> Option<u64> {
+        System.free(path)
+    }
+
+    fn needs_keys(&self) -> bool {
+        false
+    }
 }
 
 /// Wall time.

@@ -44,6 +44,13 @@ pub trait Surroundings {
     fn gateways(&self) -> Vec<IpAddr>;
     /// The time, for dates that must lie ahead.
     fn now(&self) -> Timestamp;
+    /// Free octets where `path` lies or will lie; `None` when that cannot be said.
+    fn free(&self, path: &Path) -> Option<u64>;
+    /// Whether private keys are needed, and so must be readable: not for a command that only asks the relay, which
+    /// another user may run.
+    fn needs_keys(&self) -> bool {
+        true
+    }
 }
 
 /// A checked configuration.

@@ -2,7 +2,7 @@
 //!
 //! The handshake itself accepts any certificate; [`security::pkix`](crate::security::pkix) judges the chain
 //! afterwards, so that a refusal comes with every cause and the connection can be closed politely. What cannot
-//! be made up for afterwards is the proof that the peer has the key: where PKIX is demanded a bad handshake
+//! be made up for afterwards is the proof that the peer has the key: where authentication is demanded a bad handshake
 //! signature ends the handshake, elsewhere it is recorded, since refusing it would mean the clear.
 //!
 //! No resumption: a resumed session would skip the evidence (TLS-27).
@@ -15,17 +15,21 @@ use std::time::Duration;
 use mail_send::SmtpClient;
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+};
+use rustls::pki_types::{CertificateDer, ServerName, SignatureVerificationAlgorithm, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use x509_parser::asn1_rs::Any;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::clock::Timestamp;
 use crate::mail::Domain;
 use crate::security::pkix;
-use crate::security::verdict::{HandshakeFault, TlsFacts};
+use crate::security::verdict::{HandshakeFault, PeerChain, TlsFacts};
 
 /// The authorities and algorithms of outbound TLS. One per set of roots; cloning is cheap.
 #[derive(Debug, Clone)]
@@ -40,7 +44,8 @@ impl Tls {
         Self { roots, provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()) }
     }
 
-    /// Shakes hands within `limit`. `strict` where PKIX is demanded. `now` is when the chain is judged.
+    /// Shakes hands within `limit`. The chain is judged for `host`, `sni` is asked for; `strict` where the peer is to be
+    /// authenticated. `now` is when the chain is judged.
     ///
     /// # Errors
     /// [`HandshakeFault`]; the connection is closed then.
@@ -48,6 +53,7 @@ impl Tls {
         &self,
         tcp: TcpStream,
         host: &Domain,
+        sni: &Domain,
         strict: bool,
         limit: Duration,
         now: Timestamp,
@@ -64,14 +70,17 @@ impl Tls {
             .with_custom_certificate_verifier(Arc::clone(&verifier) as Arc<dyn ServerCertVerifier>)
             .with_no_client_auth();
         config.resumption = Resumption::disabled();
-        let (name, sni_sent) = sni(host, strict);
+        let (name, sni_sent) = server_name(sni, strict);
         config.enable_sni = sni_sent;
         let client = SmtpClient { stream: tcp, timeout: limit };
         let connector = TlsConnector::from(Arc::new(config));
         let client = client.into_tls(&connector, name).await.map_err(|e| fault_of(&e))?;
 
         let session = client.tls_connection();
-        let chain: Vec<CertificateDer<'_>> = session.peer_certificates().unwrap_or_default().to_vec();
+        let chain: Vec<CertificateDer<'static>> = {
+            let sent = session.peer_certificates().unwrap_or_default();
+            sent.iter().map(|c| c.clone().into_owned()).collect()
+        };
         let algorithms = &self.provider.signature_verification_algorithms;
         let facts = TlsFacts {
             version: match session.protocol_version() {
@@ -84,10 +93,11 @@ impl Tls {
                 .and_then(|s| s.suite().as_str())
                 .unwrap_or_default()
                 .to_owned(),
-            sni_sent,
+            sni: sni_sent.then(|| sni.clone()),
             signature_verified: verifier.signature_verified.load(Ordering::Acquire),
             pkix: pkix::judge(&chain, host, &self.roots, algorithms, now),
             certificate: chain.first().and_then(pkix::facts),
+            chain: PeerChain { certificates: chain, algorithms: *algorithms, judged: now },
         };
         Ok((client.stream, facts))
     }
@@ -95,7 +105,7 @@ impl Tls {
 
 /// The name for SNI (RFC 8461 §7.1), and whether it may be sent. Without any demand an odd name goes unsent
 /// rather than costing the encryption.
-fn sni(host: &Domain, strict: bool) -> (&str, bool) {
+fn server_name(host: &Domain, strict: bool) -> (&str, bool) {
     match ServerName::try_from(host.as_str()) {
         Ok(ServerName::DnsName(_)) => (host.as_str(), strict || !host.as_str().contains('_')),
         // Never sent: a placeholder for an API that wants one.
@@ -151,6 +161,28 @@ impl Recorder {
     }
 }
 
+/// The same check with the certificate's key alone, for certificates that webpki does not read: version 1, flagged as
+/// an authority, with an unknown critical extension. DANE-EE asks for no more than the key (RFC 7672 §3.1.1); whoever
+/// asks for more judges the certificate apart.
+fn by_key_alone(
+    message: &[u8],
+    certificate: &CertificateDer<'_>,
+    dss: &DigitallySignedStruct,
+    algorithms: &WebPkiSupportedAlgorithms,
+) -> Option<HandshakeSignatureValid> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let info = &parsed.tbs_certificate.subject_pki;
+    let (_, outer) = Any::from_der(info.raw).ok()?;
+    let (_, identifier) = Any::from_der(outer.data).ok()?;
+    let (_, candidates) = algorithms.mapping.iter().find(|(scheme, _)| *scheme == dss.scheme)?;
+    let fits = |a: &&&dyn SignatureVerificationAlgorithm| a.public_key_alg_id().as_ref() == identifier.data;
+    let proven = candidates
+        .iter()
+        .filter(fits)
+        .any(|a| a.verify_signature(&info.subject_public_key.data, message, dss.signature()).is_ok());
+    proven.then(HandshakeSignatureValid::assertion)
+}
+
 impl ServerCertVerifier for Recorder {
     fn verify_server_cert(
         &self,
@@ -170,7 +202,8 @@ impl ServerCertVerifier for Recorder {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
-        self.recorded(verify_tls12_signature(message, cert, dss, algorithms))
+        let checked = verify_tls12_signature(message, cert, dss, algorithms);
+        self.recorded(checked.or_else(|e| by_key_alone(message, cert, dss, algorithms).ok_or(e)))
     }
 
     fn verify_tls13_signature(
@@ -180,7 +213,8 @@ impl ServerCertVerifier for Recorder {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
-        self.recorded(verify_tls13_signature(message, cert, dss, algorithms))
+        let checked = verify_tls13_signature(message, cert, dss, algorithms);
+        self.recorded(checked.or_else(|e| by_key_alone(message, cert, dss, algorithms).ok_or(e)))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -40,6 +40,8 @@ pub enum Finding {
     NotForMail,
     /// `s=` keeps readers of TLS reports from using the key (RFC 8460 §3).
     NotForReports,
+    /// `s=` is a list, which some verifiers take for one unknown word.
+    ServiceList,
     /// `t=y`: the domain is testing, and verifiers may take signatures for none.
     Testing,
 }
@@ -47,7 +49,7 @@ pub enum Finding {
 impl Finding {
     /// Whether signatures count for nothing, or not for all purposes, with somebody; otherwise it is mere advice.
     pub const fn breaks(&self) -> bool {
-        !matches!(self, Self::Several(_) | Self::Testing)
+        !matches!(self, Self::Several(_) | Self::ServiceList | Self::Testing)
     }
 }
 
@@ -68,7 +70,10 @@ impl fmt::Display for Finding {
             Self::NoSha256 => f.write_str("h= does not allow sha256: signatures fail"),
             Self::NotForMail => f.write_str("s= lacks email: ordinary verifiers ignore the key, and DMARC fails"),
             Self::NotForReports => {
-                f.write_str("s= lacks tlsrpt: receivers of TLS reports may ignore the key; write s=email:tlsrpt, or no s=")
+                f.write_str("s= lacks tlsrpt: receivers of TLS reports may ignore the key; leave s= out")
+            }
+            Self::ServiceList => {
+                f.write_str("s= is a list, which some verifiers (dkimpy) cannot read: leave s= out, which means all services")
             }
             Self::Testing => f.write_str("t=y says that the domain is testing DKIM: verifiers may ignore signatures"),
         }
@@ -120,6 +125,9 @@ fn one(key: &SigningKey, text: &[u8], reports: bool) -> Vec<Finding> {
     }
     if reports && !record.serves(TLSRPT) {
         findings.push(Finding::NotForReports);
+    }
+    if record.services.len() > 1 {
+        findings.push(Finding::ServiceList);
     }
     if record.flags.iter().any(|t| t == "y") {
         findings.push(Finding::Testing);

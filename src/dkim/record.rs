@@ -61,13 +61,14 @@ pub enum BadRecord {
 }
 
 impl KeyRecord {
-    /// The record of a key for mail and TLS reports: a key for `tlsrpt` alone would be ignored by whoever
-    /// verifies ordinary mail (RPT-82, RPT-83).
+    /// The record of a key for mail and TLS reports alike (RPT-82): without `s=`, which means all service types. A
+    /// key for `tlsrpt` alone would be ignored by whoever verifies ordinary mail (RPT-83), and the list
+    /// `email:tlsrpt`, though right by RFC 6376 §3.6.1, by verifiers that take it for one word (dkimpy 1.1).
     pub fn new(algorithm: Algorithm, key: Vec<u8>) -> Self {
         Self {
             key_type: algorithm.key_type().to_owned(),
             key,
-            services: vec![EMAIL.to_owned(), TLSRPT.to_owned()],
+            services: Vec::new(),
             hashes: Vec::new(),
             flags: Vec::new(),
         }

@@ -304,11 +304,7 @@ fn records_read_back_and_fit_the_strings_of_dns() {
         assert_eq!(KeyRecord::parse(strings.concat().as_bytes()), Ok(record.clone()));
         assert!(strings.iter().all(|s| s.len() <= 255));
         assert_eq!(strings.len(), if algorithm == Algorithm::Rsa { 2 } else { 1 });
-        assert!(
-            record
-                .to_string()
-                .starts_with(&format!("v=DKIM1; k={}; s=email:tlsrpt; p=", algorithm.key_type()))
-        );
+        assert!(record.to_string().starts_with(&format!("v=DKIM1; k={}; p=", algorithm.key_type())));
         assert!(
             record
                 .zone_line(key.record_name())
@@ -359,6 +355,7 @@ fn what_is_published_is_compared_with_the_key() {
         ("no s=", &ours, vec![format!("{k}; {p}")], true, vec![]),
         ("mail only, no reports", &ours, vec![format!("{k}; s=email; {p}")], false, vec![]),
         ("mail only", &ours, vec![format!("{k}; s=email; {p}")], true, vec![Finding::NotForReports]),
+        ("both", &ours, vec![format!("{k}; s=tlsrpt:email; {p}")], true, vec![Finding::ServiceList]),
         ("reports only", &ours, vec![format!("{k}; s=tlsrpt; {p}")], true, vec![Finding::NotForMail]),
         ("none", &ours, vec![], true, vec![Finding::Missing]),
         (

@@ -248,6 +248,7 @@ fn reason(r: &Reported<'_>, domain: &str, host: &str) -> String {
             | DeferReason::TlsMissing
             | DeferReason::TlsHandshake
             | DeferReason::TlsCertificate
+            | DeferReason::TlsaLookup
             | DeferReason::PolicyContradiction,
         ) => format!("A protected connection to {host} is required and could not be made."),
         Some(DeferReason::Forbidden) => {
@@ -332,11 +333,12 @@ fn for_postmaster(
     if !promise.mode.is_empty() {
         page.entry("Mode", &promise.mode);
     }
+    let (id, list) = if promise.kind == "dane" { ("Below", "Records") } else { ("Id", "Servers") };
     if !promise.id.is_empty() {
-        page.entry("Id", &promise.id);
+        page.entry(id, &promise.id);
     }
     if !promise.mx.is_empty() {
-        page.entry("Servers", &promise.mx.join(", "));
+        page.entry(list, &promise.mx.join(", "));
     }
     if let Some(at) = promise.fetched {
         page.entry("Fetched", &date(at));
@@ -411,6 +413,14 @@ fn remedy(r: &Reported<'_>) -> String {
         );
     }
     match r.diagnosis.tls_failure {
+        _ if r.diagnosis.promise.as_ref().is_some_and(|p| p.kind == "dane")
+            && r.diagnosis.tls_failure != Some(ResultType::StarttlsNotSupported) =>
+        {
+            format!(
+                "publish TLSA records that match the certificate of {host}, in a zone with working DNSSEC; or \
+                 go back to the certificate that they were made for."
+            )
+        }
         Some(ResultType::CertificateExpired) => format!(
             "renew the certificate of {host}, and make sure that the mail server has loaded the new one."
         ),

@@ -95,6 +95,9 @@ pub trait PolicyStore: Send + Sync {
     ) -> BoxFuture<'_, Result<Vec<StoredPolicy>, StoreFailed>>;
     /// Deletes policies whose expiry and last use both lie before `before` (30 days ago, STS-56), a slice at a time.
     fn purge(&self, before: Timestamp) -> BoxFuture<'_, Result<usize, StoreFailed>>;
+    /// Domains whose refreshes fail, and since when.
+    fn failing(&self) -> BoxFuture<'_, Result<Vec<(Domain, Timestamp)>, StoreFailed>>;
+
     /// All stored policies by name, at most `limit`, starting after `after`.
     fn list(
         &self,

@@ -66,6 +66,8 @@ pub enum DeferReason {
     TlsHandshake,
     /// TLS is required and the certificate does not hold.
     TlsCertificate,
+    /// Whether the host has TLSA records cannot be found out, or the operator demands some and it has none (RFC 7672 §2.2).
+    TlsaLookup,
     /// Forged or broken DNS would end the message although a policy speaks against it (NMX-06, OUT-09).
     PolicyContradiction,
     /// The DNS points to addresses that this relay may not dial.
@@ -84,7 +86,7 @@ pub enum DeferReason {
 
 impl DeferReason {
     /// Every reason.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Reply,
         Self::Connect,
         Self::Lost,
@@ -95,6 +97,7 @@ impl DeferReason {
         Self::TlsMissing,
         Self::TlsHandshake,
         Self::TlsCertificate,
+        Self::TlsaLookup,
         Self::PolicyContradiction,
         Self::Forbidden,
         Self::Loop,
@@ -116,6 +119,7 @@ impl DeferReason {
             Self::TlsMissing => "tls_missing",
             Self::TlsHandshake => "tls_handshake",
             Self::TlsCertificate => "tls_certificate",
+            Self::TlsaLookup => "tlsa_lookup",
             Self::PolicyContradiction => "policy_contradiction",
             Self::Forbidden => "forbidden",
             Self::Loop => "loop",
@@ -138,6 +142,7 @@ impl DeferReason {
                 | Self::TlsMissing
                 | Self::TlsHandshake
                 | Self::TlsCertificate
+                | Self::TlsaLookup
                 | Self::PolicyContradiction
         )
     }
@@ -302,13 +307,13 @@ impl Diagnosis {
 /// made to be forwarded").
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Promise {
-    /// `mta-sts`, later `dane`, `requiretls`, `local`.
+    /// `mta-sts` or `dane`, later `requiretls`, `local`.
     pub kind: String,
-    /// `enforce`, `testing`, `none`.
+    /// `enforce`, `testing`, `none`; empty for `dane`.
     pub mode: String,
-    /// The policy id.
+    /// The policy id; for `dane` the TLSA base domain.
     pub id: String,
-    /// Its MX patterns.
+    /// Its MX patterns; for `dane` the TLSA records.
     pub mx: Vec<String>,
     /// When the policy was fetched.
     pub fetched: Option<Timestamp>,

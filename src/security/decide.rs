@@ -6,8 +6,10 @@
 
 use std::sync::Arc;
 
+use crate::dane::{TlsaAnswer, TlsaSet};
 use crate::mail::{Domain, Origin};
 use crate::mtasts::{FetchFailure, Mode, StoredPolicy};
+use crate::security::failure::TlsFailure;
 
 /// What a session must be before MAIL may be sent on it. A lattice: [`Demand::join`] is its union.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -16,28 +18,39 @@ pub struct Demand {
     pub tls: bool,
     /// TLS with a chain to a trusted authority and a certificate for the host's name.
     pub pkix: bool,
+    /// TLS with a certificate that matches a TLSA record of the host.
+    pub dane: bool,
 }
 
 impl Demand {
     /// Nothing: TLS is used where it is offered.
-    pub const NOTHING: Self = Self { tls: false, pkix: false };
+    pub const NOTHING: Self = Self { tls: false, pkix: false, dane: false };
     /// TLS, the peer not authenticated.
-    pub const ENCRYPTED: Self = Self { tls: true, pkix: false };
+    pub const ENCRYPTED: Self = Self { tls: true, ..Self::NOTHING };
     /// TLS, authenticated by PKIX.
-    pub const VERIFIED: Self = Self { tls: true, pkix: true };
+    pub const VERIFIED: Self = Self { pkix: true, ..Self::ENCRYPTED };
+    /// TLS, authenticated by DANE.
+    pub const DANE: Self = Self { dane: true, ..Self::ENCRYPTED };
 
     /// Both demands together. Never weaker than either.
     #[must_use]
     pub const fn join(self, other: Self) -> Self {
-        Self { tls: self.tls || other.tls, pkix: self.pkix || other.pkix }
+        Self { tls: self.tls || other.tls, pkix: self.pkix || other.pkix, dane: self.dane || other.dane }
+    }
+
+    /// Whether the peer is to be authenticated, one way or another.
+    pub const fn authenticated(self) -> bool {
+        self.pkix || self.dane
     }
 }
 
-/// Who asked for something: `mta-sts` or `local` in every text.
+/// Who asked for something: `mta-sts`, `dane` or `local` in every text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     /// The recipient domain's enforce policy (RFC 8461 §5).
     MtaSts,
+    /// The host's TLSA records (RFC 7672 §2.2).
+    Dane,
     /// The operator.
     Operator,
 }
@@ -47,6 +60,7 @@ impl Reason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::MtaSts => "mta-sts",
+            Self::Dane => "dane",
             Self::Operator => "local",
         }
     }
@@ -79,6 +93,15 @@ pub struct Sources<'a> {
     pub host: &'a Domain,
     /// Whether the name came to us securely without any policy: a DNSSEC-secure MX set or a configured host.
     pub name_assured: bool,
+    /// Whether the host was identified securely: a DNSSEC-secure MX set or denial of one, or configured. Then DANE
+    /// stands for itself (R6).
+    pub identified: bool,
+    /// The host's TLSA records.
+    pub tlsa: &'a TlsaAnswer,
+    /// The names that a certificate below a DANE-TA authority may carry (RFC 7672 §3.2.2).
+    pub references: &'a [Domain],
+    /// `dane.require_both`: an enforce policy must hold beside DANE even where the MX set is secure.
+    pub require_both: bool,
     /// The policy in force, of any mode, and whether it lists the host (STS-64).
     pub policy: Option<(&'a Arc<StoredPolicy>, bool)>,
     /// What went wrong getting a live policy (RPT-26).
@@ -109,8 +132,12 @@ pub struct TlsPolicy {
     pub demand: Demand,
     /// Who asked for it; empty when nothing is demanded.
     pub reasons: Vec<Reason>,
-    /// An enforce or testing policy, evaluated in full either way (STS-73).
+    /// An enforce or testing policy, evaluated in full either way (STS-73). `None` also where DANE stands in its place (R6).
     pub sts: Option<StsPolicy>,
+    /// The host's TLSA records.
+    pub tlsa: TlsaAnswer,
+    /// The names that a certificate below a DANE-TA authority may carry.
+    pub references: Vec<Domain>,
     /// The failure to report beside a cached policy, or in place of one.
     pub fetch_failure: Option<FetchFailure>,
     /// Whether a matching certificate authenticates more than a name that anybody could have forged into the DNS.
@@ -125,47 +152,84 @@ impl TlsPolicy {
         let words: Vec<_> = self.reasons.iter().map(|r| r.as_str()).collect();
         words.join(" and ")
     }
+
+    /// The TLSA records that a certificate is matched with; `None` where none can be used.
+    pub fn dane(&self) -> Option<&TlsaSet> {
+        self.tlsa.usable()
+    }
+
+    /// The name for SNI: the TLSA base domain (RFC 7672 §8.1, DANE-32), else the MX host (RFC 8461 §7.1).
+    pub fn sni(&self) -> &Domain {
+        self.dane().map_or(&self.host, |set| &set.base)
+    }
 }
 
 /// Whether a host may be contacted at all.
 #[derive(Debug, Clone)]
 pub enum Gate {
-    /// An enforce policy does not list it: no connection (R5, RFC 8461 §5). The policy is for the record.
-    Refuse(TlsPolicy),
+    /// No connection, for this reason. The policy is for the record.
+    Refuse(TlsPolicy, TlsFailure),
     /// It may be dialled; no MAIL before `verdict` says so.
     Contact(TlsPolicy),
 }
 
-/// Joins the sources for one candidate (R4, R5).
+/// Joins the sources for one candidate (R3 to R6).
 pub fn decide(sources: &Sources<'_>) -> Gate {
+    let normal = sources.message == MessageKind::Normal;
+    let usable = sources.tlsa.usable().is_some();
+    // R6: DANE replaces MTA-STS where the host itself was identified securely. With an insecure MX set both must
+    // pass: who forges that could point it to a signed host of his own, and so switch the policy off.
+    let replaced = usable && sources.identified && !sources.require_both;
     let sts = sources
         .policy
-        .filter(|(stored, _)| stored.policy.mode != Mode::None)
+        .filter(|(stored, _)| stored.policy.mode != Mode::None && !replaced)
         .map(|(stored, lists_host)| StsPolicy { stored: Arc::clone(stored), lists_host });
-    let enforced = sources.message == MessageKind::Normal
-        && sts.as_ref().is_some_and(|s| s.stored.policy.mode == Mode::Enforce);
-
+    let enforced = normal && sts.as_ref().is_some_and(|s| s.stored.policy.mode == Mode::Enforce);
+    // RFC 7672 §2.2: records that cannot be used still demand TLS (DANE-19).
+    let dane = match sources.tlsa {
+        TlsaAnswer::Found(_) if !normal => Demand::NOTHING,
+        TlsaAnswer::Found(_) if usable => Demand::DANE,
+        TlsaAnswer::Found(_) => Demand::ENCRYPTED,
+        TlsaAnswer::None | TlsaAnswer::Failed(_) => Demand::NOTHING,
+    };
+    let sts_demand = if enforced { Demand::VERIFIED } else { Demand::NOTHING };
     let mut demand = Demand::NOTHING;
     let mut reasons = Vec::new();
-    let asked = [(enforced, Reason::MtaSts, Demand::VERIFIED), (true, Reason::Operator, sources.operator)];
-    for (_, reason, wanted) in asked.into_iter().filter(|(binding, ..)| *binding) {
+    let asked = [(Reason::MtaSts, sts_demand), (Reason::Dane, dane), (Reason::Operator, sources.operator)];
+    for (reason, wanted) in asked {
         if wanted != Demand::NOTHING {
             demand = demand.join(wanted);
             reasons.push(reason);
         }
     }
-    let listed = sts.as_ref().is_some_and(|s| s.lists_host);
+    let listed = sources.policy.is_some_and(|(p, listed)| listed && p.policy.mode != Mode::None);
     // A cached policy of mode none lapses in silence (RFC 8461 §8.3, STS-51).
-    let opted_out = sources.policy.is_some() && sts.is_none();
+    let opted_out = sources.policy.is_some_and(|(p, _)| p.policy.mode == Mode::None);
+    let blocked = if let TlsaAnswer::Failed(failed) = sources.tlsa
+        && normal
+    {
+        Some(TlsFailure::TlsaLookup(failed.clone()))
+    } else if sources.operator.dane && !usable {
+        Some(TlsFailure::DaneRequired)
+    } else if enforced && !sts.as_ref().is_some_and(|s| s.lists_host) {
+        Some(TlsFailure::NotListed)
+    } else {
+        None
+    };
     let policy = TlsPolicy {
         next_hop: sources.next_hop.clone(),
         host: sources.host.clone(),
         demand,
         reasons,
-        fetch_failure: sources.fetch_failure.filter(|_| !opted_out).cloned(),
+        fetch_failure: sources.fetch_failure.filter(|_| !opted_out && !replaced).cloned(),
         name_assured: sources.name_assured || listed,
         recorded: sources.message != MessageKind::TlsReport,
         sts,
+        tlsa: sources.tlsa.clone(),
+        references: sources.references.to_vec(),
     };
-    if enforced && !listed { Gate::Refuse(policy) } else { Gate::Contact(policy) }
+    match blocked {
+        Some(failure) => Gate::Refuse(policy, failure),
+        None => Gate::Contact(policy),
+    }
 }

@@ -5,6 +5,7 @@
 //! [`verdict::Clearance`].
 
 pub mod decide;
+pub mod failure;
 pub mod level;
 pub mod pkix;
 pub mod verdict;

@@ -143,6 +143,11 @@ impl Receiver {
         self.raw
     }
 
+    /// Whether the header section has not ended yet.
+    pub const fn in_header(&self) -> bool {
+        self.in_header
+    }
+
     /// What was seen, after [`Progress::End`].
     ///
     /// # Errors

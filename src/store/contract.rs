@@ -13,15 +13,17 @@ use crate::mail::{
 use crate::mtasts::PolicyStore;
 use crate::queue::outcome::Stage;
 use crate::queue::*;
+use crate::tlsrpt::{ReportStore, SessionStore};
 
 mod attempts;
 mod model;
 mod operator;
 mod policies;
+mod reports;
 
 /// A place where a store can be opened again and again, by one process after another.
 pub(super) trait Site {
-    type Store: QueueStore + PolicyStore + 'static;
+    type Store: QueueStore + PolicyStore + SessionStore + ReportStore + 'static;
     /// Opens the store, as a new process does.
     fn open(&self, clock: Arc<dyn Clock>) -> Self::Store;
     /// Ends a store in good order.
@@ -178,5 +180,11 @@ pub(super) async fn run<S: Site>(site: impl Fn() -> S) {
     policies::a_policy_outlives_the_process(site()).await;
     policies::a_policy_is_purged_only_long_after_its_last_use(site()).await;
     policies::refresh_takes_the_oldest_that_was_not_tried(site()).await;
+    reports::sessions_add_up_by_day_domain_and_policy(site()).await;
+    reports::a_report_is_planned_once_at_a_moment_of_its_own(site()).await;
+    reports::a_report_is_kept_once_and_takes_its_counters(site()).await;
+    reports::a_plan_is_put_off_or_ends_without_a_report(site()).await;
+    reports::destinations_are_tried_until_they_end(site()).await;
+    reports::reports_are_listed_by_id_day_and_domain(site()).await;
     model::the_store_follows_the_model(site).await;
 }

@@ -320,18 +320,4 @@ fn queue_id(now: Timestamp) -> QueueId {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    // DUR-06
-    #[test]
-    fn either_the_commit_or_the_deadline_settles_the_fate_of_a_message() {
-        let fate = Fate::default();
-        assert!(fate.settle(Fate::STORING));
-        assert!(fate.settle(Fate::STORING), "a commit that is done again after a rollback");
-        assert!(!fate.settle(Fate::GIVEN_UP), "its answer is waited for");
-        let fate = Fate::default();
-        assert!(fate.settle(Fate::GIVEN_UP));
-        assert!(!fate.settle(Fate::STORING), "the sender was told no");
-    }
-}
+pub(super) mod tests;

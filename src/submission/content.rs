@@ -18,8 +18,11 @@ use crate::mail::Domain;
 use crate::queue::{CONTENT_PART, ContentSource};
 use crate::smtp::data::Scan;
 
+/// Octets kept in memory of any content, the header section apart, which is kept whole. With what one read adds
+/// to it, and with the other buffers of a connection, below what a connection may occupy (LIM-02).
+const HEAD: usize = 112 * 1024;
 /// Octets gathered before they go to the file.
-const CHUNK: usize = 64 * 1024;
+const CHUNK: usize = 48 * 1024;
 
 /// Content that is still coming in.
 #[derive(Debug, Default)]
@@ -31,9 +34,10 @@ pub struct Spool {
 }
 
 impl Spool {
-    /// Where the next octets are to be appended; never more than [`Spool::must_flush`] allows.
-    pub const fn sink(&mut self) -> &mut Vec<u8> {
-        if self.head.len() < CONTENT_PART { &mut self.head } else { &mut self.tail }
+    /// Where the next octets are to be appended; never more than [`Spool::must_flush`] allows. `in_header`: the
+    /// header section has not ended.
+    pub const fn sink(&mut self, in_header: bool) -> &mut Vec<u8> {
+        if self.head.len() < HEAD || in_header { &mut self.head } else { &mut self.tail }
     }
 
     /// Whether [`Spool::flush`] is due before more is appended.
@@ -245,7 +249,7 @@ mod tests {
     fn spool(content: &[u8], piece: usize, dir: &Path) -> Received {
         let mut spool = Spool::default();
         for chunk in content.chunks(piece) {
-            spool.sink().extend_from_slice(chunk);
+            spool.sink(false).extend_from_slice(chunk);
             if spool.must_flush() {
                 spool.flush(dir).unwrap();
             }
@@ -254,11 +258,40 @@ mod tests {
         spool.finish(scan, dir).unwrap()
     }
 
+    // SIG-08, SIG-10
+    #[test]
+    fn what_is_signed_is_what_is_stored_whatever_its_size() {
+        use crate::dkim::{Algorithm, SigningKey, keygen};
+        let dir = tempfile::tempdir().unwrap();
+        let domain = Domain::parse("example.net").unwrap();
+        let pem = keygen::generate(Algorithm::Ed25519).unwrap();
+        let key = SigningKey::from_pem(domain.clone(), "s1".to_owned(), &pem).unwrap();
+        let (signers, now) = (Signers::new(vec![key]), Timestamp::from_millis(1_795_333_080_000));
+        for size in [0, 10, CONTENT_PART, CONTENT_PART + CHUNK, 3 * CONTENT_PART + 17] {
+            for end in ["", "\r\n\r\n", " \r\n \t\r\n", &" \r\n".repeat(CHUNK)] {
+                let text = "a line of text\r\n".repeat(size / 16);
+                let kept = format!("From: a@example.net\r\n\r\n{text}");
+                let content = format!("{kept}{end}");
+                let stored = Spooled::store(content.clone().into_bytes(), dir.path()).unwrap();
+                let (signed, by) = stored.signed(&signers, now).unwrap();
+                let got = signed.load().unwrap();
+                assert_eq!((by.as_ref(), got.len() as u64), (Some(&domain), signed.len()));
+                let want = if end.contains(' ') { &kept } else { &content };
+                let at = got.len() - want.len();
+                assert!(got[at..] == *want.as_bytes(), "{size} octets and {end:.9?}");
+                assert!(got[..at] == signers.sign(content.as_bytes(), now), "{size} octets and {end:.9?}");
+            }
+        }
+        let other = Spooled::store(b"From: a@other.example\r\n\r\nx \r\n \r\n".to_vec(), dir.path()).unwrap();
+        let (same, by) = other.clone().signed(&signers, now).unwrap();
+        assert!(by.is_none() && same.load().unwrap() == other.load().unwrap(), "SIG-13: as it came");
+    }
+
     // LIM-02, DUR-02
     #[test]
     fn content_of_any_size_reads_back_with_a_new_header() {
         let dir = tempfile::tempdir().unwrap();
-        for size in [8, 100, CONTENT_PART, CONTENT_PART + 1, CONTENT_PART + CHUNK, CONTENT_PART * 3 + 17] {
+        for size in [8, 100, HEAD, HEAD + CHUNK - 1, HEAD + CHUNK, CONTENT_PART, CONTENT_PART * 3 + 17] {
             let content: Vec<u8> =
                 b"a: b\r\n\r\n".iter().copied().chain((0..=250u8).cycle()).take(size).collect();
             let received = spool(&content, 16 * 1024, dir.path());
@@ -283,5 +316,20 @@ mod tests {
         }
         // DUR-04: nothing has a name, so nothing can be left behind.
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    // LIM-06: a header section is whole in memory, however long.
+    #[test]
+    fn a_header_longer_than_the_head_stays_in_one_piece() {
+        let dir = tempfile::tempdir().unwrap();
+        let header = [b"a: ".to_vec(), vec![b'x'; 2 * HEAD], b"\r\n\r\n".to_vec()].concat();
+        let mut spool = Spool::default();
+        for chunk in header.chunks(1000) {
+            spool.sink(true).extend_from_slice(chunk);
+        }
+        spool.sink(false).extend_from_slice(&[b'y'; CHUNK]);
+        spool.flush(dir.path()).unwrap();
+        let scan = Scan { size: 0, header: header.len() as u64, ..Scan::default() };
+        assert_eq!(spool.finish(scan, dir.path()).unwrap().header(), header);
     }
 }

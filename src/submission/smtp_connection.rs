@@ -227,9 +227,11 @@ impl<'a> Connection<'a> {
                     return Ok(End::Aborted);
                 }
                 Step::Verify(credentials) => {
+                    let name: String = credentials.user.chars().take(100).collect();
                     let (verdict, user) = self.service.authenticator.check(credentials).await;
-                    if verdict != Verdict::Right {
-                        info!(event = "auth-failed", session = self.session.id(), client = %self.peer, ?verdict);
+                    if let Some(reason) = why_not(verdict) {
+                        info!(event = "auth-failed", session = self.session.id(), client = %self.peer,
+                              user = &*fields::shown_text(&name), reason);
                     }
                     self.user = user;
                     if self.session.authenticated(verdict, &mut self.out) == Step::Close {
@@ -312,6 +314,15 @@ fn waiting(tcp: &TcpStream) -> bool {
     rustix::io::ioctl_fionread(tcp).is_ok_and(|n| n > 0)
 }
 
+/// Why somebody is not let in, for the log; `None` for who is.
+const fn why_not(verdict: Verdict) -> Option<&'static str> {
+    match verdict {
+        Verdict::Right => None,
+        Verdict::Wrong => Some("wrong name or password"),
+        Verdict::Unknown => Some("could not be checked now"),
+    }
+}
+
 /// The command line, for the log, when it is one that names an address. Nothing else of what a client says is
 /// logged: a line in the middle of AUTH is a secret (LIM-31).
 fn envelope_command(line: &[u8]) -> String {
@@ -330,4 +341,43 @@ fn describe(tls: &rustls::ServerConnection) -> String {
     };
     let suite = tls.negotiated_cipher_suite().map(|s| format!(" {:?}", s.suite())).unwrap_or_default();
     format!("{version}{suite}")
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncWriteExt, duplex};
+
+    use super::*;
+    use crate::submission::accept::tests::house;
+
+    // LIM-11
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_no_replies_is_read_no_further_and_let_go() {
+        let service = Service::new(house(|_| {}).acceptor, None).unwrap();
+        let rules = Listener {
+            address: "127.0.0.1:25".parse().unwrap(),
+            protocol: Protocol::Smtp,
+            auth: AuthRule::Optional,
+        };
+        let (mut theirs, mut ours) = duplex(4096);
+        let close = CancellationToken::new();
+        let peer = "192.0.2.1".parse().unwrap();
+        let mut connection = Connection::new(&service, &rules, peer, &close, "s".to_owned());
+        let (mut taken, started) = (0, Instant::now());
+        let flood = async {
+            while theirs.write_all(b"NOOP\r\n").await.is_ok() {
+                taken += 6;
+            }
+            std::future::pending::<()>().await;
+        };
+        let ended = tokio::select! {
+            ended = connection.converse(&mut ours) => ended,
+            () = flood => unreachable!("the flood does not end"),
+        };
+        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(started.elapsed() >= service.settings.timers.write);
+        // What was answered, what was read and not answered, and what the pipe holds.
+        assert!(taken < MAX_UNSENT + 64 * 1024, "{taken}");
+        assert!(connection.out.len() < MAX_UNSENT + 4096, "{}", connection.out.len());
+    }
 }

@@ -42,7 +42,7 @@ pub trait SessionStore: Send + Sync {
 /// Where counters become reports, and reports wait for those who asked for them. Every call is one commit.
 ///
 /// The life of a report: counted ([`ReportStore::fold`]) → [`ReportStore::plan`] draws its moment →
-/// [`ReportStore::due`] gives it out → [`ReportStore::keep`] stores its octets and destinations and deletes the
+/// [`ReportStore::due_reports`] gives it out → [`ReportStore::keep`] stores its octets and destinations and deletes the
 /// counters, in one commit (RPT-93) → each destination is tried until it ends. A crash between any two of them
 /// repeats nothing and loses nothing. Two processes on one store never get the same report or destination at once.
 pub trait ReportStore: Send + Sync {
@@ -58,7 +58,7 @@ pub trait ReportStore: Send + Sync {
     fn drop_old(&self, oldest: Day) -> BoxFuture<'_, Result<DroppedDays, ReportStoreError>>;
 
     /// Up to `limit` planned reports whose moment has come, oldest first.
-    fn due(
+    fn due_reports(
         &self,
         now: Timestamp,
         limit: usize,
@@ -122,7 +122,7 @@ pub trait ReportStore: Send + Sync {
     fn settle_mail(&self) -> BoxFuture<'_, Result<Vec<SettledMail>, ReportStoreError>>;
 
     /// When the next planned report or waiting destination is due.
-    fn next(&self) -> BoxFuture<'_, Result<Option<Timestamp>, ReportStoreError>>;
+    fn next_due(&self) -> BoxFuture<'_, Result<Option<Timestamp>, ReportStoreError>>;
 
     /// Makes the destinations of a stored report due again, with the same id and octets, as run `n + 1` (`--again`),
     /// within the same `cap`. Answers the number of the run.

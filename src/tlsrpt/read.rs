@@ -3,10 +3,14 @@
 //! What is read here comes from strangers. Size, expansion, nesting and number are bounded; a fault spoils the one
 //! report that has it.
 
+use std::borrow::Cow;
 use std::io::Read as _;
 
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, Engine as _, GeneralPurpose, GeneralPurposeConfig};
 use flate2::read::MultiGzDecoder;
-use mail_parser::{Message, MessageParser, MessagePart, MimeHeaders, PartType};
+use mail_parser::decoders::quoted_printable::quoted_printable_decode;
+use mail_parser::{ContentType, Message, MessageParser, MimeHeaders};
 
 use super::day::Day;
 use super::report::Body;
@@ -24,7 +28,10 @@ pub const MAX_EXPANDED: usize = 100 << 20;
 pub const MAX_MESSAGES: usize = 100_000;
 
 /// How deep gzip, messages and attachments may lie in each other.
-const MAX_DEPTH: u8 = 5;
+const MAX_DEPTH: u8 = 10;
+
+/// The most octets of a header section that are looked at.
+const MAX_HEADER: usize = 64 << 10;
 
 /// The most objects, and the most commas between members and elements, in the JSON of one input: what they stand
 /// for takes more memory than they do.
@@ -62,7 +69,8 @@ pub enum ReadError {
 
 /// Reads whatever it is. One element per report found, or per message of a mailbox that held none; never empty.
 pub fn read(octets: &[u8]) -> Vec<Result<ReceivedReport, ReadError>> {
-    let mut reader = Reader { expanded: 0, objects: 0, commas: 0, found: Vec::new() };
+    let mut reader =
+        Reader { parser: MessageParser::new(), expanded: 0, objects: 0, commas: 0, found: Vec::new() };
     if octets.len() > MAX_INPUT {
         reader.fault(ReadError::TooLarge(format!("more than {} MiB", MAX_INPUT >> 20)));
     } else {
@@ -82,6 +90,7 @@ pub fn day(report: &ReceivedReport) -> Option<Day> {
 }
 
 struct Reader {
+    parser: MessageParser,
     expanded: usize,
     objects: usize,
     commas: usize,
@@ -197,39 +206,116 @@ impl Reader {
 
     fn message(&mut self, octets: &[u8], depth: u8) {
         let before = self.found.len();
-        match MessageParser::new().parse(octets) {
-            Some(message) => self.parts(&message, depth),
-            None => return self.fault(ReadError::NoReport),
-        }
+        self.part(octets, depth);
         if self.found.len() == before {
             self.fault(ReadError::NoReport);
         }
     }
 
-    fn parts(&mut self, message: &Message<'_>, depth: u8) {
-        for part in &message.parts {
-            match &part.body {
-                PartType::Message(inner) if depth < MAX_DEPTH => self.parts(inner, depth + 1),
-                PartType::Message(_) | PartType::Multipart(_) => {}
-                PartType::Text(_) | PartType::Html(_) | PartType::Binary(_) | PartType::InlineBinary(_) => {
-                    if may_hold_report(part) {
-                        self.any(part.contents(), depth + 1);
-                    }
+    /// A message or a part of one. Parts that lie too deep are passed over, as other mail is.
+    ///
+    /// The parser reads headers only: it would follow messages in messages as far as they go.
+    fn part(&mut self, octets: &[u8], depth: u8) {
+        if depth > MAX_DEPTH {
+            return;
+        }
+        let (header, body) = split_header(octets);
+        let header = header.get(..MAX_HEADER).unwrap_or(header);
+        let Some(part) = self.parser.parse_headers(header) else { return };
+        let media = media(&part);
+        let boundary = part.content_type().and_then(|t| t.attribute("boundary"));
+        match (media.as_str(), boundary) {
+            (multipart, Some(boundary)) if multipart.starts_with("multipart/") => {
+                for piece in pieces(body, boundary.as_bytes()) {
+                    self.part(piece, depth + 1);
                 }
             }
+            ("message/rfc822" | "message/global", _) => {
+                let message = decoded(&part, body);
+                self.part(message.trim_ascii_start(), depth + 1);
+            }
+            (media, _) if may_hold_report(media, part.attachment_name()) => {
+                self.any(&decoded(&part, body), depth + 1);
+            }
+            _ => {}
         }
     }
 }
 
+/// A header section with its empty line, and what follows.
+fn split_header(octets: &[u8]) -> (&[u8], &[u8]) {
+    let mut at = 0;
+    for line in octets.split_inclusive(|b| *b == b'\n') {
+        at += line.len();
+        if matches!(line, b"\n" | b"\r\n") {
+            break;
+        }
+    }
+    octets.split_at_checked(at).unwrap_or((octets, b""))
+}
+
+/// `type/subtype` in lower case; empty when there is none.
+fn media(part: &Message<'_>) -> String {
+    let of = |t: &ContentType<'_>| format!("{}/{}", t.c_type, t.c_subtype.as_deref().unwrap_or_default());
+    part.content_type().map(of).unwrap_or_default().to_ascii_lowercase()
+}
+
+/// What lies between the delimiters of a multipart (RFC 2046 §5.1.1); the last one may be missing.
+fn pieces<'a>(body: &'a [u8], boundary: &[u8]) -> Vec<&'a [u8]> {
+    let mut pieces = Vec::new();
+    let (mut at, mut begin) = (0, None);
+    for line in body.split_inclusive(|b| *b == b'\n') {
+        let delimiter =
+            line.strip_prefix(b"--").and_then(|l| l.strip_prefix(boundary)).map(<[u8]>::trim_ascii_end);
+        if matches!(delimiter, Some(b"" | b"--")) {
+            pieces.extend(begin.and_then(|begin| body.get(begin..at)).map(without_line_end));
+            begin = Some(at + line.len());
+            if delimiter == Some(b"--") || pieces.len() == MAX_MESSAGES {
+                return pieces;
+            }
+        }
+        at += line.len();
+    }
+    pieces.extend(begin.and_then(|begin| body.get(begin..)));
+    pieces
+}
+
+/// The line end before a delimiter belongs to the delimiter.
+fn without_line_end(piece: &[u8]) -> &[u8] {
+    let piece = piece.strip_suffix(b"\n").unwrap_or(piece);
+    piece.strip_suffix(b"\r").unwrap_or(piece)
+}
+
+/// A body without its transfer encoding (RFC 2045 §6). What is no base64 among base64 is passed over (§6.8).
+fn decoded<'a>(part: &Message<'_>, body: &'a [u8]) -> Cow<'a, [u8]> {
+    let encoding = part.content_transfer_encoding().map(|e| e.trim().to_ascii_lowercase());
+    match encoding.as_deref() {
+        Some("base64") => {
+            let of_base64 = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/');
+            let mut digits: Vec<u8> =
+                body.iter().take_while(|b| **b != b'=').copied().filter(of_base64).collect();
+            if digits.len() % 4 == 1 {
+                digits.pop();
+            }
+            LENIENT.decode(digits).unwrap_or_default().into()
+        }
+        Some("quoted-printable") => quoted_printable_decode(body).unwrap_or_default().into(),
+        _ => body.into(),
+    }
+}
+
+/// Base64 without padding, whatever the bits that pad it.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
+
 /// Whether the type or the file name of an attachment announces a TLS report. DMARC reports arrive as gzip too.
-fn may_hold_report(part: &MessagePart<'_>) -> bool {
-    let media = part.content_type().map(|t| {
-        let subtype = t.c_subtype.as_deref().unwrap_or_default();
-        format!("{}/{subtype}", t.c_type).to_ascii_lowercase()
-    });
-    let media = media.as_deref().unwrap_or_default();
-    let named = part.attachment_name().map(|n| n.trim().to_ascii_lowercase());
-    let by_name = named.as_deref().map(|n| n.ends_with(".json") || n.ends_with(".json.gz"));
+fn may_hold_report(media: &str, name: Option<&str>) -> bool {
+    let named = name.map(|n| n.trim().to_ascii_lowercase());
+    let by_name = named.map(|n| n.ends_with(".json") || n.ends_with(".json.gz"));
     match media {
         "application/tlsrpt+gzip" | "application/tlsrpt+json" => true,
         "application/gzip" | "application/x-gzip" | "application/json" => by_name.unwrap_or(true),

@@ -235,7 +235,7 @@ impl Inner {
     async fn nap(&self, round: Round) -> Duration {
         let tick = self.settings.tick;
         let Ok(()) = round else { return tick };
-        match self.parts.store.next().await {
+        match self.parts.store.next_due().await {
             Ok(Some(next)) => next.since(self.parts.clock.now()).clamp(SHORTEST.min(tick), tick),
             Ok(None) | Err(_) => tick,
         }

@@ -7,8 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use sealpost::clock::Timestamp;
+use sealpost::dane::TlsaAnswer;
 use sealpost::delivery::Ledger;
-use sealpost::delivery::attempt::{AttemptSettings, gate};
+use sealpost::delivery::attempt::{AttemptSettings, Terms, gate};
 use sealpost::delivery::session::{Content, Opening, Session, Timers};
 use sealpost::delivery::wire_form::{Mail, Rcpt};
 use sealpost::mail::{ForwardPath, Orcpt, ReversePath};
@@ -79,15 +80,15 @@ async fn a_group_of_thousands_of_commands_does_not_stop_at_full_buffers() {
     let (next_hop, mx) = (domain("a.example"), host("mx.example.net", 10, &["127.0.0.1"]));
     let route =
         Route { next_hop, kind: RouteKind::Mx, mx_secure: false, expanded: None, hosts: vec![mx.clone()] };
-    let Gate::Contact(policy) =
-        gate(&route, &mx, &Applicable::default(), Demand::NOTHING, MessageKind::Normal)
-    else {
+    let terms = Terms { operator: Demand::NOTHING, message: MessageKind::Normal, require_both: false };
+    let Gate::Contact(policy) = gate(&route, &mx, &TlsaAnswer::None, &Applicable::default(), terms) else {
         panic!("nothing is demanded of this host")
     };
     let short = Duration::from_secs(10);
     let timers = Timers { rcpt: short, block: short, ..Timers::default() };
     let mut session = Session::open(Opening {
         host: &mx.name,
+        sni: &mx.name,
         to: ([127, 0, 0, 1], port).into(),
         source: None,
         hostname: &domain("relay.example.org"),

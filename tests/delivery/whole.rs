@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use sealpost::clock::{Clock, ManualClock, Timestamp};
-use sealpost::delivery::attempt::{AttemptSettings, Attempts, DnsRoutes, Parts};
+use sealpost::delivery::attempt::{AttemptSettings, Attempts, DnsRoutes, DnsTlsa, Parts};
 use sealpost::delivery::pool::{Pool, PoolSettings};
 use sealpost::delivery::starttls::Tls;
 use sealpost::delivery::{AttemptReport, Ledger};
@@ -99,6 +99,7 @@ fn relay(port: u16, tls: Tls) -> Relay {
     );
     let pool = Pool::new(PoolSettings::default(), Arc::clone(&clock));
     let parts = Parts {
+        tlsa: Arc::new(DnsTlsa::new(None)),
         routes: Arc::new(DnsRoutes::new(resolver, RouteSettings { port, ..RouteSettings::default() })),
         policies: Arc::new(policies.clone()),
         pool: Arc::clone(&pool),

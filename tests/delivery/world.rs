@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use sealpost::clock::{Clock, Timestamp};
-use sealpost::delivery::attempt::{AttemptSettings, Attempts, Parts, Policies, Routes};
+use sealpost::delivery::attempt::{AttemptSettings, Attempts, DnsTlsa, Parts, Policies, Routes};
 use sealpost::delivery::pool::{Pool, PoolSettings};
 use sealpost::delivery::starttls::Tls;
 use sealpost::delivery::{AttemptReport, Ledger};
@@ -197,6 +197,7 @@ impl World {
         let (known, notes) = (Arc::new(Known::default()), Arc::new(Notes::default()));
         let pool = Pool::new(PoolSettings::default(), Arc::clone(&clock));
         let parts = Parts {
+            tlsa: Arc::new(DnsTlsa::new(None)),
             routes: Arc::clone(&known) as Arc<dyn Routes>,
             policies: Arc::clone(&known) as Arc<dyn Policies>,
             pool: Arc::clone(&pool),

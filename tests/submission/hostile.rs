@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use sealpost::queue::NewMessage;
 use sealpost::submission::Timers;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -164,7 +165,22 @@ async fn case(relay: &Relay, case: &Value) -> Result<(), String> {
             return Err("a smuggled recipient".to_owned());
         }
     }
-    Ok(())
+    stored.iter().try_for_each(signed_rightly)
+}
+
+/// SIG-11, SIG-13: a signature seals the one From field, and stands under mail of our own domain only.
+fn signed_rightly(message: &NewMessage) -> Result<(), String> {
+    let content = message.content.in_memory().unwrap();
+    let header = &content[..content.windows(4).position(|w| w == b"\r\n\r\n").unwrap()];
+    let header = String::from_utf8_lossy(header).to_ascii_lowercase().replace("\r\n\t", "");
+    let from: Vec<_> = header.lines().filter(|l| l.starts_with("from:")).collect();
+    let signatures: Vec<_> = header.lines().filter(|l| l.starts_with("dkim-signature:")).collect();
+    let ours = from.iter().any(|f| f.contains("@example.org"));
+    let sealed = signatures.iter().all(|s| s.contains("d=example.org;") && s.contains(":from:from:"));
+    if from.len() == 1 && signatures.len() == usize::from(ours) && sealed {
+        return Ok(());
+    }
+    Err(format!("{from:?} {signatures:?}"))
 }
 
 fn short() -> Timers {

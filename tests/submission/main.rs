@@ -11,5 +11,6 @@
 mod client;
 mod dialogue;
 mod hostile;
+mod process;
 mod relay;
 mod sockets;

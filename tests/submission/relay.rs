@@ -8,6 +8,7 @@ use argon2::PasswordHasher;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use sealpost::clock::{ManualClock, Timestamp};
+use sealpost::dkim::{Signers, SigningKey};
 use sealpost::mail::{Domain, Envelope, QueueId};
 use sealpost::queue::{
     ClaimTerms, Delayed, Due, DueQuery, Enqueued, Filter, Finish, Intake, Lease, LeaseId, ListedRecipient,
@@ -92,6 +93,13 @@ impl Intake for NoSlots {
     }
 }
 
+/// Signs for the domain of app1.
+pub(crate) fn signers() -> Signers {
+    let pem = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap().serialize_pem();
+    let key = SigningKey::from_pem(Domain::parse("example.org").unwrap(), "s1".to_owned(), &pem);
+    Signers::new(vec![key.unwrap()])
+}
+
 /// One relay with three doors.
 pub(crate) struct Relay {
     pub(crate) store: Arc<Store>,
@@ -99,7 +107,7 @@ pub(crate) struct Relay {
     pub(crate) tls: tokio_rustls::TlsConnector,
     pub(crate) roots: rustls::RootCertStore,
     pub(crate) close: CancellationToken,
-    _dir: tempfile::TempDir,
+    pub(crate) dir: tempfile::TempDir,
 }
 
 pub(crate) const SUBMISSION: usize = 0;
@@ -147,7 +155,7 @@ pub(crate) async fn relay_for(connections: usize, timers: Timers) -> Relay {
     });
     let store = Arc::new(Store::default());
     let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_795_333_080_000)));
-    let acceptor = Acceptor::new(settings, store.clone(), Arc::new(NoSlots), clock);
+    let acceptor = Acceptor::new(settings, store.clone(), Arc::new(NoSlots), clock).signing(signers());
     let service = Arc::new(Service::new(acceptor, Some(certificate.server_config().unwrap())).unwrap());
     let (close, slots) = (CancellationToken::new(), Slots::new(connections, connections));
     let mut doors = Vec::new();
@@ -163,5 +171,5 @@ pub(crate) async fn relay_for(connections: usize, timers: Timers) -> Relay {
         tokio::spawn(serve(socket, rules, service.clone(), slots.clone(), close.clone()));
     }
     let doors = doors.try_into().unwrap();
-    Relay { store, doors, tls: Arc::new(client).into(), roots, close, _dir: dir }
+    Relay { store, doors, tls: Arc::new(client).into(), roots, close, dir }
 }

@@ -1,12 +1,8 @@
-//! What only raw sockets show: octets in any order and any portions, old TLS, too many connections, too few
-//! descriptors.
+//! What only raw sockets show: octets in any order and any portions, old TLS, too many connections.
 
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::{SocketAddr, TcpStream as BlockingStream};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -201,74 +197,4 @@ async fn one_connection_too_many_is_told_so_and_closed() {
         }
     };
     timeout(PATIENCE, freed).await.expect("the place is given back");
-}
-
-/// The environment variable that makes a process of this test the relay.
-const AS_RELAY: &str = "SEALPOST_TEST_FEW_DESCRIPTORS";
-
-/// A relay in a process with 40 descriptors; says its address on a line of its own.
-#[tokio::main(flavor = "current_thread")]
-async fn few_descriptors() {
-    let relay = relay_for(1000, Timers::default()).await;
-    let mut out = std::io::stdout();
-    std::io::Write::write_all(&mut out, format!("\naddress {}\n", relay.doors[TRUSTED]).as_bytes()).unwrap();
-    std::future::pending().await
-}
-
-/// Processor time of a process so far, in clock ticks of 10 ms (proc(5)).
-fn ticks(child: &Child) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
-    let after_name = stat.rsplit_once(')').unwrap().1;
-    after_name.split_whitespace().skip(11).take(2).map(|n| n.parse::<u64>().unwrap()).sum()
-}
-
-fn greeting(address: SocketAddr) -> Option<[u8; 4]> {
-    let mut tcp = BlockingStream::connect(address).unwrap();
-    tcp.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-    let mut greeting = [0; 4];
-    tcp.read_exact(&mut greeting).ok().map(|()| greeting)
-}
-
-// LIM-13
-#[test]
-fn without_descriptors_the_listener_neither_spins_nor_stops() {
-    if std::env::var_os(AS_RELAY).is_some() {
-        return few_descriptors();
-    }
-    let name = "sockets::without_descriptors_the_listener_neither_spins_nor_stops";
-    let mut child = Command::new("sh")
-        .args(["-c", "ulimit -n 40; exec \"$0\" \"$@\""])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", name, "--nocapture"])
-        .env(AS_RELAY, "1")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let address = lines.map_while(Result::ok).find_map(|l| l.strip_prefix("address ").map(str::to_owned));
-    let address: SocketAddr = address.unwrap().parse().unwrap();
-
-    let crowd: Vec<_> = (0..100).map(|_| BlockingStream::connect(address).unwrap()).collect();
-    // Until it has hit the limit: a client is let go without a word, by the descriptor in reserve.
-    let let_go = |tcp: &BlockingStream| {
-        tcp.set_nonblocking(true).unwrap();
-        matches!((&*tcp).read(&mut [0; 1]), Ok(0))
-    };
-    let begun = Instant::now();
-    while !crowd.iter().rev().any(let_go) {
-        assert!(begun.elapsed() < PATIENCE, "nobody is let go");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let before = ticks(&child);
-    std::thread::sleep(Duration::from_secs(1));
-    let spent = ticks(&child) - before;
-    assert!(spent < 30, "{spent} ticks of 10 ms in a second without descriptors");
-    drop(crowd);
-    let begun = Instant::now();
-    while greeting(address) != Some(*b"220 ") {
-        assert!(begun.elapsed() < PATIENCE, "no connection is served any more");
-    }
-    child.kill().unwrap();
-    child.wait().unwrap();
 }

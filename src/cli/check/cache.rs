@@ -45,6 +45,10 @@ impl PolicyStore for ReadOnly {
         async { Ok(0) }.boxed()
     }
 
+    fn failing(&self) -> BoxFuture<'_, Result<Vec<(Domain, Timestamp)>, StoreFailed>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
+
     fn list(&self, _: Option<Domain>, _: usize) -> BoxFuture<'_, Result<Vec<StoredPolicy>, StoreFailed>> {
         async { Ok(Vec::new()) }.boxed()
     }

@@ -15,7 +15,8 @@ use super::{Failure, Io, failed, relay, standing};
 use crate::app::{self, outbound};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::delivery::attempt::{self, Prober};
+use crate::dane::TlsaAnswer;
+use crate::delivery::attempt::{self, DnsTlsa, Prober, Terms, TlsaRecords};
 use crate::delivery::classify::{self, Decision, HostFailure, HostRuling, Ruling};
 use crate::delivery::starttls::Tls;
 use crate::dns::Resolver;
@@ -23,7 +24,7 @@ use crate::mail::Domain;
 use crate::mtasts::service::{LiveLook, PolicyService};
 use crate::mtasts::{Applicable, Discovery, Mode};
 use crate::route::{Host, Route, RouteFailure};
-use crate::security::decide::{Demand, Gate, MessageKind, TlsPolicy};
+use crate::security::decide::{Gate, MessageKind, TlsPolicy};
 use crate::security::verdict::refused;
 use crate::store::sqlite::SqliteStore;
 
@@ -49,6 +50,9 @@ struct Bench {
     resolver: Arc<dyn Resolver>,
     policies: PolicyService,
     prober: Prober,
+    tlsa: DnsTlsa,
+    port: u16,
+    terms: Terms,
     dnssec: String,
     clock: Arc<dyn Clock>,
 }
@@ -62,8 +66,15 @@ impl Bench {
         let stored = SqliteStore::open_read_only(&config.data_dir).ok();
         let store = Arc::new(cache::ReadOnly(stored));
         let policies = outbound::policies(config, &resolver, &roots, store, &clock)?;
-        let prober = Prober::new(outbound::attempt_settings(config), Tls::new(roots), Arc::clone(&clock));
-        Ok(Self { resolver, policies, prober, dnssec, clock })
+        let settings = outbound::attempt_settings(config);
+        let terms = Terms {
+            operator: settings.operator,
+            message: MessageKind::Normal,
+            require_both: settings.require_both,
+        };
+        let (tlsa, port) = (outbound::tlsa(config, &resolver), settings.port);
+        let prober = Prober::new(settings, Tls::new(roots), Arc::clone(&clock));
+        Ok(Self { resolver, policies, prober, tlsa, port, terms, dnssec, clock })
     }
 }
 
@@ -194,12 +205,16 @@ async fn judge(
     host: &Host,
     applicable: &Applicable,
 ) -> (HostReport, Result<Option<&'static str>, HostRuling>) {
-    let gate = attempt::gate(route, host, applicable, Demand::NOTHING, MessageKind::Normal);
+    let tlsa = match &host.addresses {
+        Ok(_) => bench.tlsa.look_up(host, bench.port).await,
+        Err(_) => TlsaAnswer::None,
+    };
+    let gate = attempt::gate(route, host, &tlsa, applicable, bench.terms);
     let mut report = HostReport::new(host, &gate);
     let policy = match gate {
         Gate::Contact(policy) => policy,
-        Gate::Refuse(policy) => {
-            let failure = refused(&policy).cleared.err();
+        Gate::Refuse(policy, failure) => {
+            let failure = refused(&policy, failure).cleared.err();
             let ruling = failure.map(|f| classify::host(&HostFailure::Tls(&f), &host.name, &policy));
             return match ruling {
                 Some(ruling) => {

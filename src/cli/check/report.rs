@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use crate::clock::Timestamp;
+use crate::dane::tlsa::Usable;
+use crate::dane::{Tlsa, TlsaAnswer};
 use crate::delivery::classify::{self, Ruling};
 use crate::delivery::session::Seen;
 use crate::mail::Domain;
@@ -158,6 +160,7 @@ pub(super) struct HostReport {
     pub(super) addresses: Vec<IpAddr>,
     pub(super) no_address: Option<String>,
     pub(super) addresses_secure: bool,
+    pub(super) tlsa: TlsaReport,
     pub(super) listed: Option<bool>,
     pub(super) probes: Vec<Probe>,
     pub(super) verdict: String,
@@ -165,7 +168,7 @@ pub(super) struct HostReport {
 
 impl HostReport {
     pub(super) fn new(host: &Host, gate: &Gate) -> Self {
-        let (Gate::Refuse(policy) | Gate::Contact(policy)) = gate;
+        let (Gate::Refuse(policy, _) | Gate::Contact(policy)) = gate;
         let no_address = host.addresses.as_ref().err().map(|why| match why {
             NoAddress::None => "no address in the DNS".to_owned(),
             NoAddress::Failed(error) => error.to_string(),
@@ -179,9 +182,48 @@ impl HostReport {
             addresses: host.addresses.as_ref().cloned().unwrap_or_default(),
             no_address,
             addresses_secure: host.addresses_secure,
+            tlsa: TlsaReport::new(&policy.tlsa),
             listed: policy.sts.as_ref().map(|s| s.lists_host),
             probes: Vec::new(),
             verdict: String::new(),
+        }
+    }
+}
+
+/// The TLSA records of a candidate.
+#[derive(Debug, Serialize)]
+pub(super) struct TlsaReport {
+    /// `none`, `found` or `failed`.
+    pub(super) state: &'static str,
+    /// The base domain they were found below, or looked for.
+    pub(super) base: Option<Domain>,
+    /// Each record, and whether it can be used.
+    pub(super) records: Vec<TlsaLine>,
+    pub(super) error: Option<String>,
+}
+
+/// One TLSA record.
+#[derive(Debug, Serialize)]
+pub(super) struct TlsaLine {
+    pub(super) record: String,
+    pub(super) usable: bool,
+}
+
+impl TlsaReport {
+    fn new(answer: &TlsaAnswer) -> Self {
+        let empty = |state| Self { state, base: None, records: Vec::new(), error: None };
+        match answer {
+            TlsaAnswer::None => empty("none"),
+            TlsaAnswer::Failed(failed) => Self {
+                base: Some(failed.base.clone()),
+                error: Some(failed.error.to_string()),
+                ..empty("failed")
+            },
+            TlsaAnswer::Found(set) => {
+                let line = |r: &Tlsa| TlsaLine { record: r.to_string(), usable: Usable::of(r).is_some() };
+                let records = set.records.iter().map(line).collect();
+                Self { base: Some(set.base.clone()), records, ..empty("found") }
+            }
         }
     }
 }

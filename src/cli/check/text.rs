@@ -97,6 +97,16 @@ fn print_host(host: &HostReport, io: &mut Io<'_>) -> Result<(), Failure> {
             writeln!(io.out, "    address {}{secure}", all.join(" "))?;
         }
     }
+    match (&host.tlsa.base, &host.tlsa.error) {
+        (Some(base), Some(error)) => writeln!(io.out, "    tlsa    below {base}: {}", clean(error))?,
+        (Some(base), None) => {
+            for line in &host.tlsa.records {
+                let note = if line.usable { "" } else { " (cannot be used)" };
+                writeln!(io.out, "    tlsa    {} below {base}{note}", line.record)?;
+            }
+        }
+        (None, _) => {}
+    }
     for p in &host.probes {
         print_probe(p, io)?;
     }
@@ -126,7 +136,18 @@ fn print_probe(p: &Probe, io: &mut Io<'_>) -> Result<(), Failure> {
 
 /// What is demanded of a host, in one clause.
 pub(super) fn demand(policy: &TlsPolicy) -> String {
-    if policy.demand.pkix {
+    if policy.demand.dane && policy.demand.pkix {
+        format!(
+            "TLS is required by {} policy, with a certificate that matches a TLSA record and is valid for {}",
+            policy.required_by(),
+            policy.host
+        )
+    } else if policy.demand.dane {
+        format!(
+            "TLS is required by {} policy, with a certificate that matches a TLSA record",
+            policy.required_by()
+        )
+    } else if policy.demand.pkix {
         format!(
             "TLS is required by {} policy, with a certificate valid for {}",
             policy.required_by(),

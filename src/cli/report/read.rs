@@ -34,60 +34,50 @@ pub(super) fn run(files: &[PathBuf], as_json: bool, io: &mut Io<'_>) -> Result<u
 }
 
 /// What to do with a report or a fault, and the file that it is from.
-type Take<'a> = dyn FnMut(&str, Result<ReceivedReport, ReadError>, &mut Io<'_>) -> Result<(), Failure> + 'a;
+type Take<'a> = dyn FnMut(&str, Result<ReceivedReport, String>, &mut Io<'_>) -> Result<(), Failure> + 'a;
 
-/// Reads a file, a folder or `-`. Faults go to stderr; how many there were.
+/// Reads a file, a folder or `-`. Faults go to stderr too; how many there were.
 ///
 /// Mail without a report is a fault when it is all there is; among reports, in a mailbox, it is only counted.
 fn one_argument(named: &Path, io: &mut Io<'_>, take: &mut Take<'_>) -> Result<usize, Failure> {
-    let name = clean(&named.display().to_string());
-    let files = if named.is_dir() {
-        match folder(named) {
-            Ok(files) if files.is_empty() => {
-                writeln!(io.err, "{name}: an empty folder")?;
-                return Ok(1);
-            }
-            Ok(files) => files,
-            Err(why) => {
-                writeln!(io.err, "{name}: {why}")?;
-                return Ok(1);
-            }
-        }
-    } else {
-        vec![named.to_owned()]
+    let mut faults = 0;
+    let mut fault = |name: &str, why: String, io: &mut Io<'_>, take: &mut Take<'_>| {
+        faults += 1;
+        writeln!(io.err, "{name}: {}", clean(&why))?;
+        take(name, Err(why), io)
     };
-    let (mut reports, mut faults, mut without) = (0_usize, 0_usize, 0_usize);
-    for file in files {
-        let name = clean(&file.display().to_string());
-        let octets = match contents(&file, io.input) {
-            Ok(octets) => octets,
+    let shown = |path: &Path| clean(&path.display().to_string());
+    let files = if named.is_dir() { folder(named) } else { Ok(vec![named.to_owned()]) };
+    let (mut reports, mut without) = (0_usize, 0_usize);
+    match &files {
+        Ok(files) if files.is_empty() => fault(&shown(named), "an empty folder".to_owned(), io, take)?,
+        Ok(_) => {}
+        Err(why) => fault(&shown(named), why.clone(), io, take)?,
+    }
+    for file in files.unwrap_or_default() {
+        let name = shown(&file);
+        let found = match contents(&file, io.input) {
+            Ok(octets) => read(&octets),
             Err(e) => {
-                writeln!(io.err, "{name}: {e}")?;
-                faults += 1;
+                fault(&name, e.to_string(), io, take)?;
                 continue;
             }
         };
-        for found in read(&octets) {
-            match &found {
-                Ok(_) => reports += 1,
-                Err(ReadError::NoReport) => {
-                    without += 1;
-                    continue;
+        for found in found {
+            match found {
+                Ok(report) => {
+                    reports += 1;
+                    take(&name, Ok(report), io)?;
                 }
-                Err(why) => {
-                    writeln!(io.err, "{name}: {}", clean(&why.to_string()))?;
-                    faults += 1;
-                }
+                Err(ReadError::NoReport) => without += 1,
+                Err(why) => fault(&name, why.to_string(), io, take)?,
             }
-            take(&name, found, io)?;
         }
     }
     if without > 0 && reports == 0 {
-        writeln!(io.err, "{name}: {}", ReadError::NoReport)?;
-        take(&name, Err(ReadError::NoReport), io)?;
-        faults += 1;
+        fault(&shown(named), ReadError::NoReport.to_string(), io, take)?;
     } else if without > 0 {
-        writeln!(io.err, "{name}: {without} other messages passed over")?;
+        writeln!(io.err, "{}: messages without a TLS report, passed over: {without}", shown(named))?;
     }
     Ok(faults)
 }
@@ -137,10 +127,10 @@ struct Element<'a> {
 }
 
 impl<'a> Element<'a> {
-    fn new(file: &'a str, found: Result<ReceivedReport, ReadError>) -> Self {
+    fn new(file: &'a str, found: Result<ReceivedReport, String>) -> Self {
         match found {
             Ok(report) => Self { file, report: Some(report), error: None },
-            Err(why) => Self { file, report: None, error: Some(why.to_string()) },
+            Err(why) => Self { file, report: None, error: Some(why) },
         }
     }
 }

@@ -155,13 +155,16 @@ impl Check<'_> {
         Ok(secret)
     }
 
-    pub(super) fn tls(&self, section: Section<'_>) -> Option<Tls> {
+    pub(super) fn tls(&self, section: Section<'_>, hostname: Option<&Domain>) -> Option<Tls> {
         if !section.written() {
             return None;
         }
         let certificate =
             section.need("certificate", "write a PEM file, leaf first", |f| self.certificate(f));
         let private_key = section.need("private_key", "write a PEM file", |f| self.private_key(f));
+        if let (Some(certificate), Some(hostname)) = (&certificate, hostname) {
+            self.standing_of_certificate(certificate, hostname);
+        }
         if let (Some(certificate), Some(private_key)) = (&certificate, &private_key) {
             self.pair(&section, certificate, private_key);
         }

@@ -1,17 +1,19 @@
 //! From the tree to the [`Config`], in one step: every key read, every rule held, every error collected.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
 use super::raw::{Document, Field, Section, Wrong};
 use super::{
-    Admin, Config, ConfigErrors, Log, LogAddresses, LogFormat, Metrics, Networks, Secret, SecretSource,
-    Store, Surroundings, defaults, duration, network, size,
+    Admin, Config, ConfigErrors, Listener, Log, LogAddresses, LogFormat, Metrics, Networks, Secret,
+    SecretSource, Store, Surroundings, defaults, duration, network, size,
 };
 use crate::mail::{Domain, Mailbox};
 
 mod inward;
+mod machine;
 mod outward;
 mod promises;
 
@@ -71,8 +73,9 @@ impl Check<'_> {
         let tls_section = root.section("tls");
         let listener = self.listeners(&root, tls_section.written());
         let submission = self.submission(root.section("submission"));
-        let tls = self.tls(tls_section);
+        let tls = self.tls(tls_section, hostname.as_ref());
         let queue = self.queue(root.section("queue"));
+        self.room(&data_dir, queue.reserve, submission.max_message_size);
         let dns = self.dns(root.section("dns"));
         let trust = self.trust(root.section("trust"));
         let delivery = self.delivery(root.section("delivery"));
@@ -82,7 +85,7 @@ impl Check<'_> {
         let exception = self.exceptions(root.sections("exception"));
         let dkim = self.dkim(root.sections("dkim"));
         let tls_rpt = self.tls_rpt(root.section("tls_rpt"), &dkim);
-        let admin = self.admin(root.section("admin"));
+        let admin = self.admin(root.section("admin"), &listener);
         let metrics = self.metrics(root.section("metrics"));
         let log = self.log(root.section("log"));
         root.finish();
@@ -115,7 +118,7 @@ impl Check<'_> {
         })
     }
 
-    fn admin(&self, section: Section<'_>) -> Admin {
+    fn admin(&self, section: Section<'_>, listeners: &[Listener]) -> Admin {
         let listen = section.get("listen", defaults::ADMIN_LISTEN.parse().ok(), |f| optional(f, socket));
         let certificate = section.get("certificate", None, |f| optional_file(f, |f| self.certificate(f)));
         let private_key = section.get("private_key", None, |f| optional_file(f, |f| self.private_key(f)));
@@ -127,6 +130,17 @@ impl Check<'_> {
                 ("private_key", "certificate")
             };
             section.report(has, Wrong::new("stands alone", format!("write {lacks} too")));
+        }
+        if let Some(address) = listen
+            && listeners.iter().any(|l| same_socket(l.address, address))
+        {
+            section.report(
+                "listen",
+                Wrong::new(
+                    format!("{address} is the address of a [[listener]] too"),
+                    "give the API and mail a port of their own",
+                ),
+            );
         }
         // The token and the queue must never cross a network in the clear.
         if let Some(address) = listen.filter(|a| !a.ip().to_canonical().is_loopback()) {
@@ -231,6 +245,9 @@ impl Check<'_> {
     /// A PEM file with a private key.
     fn private_key(&self, f: &Field<'_>) -> Result<PathBuf, Wrong> {
         use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
+        if !self.around.needs_keys() {
+            return self.path(f);
+        }
         let (path, bytes) = self.file(f)?;
         match PrivateKeyDer::from_pem_slice(&bytes) {
             Ok(_) => Ok(path),
@@ -244,6 +261,9 @@ impl Check<'_> {
     /// Reports a key that does not belong to the certificate: found at start, not at the first client.
     fn pair(&self, section: &Section<'_>, certificate: &Path, private_key: &Path) {
         use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+        if !self.around.needs_keys() {
+            return;
+        }
         // What cannot be read or parsed is reported by the keys themselves.
         let (Ok(chain), Ok(key)) = (self.around.read(certificate), self.around.read(private_key)) else {
             return;
@@ -291,6 +311,12 @@ impl Check<'_> {
     }
 }
 
+/// Whether both cannot be listened on at once. Port 0 stands for any that is free.
+fn same_socket(listener: SocketAddr, other: SocketAddr) -> bool {
+    let every = listener.ip().is_unspecified() && (listener.is_ipv6() || other.is_ipv4());
+    listener.port() == other.port() && listener.port() != 0 && (every || listener.ip() == other.ip())
+}
+
 /// An optional value: `""` says "none".
 fn optional<T>(f: &Field<'_>, read: impl FnOnce(&str) -> Result<T, Wrong>) -> Result<Option<T>, Wrong> {
     match f.string()? {
@@ -336,7 +362,7 @@ fn mailbox(text: &str) -> Result<Mailbox, Wrong> {
     })
 }
 
-fn socket(text: &str) -> Result<std::net::SocketAddr, Wrong> {
+fn socket(text: &str) -> Result<SocketAddr, Wrong> {
     text.parse().map_err(|_| {
         Wrong::new(
             format!("\"{text}\" is not an address and port"),

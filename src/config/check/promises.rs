@@ -23,10 +23,10 @@ impl Check<'_> {
     }
 
     pub(super) fn dane(&self, section: Section<'_>) -> Dane {
-        if section.written() {
-            self.later("[dane]");
-        }
         let enabled = section.get("enabled", true, Field::boolean);
+        if !enabled {
+            self.warn("dane.enabled: false: what recipient domains promise by TLSA records is not kept");
+        }
         let require_both = section.get("require_both", false, Field::boolean);
         section.finish();
         Dane { enabled, require_both }
@@ -116,6 +116,9 @@ impl Check<'_> {
         domain: Option<&Domain>,
         selector: Option<&String>,
     ) -> Result<PathBuf, Wrong> {
+        if !self.around.needs_keys() {
+            return self.path(f);
+        }
         let (path, pem) = self.file(f)?;
         let pem = String::from_utf8_lossy(&pem);
         // What is wrong with domain or selector is said by them.

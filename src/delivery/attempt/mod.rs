@@ -12,6 +12,7 @@ use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Timestamp};
+use crate::dane::TlsaAnswer;
 use crate::dns::Resolver;
 use crate::mail::Domain;
 use crate::mtasts::service::PolicyService;
@@ -39,6 +40,35 @@ use walk::Walk;
 pub trait Routes: Send + Sync {
     /// The route, or why there is none.
     fn resolve<'a>(&'a self, domain: &'a Domain) -> BoxFuture<'a, Result<Route, RouteFailure>>;
+}
+
+/// Knows the TLSA records of hosts. [`DnsTlsa`] is the real one.
+pub trait TlsaRecords: Send + Sync {
+    /// The records that bind a session with `host` of `route` on `port`.
+    fn look_up<'a>(&'a self, host: &'a Host, port: u16) -> BoxFuture<'a, TlsaAnswer>;
+}
+
+/// TLSA records from the DNS (`dane::lookup`); none where DANE is off.
+pub struct DnsTlsa {
+    resolver: Option<Arc<dyn Resolver>>,
+}
+
+impl DnsTlsa {
+    /// Asks this resolver; nobody for `None`.
+    pub fn new(resolver: Option<Arc<dyn Resolver>>) -> Self {
+        Self { resolver }
+    }
+}
+
+impl TlsaRecords for DnsTlsa {
+    fn look_up<'a>(&'a self, host: &'a Host, port: u16) -> BoxFuture<'a, TlsaAnswer> {
+        Box::pin(async move {
+            match &self.resolver {
+                Some(resolver) => crate::dane::lookup::look_up(&**resolver, host, port).await,
+                None => TlsaAnswer::None,
+            }
+        })
+    }
 }
 
 /// Knows the promises of domains. [`PolicyService`] is the real one.
@@ -103,6 +133,8 @@ pub struct AttemptSettings {
     pub own_listeners: Vec<SocketAddr>,
     /// What the operator demands of every host.
     pub operator: Demand,
+    /// `dane.require_both`.
+    pub require_both: bool,
     /// Deadlines of a session.
     pub timers: Timers,
     /// Sessions that reach MAIL, per attempt (OUT-02).
@@ -122,6 +154,7 @@ impl AttemptSettings {
             source: None,
             own_listeners: Vec::new(),
             operator: Demand::NOTHING,
+            require_both: false,
             timers: Timers::default(),
             max_sessions: 2,
             patience: Duration::from_secs(5),
@@ -137,6 +170,8 @@ pub struct Parts {
     pub routes: Arc<dyn Routes>,
     /// Knows promises.
     pub policies: Arc<dyn Policies>,
+    /// Knows TLSA records.
+    pub tlsa: Arc<dyn TlsaRecords>,
     /// Lends sessions.
     pub pool: Arc<Pool>,
     /// Authorities of MX hosts.
@@ -234,24 +269,50 @@ impl Attempts {
 }
 
 /// What is demanded of one host of a route; the same for deliveries and for `check`.
-pub fn gate(
-    route: &Route,
-    host: &Host,
-    applicable: &Applicable,
-    operator: Demand,
-    message: MessageKind,
-) -> Gate {
+pub fn gate(route: &Route, host: &Host, tlsa: &TlsaAnswer, applicable: &Applicable, terms: Terms) -> Gate {
+    let identified = route.kind == RouteKind::SmartHost || route.mx_secure;
     decide(&Sources {
         next_hop: &route.next_hop,
         host: &host.name,
-        name_assured: route.kind == RouteKind::SmartHost
-            || route.kind == RouteKind::ImplicitMx
-            || route.mx_secure,
+        name_assured: identified || route.kind == RouteKind::ImplicitMx,
+        identified,
+        tlsa,
+        references: &references(route, host, tlsa),
+        require_both: terms.require_both,
         policy: applicable.policy.as_ref().map(|p| (p, p.policy.allows(&host.name))),
         fetch_failure: applicable.fetch_failure.as_ref(),
-        operator,
-        message,
+        operator: terms.operator,
+        message: terms.message,
     })
+}
+
+/// What has a say about every host of a route alike.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    /// What the operator demands.
+    pub operator: Demand,
+    /// What kind of message asks.
+    pub message: MessageKind,
+    /// `dane.require_both`.
+    pub require_both: bool,
+}
+
+/// The names that a certificate below a DANE-TA authority may carry (RFC 7672 §3.2.2, DANE-28): the base domain and the
+/// exchange name; the next hop's names too, where the DNS vouches for the way from there to the host.
+fn references(route: &Route, host: &Host, tlsa: &TlsaAnswer) -> Vec<Domain> {
+    let mut names: Vec<Domain> = Vec::new();
+    let base = match tlsa {
+        TlsaAnswer::Found(set) => Some(&set.base),
+        TlsaAnswer::None | TlsaAnswer::Failed(_) => None,
+    };
+    let next_hop = [Some(&route.next_hop), route.expanded.as_ref()];
+    let next_hop = next_hop.into_iter().flatten().filter(|_| route.mx_secure);
+    for name in base.into_iter().chain([&host.name]).chain(next_hop) {
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    names
 }
 
 fn opening<'a>(
@@ -268,7 +329,8 @@ fn opening<'a>(
         hostname: &settings.hostname,
         tls,
         tls_demanded: policy.demand.tls,
-        strict: policy.demand.pkix,
+        sni: policy.sni(),
+        strict: policy.demand.authenticated(),
         after: None,
         own_listeners: &settings.own_listeners,
         timers: &settings.timers,

@@ -6,19 +6,21 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::clock::Timestamp;
+use crate::dane::TlsaAnswer;
 use crate::mail::{Domain, Origin};
 use crate::mtasts::{Applicable, Discovery, Mode};
 use crate::queue::outcome::{Diagnosis, Stage};
 use crate::queue::{Lease, LeasedRecipient, Step};
-use crate::route::{Host, Route, RouteFailure};
+use crate::route::{Host, NoAddress, Route, RouteFailure};
 use crate::security::decide::{Gate, MessageKind, TlsPolicy};
+use crate::security::failure::TlsFailure;
 use crate::security::verdict::refused;
 
 use super::super::classify::{self, HostFailure, Ruling};
 use super::super::ehlo::Ehlo;
 use super::super::wire_form::{Mail, Rcpt, rcpt_command};
 use super::super::{AttemptReport, Ledger};
-use super::{AttemptSettings, Parts, Progress, blank, gate};
+use super::{AttemptSettings, Parts, Progress, Terms, blank, gate};
 
 mod connect;
 mod settle;
@@ -152,6 +154,9 @@ impl<'a> Walk<'a> {
 
     async fn no_route(&mut self, failure: &RouteFailure) {
         let domain = &self.lease.domain;
+        if let RouteFailure::Dns(error) = failure {
+            self.record_bogus(domain, None, error);
+        }
         let enforce = match failure {
             // No discovery where there may be no domain at all (NMX-07).
             RouteFailure::NoSuchDomain { secure: true } | RouteFailure::NullMx { secure: true } => false,
@@ -184,16 +189,29 @@ impl<'a> Walk<'a> {
 
     async fn hosts(&mut self, route: &Route, applicable: &Applicable, kind: MessageKind) -> Flow {
         for host in &route.hosts {
-            let policy = match gate(route, host, applicable, self.settings.operator, kind) {
+            // RFC 7672 §2.2.2: addresses before TLSA records; without an address nobody is dialled (DANE-07).
+            let tlsa = match &host.addresses {
+                Ok(_) => self.parts.tlsa.look_up(host, self.settings.port).await,
+                Err(_) => TlsaAnswer::None,
+            };
+            let terms = Terms {
+                operator: self.settings.operator,
+                message: kind,
+                require_both: self.settings.require_both,
+            };
+            let policy = match gate(route, host, &tlsa, applicable, terms) {
                 Gate::Contact(policy) => policy,
-                Gate::Refuse(policy) => {
-                    self.refuse_host(host, &policy);
+                Gate::Refuse(policy, failure) => {
+                    self.refuse_host(host, &policy, failure);
                     continue;
                 }
             };
             let addresses = match &host.addresses {
                 Ok(addresses) => addresses,
                 Err(why) => {
+                    if let (NoAddress::Failed(error), true) = (why, route.mx_secure) {
+                        self.record_bogus(&route.next_hop, Some(&host.name), error);
+                    }
                     let base = self.base(Some(host), None);
                     self.fail(&HostFailure::NoAddress(why), &policy, base);
                     continue;
@@ -228,9 +246,9 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// R5: not contacted, and recorded as an attempted session (RPT-20).
-    fn refuse_host(&mut self, host: &Host, policy: &TlsPolicy) {
-        let judgement = refused(policy);
+    /// R3, R5: not contacted, and recorded as an attempted session (RPT-20).
+    fn refuse_host(&mut self, host: &Host, policy: &TlsPolicy, failure: TlsFailure) {
+        let judgement = refused(policy, failure);
         self.record(policy, &judgement, None);
         let mut base = self.base(Some(host), None);
         base.promise = judgement.promise;

@@ -102,11 +102,16 @@ pub fn host(failure: &HostFailure<'_>, host: &Domain, policy: &TlsPolicy) -> Hos
         HostFailure::Tls(failure) => {
             let (reason, stage, enhanced) = match failure {
                 TlsFailure::NotListed => (DeferReason::PolicyMx, Stage::Policy, code4(7, 0)),
+                TlsFailure::TlsaLookup(_) | TlsFailure::DaneRequired => {
+                    (DeferReason::TlsaLookup, Stage::Dns, code4(7, 5))
+                }
                 TlsFailure::NotOffered | TlsFailure::Refused(_) => {
                     (DeferReason::TlsMissing, Stage::Starttls, code4(7, 4))
                 }
                 TlsFailure::Handshake(_) => (DeferReason::TlsHandshake, Stage::Starttls, code4(7, 5)),
-                TlsFailure::Certificate(_) => (DeferReason::TlsCertificate, Stage::Starttls, code4(7, 5)),
+                TlsFailure::Certificate(_) | TlsFailure::Dane(_) => {
+                    (DeferReason::TlsCertificate, Stage::Starttls, code4(7, 5))
+                }
             };
             let code = match failure {
                 TlsFailure::Refused(reply) => Some(reply.code),

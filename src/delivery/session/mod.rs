@@ -88,7 +88,9 @@ pub struct Opening<'a> {
     pub tls: &'a Tls,
     /// TLS is demanded: no HELO (OUT-25).
     pub tls_demanded: bool,
-    /// PKIX is demanded: a bad handshake signature ends the handshake.
+    /// The name for SNI.
+    pub sni: &'a Domain,
+    /// The peer is to be authenticated: a bad handshake signature ends the handshake.
     pub strict: bool,
     /// The handshake that failed before: this connection is for the clear (OUT-33).
     pub after: Option<HandshakeFault>,
@@ -241,7 +243,7 @@ impl Session {
                     return Err(OpenFault { why: Unopened::Handshake, seen: Some(Box::new(seen)) });
                 }
                 Upgrade::Up(inside, facts) => {
-                    seen.evidence.tls = TlsState::On(Arc::new(facts));
+                    seen.evidence.tls = TlsState::On(facts);
                     match greet_inside(inside, &o).await {
                         Ok((inside, offered)) => {
                             line = inside;
@@ -359,7 +361,7 @@ enum Upgrade {
     Refused(Line, Reply),
     Fault(Fault),
     Failed(HandshakeFault),
-    Up(Line, TlsFacts),
+    Up(Line, Arc<TlsFacts>),
 }
 
 async fn starttls(mut line: Line, o: &Opening<'_>) -> Upgrade {
@@ -395,8 +397,8 @@ async fn starttls(mut line: Line, o: &Opening<'_>) -> Upgrade {
             words: "octets in the clear followed the reply to STARTTLS".to_owned(),
         });
     };
-    match o.tls.handshake(tcp, o.host, o.strict, left(), o.now).await {
-        Ok((stream, facts)) => Upgrade::Up(Line::new(Wire::Tls(Box::new(stream))), facts),
+    match o.tls.handshake(tcp, o.host, o.sni, o.strict, left(), o.now).await {
+        Ok((stream, facts)) => Upgrade::Up(Line::new(Wire::Tls(Box::new(stream))), Arc::new(facts)),
         Err(fault) => Upgrade::Failed(fault),
     }
 }

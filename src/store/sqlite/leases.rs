@@ -33,6 +33,19 @@ pub struct Recovered {
     pub poisonous: u64,
 }
 
+/// The oldest due recipient of a domain.
+pub(super) const OLDEST_DUE: &str = "SELECT id FROM recipient INDEXED BY recipient_due WHERE domain = ?1 AND state <= 1 \
+                                     AND next_attempt <= ?2 ORDER BY next_attempt LIMIT 1";
+
+/// What waits of one message for one domain.
+pub(super) fn transaction() -> String {
+    // The rows of a message lie side by side; the other indexes would only be in the way.
+    format!(
+        "SELECT {RECIPIENT} FROM recipient r NOT INDEXED WHERE r.id BETWEEN ?1 AND ?2 AND r.domain = ?3 AND r.state <= 1 \
+         AND r.next_attempt <= ?4 ORDER BY r.id LIMIT {MAX_TRANSACTION}"
+    )
+}
+
 /// Leases the oldest due transactions of `domain`.
 pub(super) fn claim_due(
     tx: &mut Tx<'_>,
@@ -45,10 +58,7 @@ pub(super) fn claim_due(
     while leases.len() < limit && damaged < MAX_TRANSACTION {
         let oldest: Option<i64> = tx
             .conn
-            .prepare_cached(
-                "SELECT id FROM recipient INDEXED BY recipient_due WHERE domain = ?1 AND state <= 1 AND next_attempt <= ?2 \
-                 ORDER BY next_attempt LIMIT 1",
-            )?
+            .prepare_cached(OLDEST_DUE)?
             .query_row((domain.as_str(), tx.now.as_millis()), |r| r.get(0))
             .optional()?;
         let Some(id) = oldest else { break };
@@ -156,13 +166,8 @@ fn lease_of(
 ) -> Result<Option<Lease>, Fault> {
     let conn = tx.conn;
     let (first, last) = keys(seq);
-    // The rows of a message lie side by side; the other indexes would only be in the way.
-    let sql = format!(
-        "SELECT {RECIPIENT} FROM recipient r NOT INDEXED WHERE r.id BETWEEN ?1 AND ?2 AND r.domain = ?3 AND r.state <= 1 \
-         AND r.next_attempt <= ?4 ORDER BY r.id LIMIT {MAX_TRANSACTION}"
-    );
     let found: Vec<(i64, rusqlite::Result<LeasedRecipient>)> = conn
-        .prepare_cached(&sql)?
+        .prepare_cached(&transaction())?
         .query_map(params![first, last, domain.as_str(), due.as_millis()], |r| {
             Ok((r.get(0)?, rows::recipient(r, 0)))
         })?

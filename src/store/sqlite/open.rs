@@ -1,5 +1,6 @@
 //! Opening: the instance lock, the file system, the pragmas, the schema (DUR-01, DUR-14, DUR-15).
 
+use std::cmp::Ordering;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -196,23 +197,33 @@ fn settle(conn: &Connection, pragma: &'static str, value: &str, want: &str) -> R
     if got == want { Ok(()) } else { Err(OpenError::Pragma { pragma, got }) }
 }
 
-fn migrate(conn: &mut Connection) -> Result<(), OpenError> {
+/// A database as an earlier release left it.
+#[cfg(test)]
+pub(super) fn migrated_to(file: &Path, version: usize) -> Result<(), OpenError> {
+    let mut conn = Connection::open(file)?;
+    conn.pragma_update(None, "application_id", APPLICATION_ID)?;
+    run(&mut conn, MIGRATIONS.get(..version).unwrap_or_default())
+}
+
+fn run(conn: &mut Connection, migrations: &[(&str, &str)]) -> Result<(), OpenError> {
     let failed = |e: refinery::Error| OpenError::Migration(e.to_string());
-    let known = MIGRATIONS.len() as i64;
-    let found = schema_version(conn)?;
-    if found > known {
-        return Err(OpenError::Newer { found, known });
-    }
-    if found == known {
-        return Ok(());
-    }
-    let migrations: Vec<Migration> = MIGRATIONS
+    let migrations: Vec<Migration> = migrations
         .iter()
         .map(|(name, sql)| Migration::unapplied(name, sql))
         .collect::<Result<_, _>>()
         .map_err(failed)?;
     Runner::new(&migrations).run(conn).map_err(failed)?;
     Ok(())
+}
+
+fn migrate(conn: &mut Connection) -> Result<(), OpenError> {
+    let known = MIGRATIONS.len() as i64;
+    let found = schema_version(conn)?;
+    match found.cmp(&known) {
+        Ordering::Greater => Err(OpenError::Newer { found, known }),
+        Ordering::Equal => Ok(()),
+        Ordering::Less => run(conn, &MIGRATIONS),
+    }
 }
 
 /// The newest migration that the database has seen; 0 for an empty one.

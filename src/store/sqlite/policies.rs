@@ -210,6 +210,19 @@ pub(super) async fn list(
         .await
 }
 
+/// Few rows: one per domain whose policy is stored or was looked for lately.
+pub(super) async fn failing(readers: &Readers) -> Result<Vec<(Domain, Timestamp)>, StoreError> {
+    readers
+        .read(move |conn| {
+            conn.prepare_cached(
+                "SELECT domain, refresh_failing_since FROM policy_memory WHERE refresh_failing_since IS NOT NULL",
+            )?
+            .query_map([], |r| Ok((domain(r, 0)?, time(r, 1)?)))?
+            .collect()
+        })
+        .await
+}
+
 pub(super) async fn history(readers: &Readers, domain: Domain) -> Result<Vec<PolicyChange>, StoreError> {
     readers
         .read(move |conn| {
@@ -283,6 +296,10 @@ impl PolicyStore for SqliteStore {
         Box::pin(async move { Ok(list(self.readers(), after, limit).await?) })
     }
 
+    fn failing(&self) -> BoxFuture<'_, Result<Vec<(Domain, Timestamp)>, StoreFailed>> {
+        Box::pin(async move { Ok(failing(self.readers()).await?) })
+    }
+
     fn history<'a>(&'a self, domain: &'a Domain) -> BoxFuture<'a, Result<Vec<PolicyChange>, StoreFailed>> {
         Box::pin(async move { Ok(history(self.readers(), domain.clone()).await?) })
     }
@@ -299,6 +316,14 @@ impl SqliteReader {
         limit: usize,
     ) -> Result<Vec<StoredPolicy>, StoreError> {
         list(&self.0, after, limit).await
+    }
+
+    /// Domains whose refreshes fail, and since when.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub async fn failing_refreshes(&self) -> Result<Vec<(Domain, Timestamp)>, StoreError> {
+        failing(&self.0).await
     }
 
     /// The stored policy of a domain and the memory beside it.

@@ -56,7 +56,7 @@ pub(super) fn due(conn: &Connection, query: &DueQuery, now: Timestamp) -> rusqli
 }
 
 /// The first waiting recipient of the next domain.
-fn next_domain(from: &str) -> String {
+pub(super) fn next_domain(from: &str) -> String {
     format!(
         "SELECT r.domain, r.next_attempt, s.until, s.step, s.last FROM recipient r INDEXED BY recipient_due \
          LEFT JOIN suspension s ON s.domain = r.domain WHERE r.state <= 1 AND r.domain {from} ?1 \
@@ -73,6 +73,16 @@ pub(super) fn content(conn: &Connection, id: QueueId, part: u32) -> rusqlite::Re
     conn.prepare_cached("SELECT bytes FROM content WHERE id = ?1")?
         .query_row([key(seq, part)], |r| r.get::<_, Vec<u8>>(0).map(Bytes::from))
         .optional()
+}
+
+/// Recipients that were never warned, after a place in their order.
+pub(super) fn unwarned() -> String {
+    format!(
+        "SELECT {META}, {RECIPIENT}, s.until, s.step, s.last FROM recipient r INDEXED BY recipient_unwarned \
+         JOIN message m ON m.seq = r.id >> 20 LEFT JOIN suspension s ON s.domain = r.domain \
+         WHERE r.state <= 1 AND r.warned = 0 AND r.arrived < ?1 AND (r.arrived, r.id) > (?2, ?3) \
+         ORDER BY r.arrived, r.id"
+    )
 }
 
 /// Recipients whose delay warning is due.
@@ -92,12 +102,6 @@ pub(super) fn delayed(
             .unwrap_or((i64::MIN, 0)),
         None => (i64::MIN, 0),
     };
-    let sql = format!(
-        "SELECT {META}, {RECIPIENT}, s.until, s.step, s.last FROM recipient r INDEXED BY recipient_unwarned \
-         JOIN message m ON m.seq = r.id >> 20 LEFT JOIN suspension s ON s.domain = r.domain \
-         WHERE r.state <= 1 AND r.warned = 0 AND r.arrived < ?1 AND (r.arrived, r.id) > (?2, ?3) \
-         ORDER BY r.arrived, r.id"
-    );
     let read = |row: &rusqlite::Row<'_>| {
         Ok(Delayed {
             message: rows::meta(row)?,
@@ -107,7 +111,7 @@ pub(super) fn delayed(
         })
     };
     // Damaged rows do not count, or a page of nothing else would look like the last.
-    conn.prepare_cached(&sql)?
+    conn.prepare_cached(&unwarned())?
         .query_map((arrived_before.as_millis(), arrived, id), |row| rows::readable(row, META_COLUMNS, read))?
         .filter_map(Result::transpose)
         .take(limit)

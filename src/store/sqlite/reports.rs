@@ -79,7 +79,7 @@ impl ReportStore for SqliteStore {
         self.commit(move |tx| plan::drop_old(tx, oldest).map(Ok))
     }
 
-    fn due(&self, now: Timestamp, limit: usize) -> Answer<'_, Vec<PlannedReport>> {
+    fn due_reports(&self, now: Timestamp, limit: usize) -> Answer<'_, Vec<PlannedReport>> {
         self.look(move |conn| plan::due(conn, now, limit))
     }
 
@@ -127,7 +127,7 @@ impl ReportStore for SqliteStore {
         })
     }
 
-    fn next(&self) -> Answer<'_, Option<Timestamp>> {
+    fn next_due(&self) -> Answer<'_, Option<Timestamp>> {
         self.look(look::next)
     }
 

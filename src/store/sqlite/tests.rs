@@ -237,6 +237,79 @@ async fn session_records_are_counted_once_and_in_bounds() {
     store.close().await;
 }
 
+// QUE-32: what runs at every look, claim and sweep costs the same however long the queue is.
+#[tokio::test]
+async fn no_query_of_the_scheduler_scans_or_sorts() {
+    let here = Here::new();
+    here.open(clock()).close().await;
+    let conn = here.raw();
+    for (name, sql, index) in [
+        ("due, the first domain", reads::next_domain(">="), "recipient_due (domain>?)"),
+        ("due, the next domain", reads::next_domain(">"), "recipient_due (domain>?)"),
+        ("claim", leases::OLDEST_DUE.to_owned(), "recipient_due (domain=? AND next_attempt<?)"),
+        ("lease", leases::transaction(), "INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
+        ("delayed", reads::unwarned(), "recipient_unwarned"),
+    ] {
+        let mut explain = conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let steps: Vec<String> =
+            explain.raw_query().mapped(|r| r.get("detail")).collect::<rusqlite::Result<_>>().unwrap();
+        assert!(steps.iter().all(|s| s.starts_with("SEARCH")), "{name}: {steps:?}");
+        assert!(steps.iter().any(|s| s.contains(index)), "{name}: {steps:?}");
+    }
+}
+
+// DUR-06, DUR-03: a commit that fails is an error for the message in it, and none of it stays; others in the same
+// group are not lost with it.
+#[tokio::test]
+async fn a_failed_commit_is_never_an_accepted_message() {
+    let here = Here::new();
+    let store = here.open(clock());
+    store.enqueue(message(1, &["a@x.example"]), None).await.unwrap();
+    let lease = claim(&store, "x.example", 1).await.remove(0);
+    // From now on a new message for y.example breaks a constraint that is looked at in COMMIT only.
+    let sabotage = |tx: &mut writer::Tx<'_>| {
+        tx.conn.execute_batch(
+            "RELEASE job; COMMIT; PRAGMA foreign_keys = ON; BEGIN IMMEDIATE; SAVEPOINT job; \
+             CREATE TEMP TABLE parent (x PRIMARY KEY); \
+             CREATE TEMP TABLE child (x REFERENCES parent DEFERRABLE INITIALLY DEFERRED); \
+             CREATE TEMP TRIGGER sabotage AFTER INSERT ON main.recipient WHEN NEW.domain = 'y.example' \
+             BEGIN INSERT INTO child VALUES (1); END",
+        )?;
+        Ok(())
+    };
+    store.inbox.write(Lane::Work, sabotage).await.unwrap();
+    let (bad, good, outcome) = tokio::join!(
+        store.enqueue(message(2, &["a@y.example"]), None),
+        store.enqueue(message(3, &["a@z.example"]), None),
+        store.finish(all_of(&lease, &delivered())),
+    );
+    assert!(matches!(bad, Err(StoreError::Broken(_))), "{bad:?}");
+    assert!(good.is_ok() && outcome.is_ok(), "{good:?} {outcome:?}");
+    assert!(store.show(id(2)).await.unwrap().is_none());
+    assert_eq!(here.count("SELECT count(*) FROM content"), 1, "nothing of it is left");
+    assert_eq!(stands(&store, 1, 0).await.0, RecipientState::Delivered);
+    store.inbox.write(Lane::Work, |tx| Ok(tx.conn.execute_batch("DROP TRIGGER sabotage")?)).await.unwrap();
+    store.enqueue(message(2, &["a@y.example"]), None).await.unwrap();
+    store.close().await;
+}
+
+// DUR-06, DUR-13: after a failed write nothing is said to be stored any more, on this handle or by a retry.
+#[tokio::test]
+async fn an_input_output_error_ends_all_writing() {
+    let here = Here::new();
+    let store = here.open(clock());
+    let broken = |_: &mut writer::Tx<'_>| -> Result<(), writer::Fault> {
+        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC);
+        Err(rusqlite::Error::SqliteFailure(code, None).into())
+    };
+    assert!(matches!(store.inbox.write(Lane::Work, broken).await, Err(StoreError::Broken(_))));
+    assert!(!store.health().writable, "new connections get 421");
+    let refused = store.enqueue(message(1, &["a@x.example"]), None).await;
+    assert!(matches!(refused, Err(StoreError::Broken(_))), "{refused:?}");
+    store.close().await;
+    assert_eq!(here.count("SELECT count(*) FROM message"), 0);
+}
+
 // OUT-54
 #[tokio::test]
 async fn a_row_that_cannot_be_read_is_held_and_does_not_stop_its_domain() {
@@ -250,6 +323,32 @@ async fn a_row_that_cannot_be_read_is_held_and_does_not_stop_its_domain() {
     let ids: Vec<_> = leases.iter().map(|l| l.message.id).collect();
     assert_eq!(ids, [id(2)]);
     assert_eq!(here.count("SELECT count(*) FROM recipient WHERE state = 3 AND cause = 'damaged'"), 1);
+    store.close().await;
+}
+
+// DUR-15: what the first release counted is still reported.
+#[tokio::test]
+async fn counters_of_the_first_schema_are_carried_over() {
+    use crate::tlsrpt::{Day, ReportStore};
+    let here = Here::new();
+    open::migrated_to(&here.database(), 1).unwrap();
+    here.raw()
+        .execute_batch(
+            r#"INSERT INTO session_policy VALUES
+                 (3, '2026-11-22', 'x.example', '{"type":"no-policy-found","domain":"x.example"}', 5, 2),
+                 (4, '2026-11-22', 'y.example', '{"type":"no-policy-found","domain":"y.example"}', 1, 0);
+               INSERT INTO session_detail VALUES
+                 (3, 'certificate-expired', '', 'mx.x.example', 'a', '', '', 1),
+                 (3, 'certificate-expired', '', 'mx.x.example', 'b', '', '', 1)"#,
+        )
+        .unwrap();
+    let store = here.open(clock());
+    let day = Day::of(contract::NOON);
+    let counted = store.counters(day, domain("x.example")).await.unwrap().unwrap();
+    let of = &counted.policies[0];
+    assert_eq!((of.success, of.failure, of.details.len()), (5, 2, 2));
+    assert_eq!(store.counted(day, None, 9).await.unwrap(), [domain("x.example"), domain("y.example")]);
+    assert_eq!(here.count("SELECT details FROM counted_day WHERE domain = 'x.example'"), 2);
     store.close().await;
 }
 

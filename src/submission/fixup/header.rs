@@ -187,13 +187,16 @@ impl Pass<'_> {
             }
             self.needs_smtputf8 = true;
         }
+        // Verifiers do not find a signed field with blanks before its colon, and nobody may generate one (RFC 5322 §4).
+        let raw = field.raw.get(field.name.len()..).unwrap_or_default().trim_start_matches([' ', '\t']);
+        self.out.extend_from_slice(field.name.as_bytes());
         if field.has_blank_line {
             // The first line has its colon, so it is never blank.
-            for line in field.raw.split_inclusive('\n').filter(|l| !is_blank(l)) {
+            for line in raw.split_inclusive('\n').filter(|l| !is_blank(l)) {
                 self.out.extend_from_slice(line.as_bytes());
             }
         } else {
-            self.out.extend_from_slice(field.raw.as_bytes());
+            self.out.extend_from_slice(raw.as_bytes());
         }
         if !self.out.ends_with(b"\r\n") {
             self.out.extend_from_slice(b"\r\n");

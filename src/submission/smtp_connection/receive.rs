@@ -57,7 +57,7 @@ impl Connection<'_> {
                 continue;
             }
             let mut dropped = Vec::new();
-            let sink = spool.as_mut().map_or(&mut dropped, Spool::sink);
+            let sink = spool.as_mut().map_or(&mut dropped, |s| s.sink(receiver.in_header()));
             match receiver.feed(&self.input, sink) {
                 Progress::More => self.input.clear(),
                 Progress::End(n) => {

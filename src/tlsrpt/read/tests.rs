@@ -93,6 +93,24 @@ fn a_report_is_found_in_whatever_carries_it() {
             mail(&multipart("mixed", &[words(), multipart("report", &[words(), ours])])).into(),
         ),
         ("forwarded", mail(&multipart("mixed", &[words(), forwarded])).into()),
+        ("a part without an end", report.rsplit_once("\r\n--report--").unwrap().0.as_bytes().to_vec()),
+        (
+            "binary",
+            [
+                b"Content-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n",
+                &b"Content-Type: application/tlsrpt+gzip\r\n\r\n"[..],
+                &packed,
+                b"\r\n--x--\r\n",
+            ]
+            .concat(),
+        ),
+        (
+            "base64 without padding, between spaces",
+            mail(&part("application/tlsrpt+gzip", None, &packed))
+                .replace('=', "")
+                .replace("H4", " H 4")
+                .into(),
+        ),
         ("bare LF", report.replace("\r\n", "\n").into_bytes()),
         ("mbox of one", format!("From a@b Mon Mar  2 00:00:00 2026\r\n{report}").into_bytes()),
     ] {
@@ -228,11 +246,18 @@ fn size_expansion_nesting_and_number_are_bounded() {
     assert_eq!(found.iter().filter(|f| matches!(f, Err(ReadError::TooLarge(_)))).count(), 2, "{found:?}");
     let messages = "From a\nX: y\n\n".repeat(MAX_MESSAGES + 2);
     assert_eq!(read(messages.as_bytes()).len(), MAX_MESSAGES + 1);
-    let mut letters = mail("Content-Type: text/plain\r\n\r\nx");
-    for _ in 0..200 {
-        letters = mail(&format!("Content-Type: message/rfc822\r\n\r\n{letters}"));
-    }
-    assert_eq!(read(letters.as_bytes()), [Err(ReadError::NoReport)]);
+    // Neither does the stack grow with messages in messages, in the clear or encoded, nor multiparts in multiparts.
+    let inner = "Content-Type: message/rfc822\r\n\r\n".repeat(200_000);
+    assert_eq!(read(inner.as_bytes()), [Err(ReadError::NoReport)]);
+    let encoded = format!(
+        "Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\n{}",
+        BASE64.encode(inner)
+    );
+    assert_eq!(read(encoded.as_bytes()), [Err(ReadError::NoReport)]);
+    let nested: String = (0..20_000)
+        .map(|n| format!("Content-Type: multipart/mixed; boundary=b{n}\r\n\r\n--b{n}\r\n"))
+        .collect();
+    assert_eq!(read(nested.as_bytes()), [Err(ReadError::NoReport)]);
 }
 
 proptest! {

@@ -62,13 +62,13 @@ impl Inner {
         }
         while store.plan(today, self.settings.send_window).await?.more {}
         if let Some(obstacle) = self.obstacle() {
-            if !store.due(self.parts.clock.now(), 1).await?.is_empty() {
+            if !store.due_reports(self.parts.clock.now(), 1).await?.is_empty() {
                 self.warn_of(&obstacle, today);
             }
             return Ok(false);
         }
         loop {
-            let due = store.due(self.parts.clock.now(), PAGE).await?;
+            let due = store.due_reports(self.parts.clock.now(), PAGE).await?;
             let last = due.len() < PAGE;
             stream::iter(due)
                 .map(|planned| async move { self.make(planned).await.map(|_| ()) })

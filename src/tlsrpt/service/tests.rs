@@ -1,1 +1,567 @@
+//! The service over the real store, with doubles for the DNS, the receivers and the time.
 
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::clock::ManualClock;
+use crate::mail::Origin;
+use crate::queue::{Filter, ListedRecipient, QueueStore};
+use crate::store::sqlite::SqliteStore;
+use crate::tlsrpt::report::Body;
+use crate::tlsrpt::{DestinationState, ListedReport, Posted, ReportFilter, ReportState};
+
+mod faults;
+mod world;
+
+use world::{DAY, HOUR, MINUTE, World, domain};
+
+// RPT-29, RPT-42, RPT-70, RPT-72, RPT-73
+#[tokio::test(flavor = "multi_thread")]
+async fn a_week_gives_one_report_for_each_day_and_domain() {
+    let w = World::new();
+    w.asks("a.example", "https://reports.example/a");
+    w.asks("b.example", "https://reports.example/b");
+    let relay = w.open();
+    let first = Day::of(w.clock.now());
+    let mut dues = Vec::new();
+    for n in 0..7u32 {
+        relay.session("a.example", true).await;
+        // A quiet day of one of them.
+        if n != 3 {
+            relay.session("b.example", false).await;
+            relay.session("b.example", true).await;
+        }
+        for _ in 0..24 {
+            w.clock.advance(HOUR);
+            let before = w.posts.bodies().len();
+            relay.step().await;
+            if w.posts.bodies().len() > before {
+                dues.push(w.clock.now());
+            }
+        }
+    }
+    // The last day's reports.
+    w.clock.advance(6 * HOUR);
+    relay.step().await;
+    let mut sent = BTreeMap::new();
+    for body in w.posts.bodies() {
+        let of: Day = body.date_range.start_datetime[..10].parse().unwrap();
+        assert_eq!(body.date_range.start_datetime, format!("{of}T00:00:00Z"));
+        assert_eq!(body.date_range.end_datetime, format!("{of}T23:59:59Z"));
+        let about = body.policies[0].policy.policy_domain.clone();
+        let expected = if about == "a.example" { (1, 0) } else { (1, 1) };
+        assert_eq!(body.sessions(), expected, "{about} {of}");
+        assert!(sent.insert((of, about), body.report_id).is_none(), "one report a day");
+    }
+    let mut day = first;
+    for n in 0..7 {
+        assert!(sent.contains_key(&(day, "a.example".to_owned())), "{day}");
+        assert_eq!(sent.contains_key(&(day, "b.example".to_owned())), n != 3, "{day}");
+        day = day.next();
+    }
+    assert_eq!(sent.len(), 13);
+    let ids: std::collections::BTreeSet<_> = sent.values().collect();
+    assert_eq!(ids.len(), 13, "every report has an id of its own (RPT-44)");
+    for at in dues {
+        let into = at.since(Day::of(at).begin());
+        assert!(into >= 5 * MINUTE && into <= 5 * HOUR + 5 * MINUTE, "{at}");
+    }
+    relay.close().await;
+}
+
+// RPT-71
+#[tokio::test(flavor = "multi_thread")]
+async fn after_downtime_a_day_is_reported_with_its_own_range_and_old_days_are_not() {
+    let w = World::new();
+    w.asks("a.example", "https://reports.example/a");
+    let relay = w.open();
+    let first = Day::of(w.clock.now());
+    relay.session("a.example", true).await;
+    w.clock.advance(DAY);
+    relay.session("a.example", false).await;
+    relay.close().await;
+    // Down for long enough that the first day is three days old.
+    w.clock.advance(2 * DAY);
+    let relay = w.open();
+    relay.step().await;
+    let bodies = w.posts.bodies();
+    assert_eq!(bodies.len(), 1);
+    assert_eq!(bodies[0].date_range.start_datetime, format!("{}T00:00:00Z", first.next()));
+    let states: Vec<_> = relay.reports().await.into_iter().map(|r| (r.day, r.state)).collect();
+    assert_eq!(states, [(first.next(), ReportState::Delivered), (first, ReportState::Dropped)]);
+    relay.close().await;
+}
+
+// RPT-09
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dns_failure_keeps_the_data_and_no_record_lets_it_go() {
+    let w = World::new();
+    w.zone.add("_smtp._tls.a.example TXT SERVFAIL").unwrap();
+    w.zone.add("_smtp._tls.two.example TXT \"v=TLSRPTv1; rua=mailto:a@x.example\"").unwrap();
+    w.zone.add("_smtp._tls.two.example TXT \"v=TLSRPTv1; rua=mailto:b@x.example\"").unwrap();
+    let relay = w.open();
+    for name in ["a.example", "none.example", "two.example"] {
+        relay.session(name, true).await;
+    }
+    w.clock.advance(DAY);
+    relay.step().await;
+    let states = |listed: Vec<ListedReport>| -> Vec<_> {
+        listed.into_iter().map(|r| (r.domain.to_string(), r.state, r.why)).collect()
+    };
+    let listed = states(relay.reports().await);
+    assert_eq!((listed[0].1, listed[0].2.contains("SERVFAIL")), (ReportState::Due, true), "{listed:?}");
+    assert_eq!(
+        listed[1],
+        ("none.example".to_owned(), ReportState::Unwanted, "no TLSRPTv1 record".to_owned())
+    );
+    assert_eq!(listed[2].1, ReportState::Unwanted);
+    // Nothing is left of what nobody asked for; the other is asked for again, and not without pause.
+    let counted = relay.store.counted(Day::of(w.clock.now()).earlier(1), None, 9).await.unwrap();
+    assert_eq!(counted, [domain("a.example")]);
+    let asked = w.zone.queries().len();
+    relay.step().await;
+    assert_eq!(w.zone.queries().len(), asked);
+    w.zone.remove(&domain("_smtp._tls.a.example"));
+    w.asks("a.example", "https://reports.example/a");
+    w.clock.advance(HOUR);
+    relay.step().await;
+    assert_eq!(w.posts.bodies().len(), 1);
+    relay.close().await;
+}
+
+// RPT-71, RPT-80
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_key_reports_wait_with_one_warning_a_day_until_they_are_two_days_old() {
+    for (without, obstacle) in [("from", "tls_rpt.from is not set"), ("key", "no [[dkim]] entry signs for")] {
+        let mut w = World::new();
+        w.asks("a.example", "mailto:tlsrpt@a.example");
+        let (from, signers) = (w.settings.from.clone(), w.signers.clone());
+        match without {
+            "from" => w.settings.from = None,
+            _ => w.signers = Signers::default(),
+        }
+        let relay = w.open();
+        relay.session("a.example", true).await;
+        w.clock.advance(DAY);
+        relay.step().await;
+        assert!(relay.service.inner.obstacle().unwrap().starts_with(obstacle));
+        let today = Day::of(w.clock.now());
+        assert_eq!(relay.service.inner.memory().warned, Some(today));
+        relay.step().await;
+        w.clock.advance(DAY);
+        relay.step().await;
+        assert_eq!(relay.service.inner.memory().warned, Some(today.next()), "again on the next day");
+        assert_eq!(relay.reports().await[0].state, ReportState::Due);
+        // The key comes in time.
+        relay.close().await;
+        (w.settings.from, w.signers) = (from, signers);
+        let relay = w.open();
+        relay.step().await;
+        assert_eq!(relay.mails().await.len(), 1);
+        relay.close().await;
+        // Or too late.
+        match without {
+            "from" => w.settings.from = None,
+            _ => w.signers = Signers::default(),
+        }
+        let relay = w.open();
+        relay.session("a.example", true).await;
+        let of = Day::of(w.clock.now());
+        w.clock.jump_to(of.next().next().next().begin().before(MINUTE));
+        relay.service.inner.memory().watch = ClockWatch::new(w.clock.now(), w.clock.monotonic());
+        relay.step().await;
+        assert_eq!(relay.report_of(of, "a.example").await.state, ReportState::Due);
+        w.clock.advance(2 * MINUTE);
+        relay.step().await;
+        assert_eq!(relay.report_of(of, "a.example").await.state, ReportState::Dropped);
+        relay.close().await;
+    }
+}
+
+// RPT-70, RPT-93: the wall clock is wrong for a while, a day ahead or a day behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_jumps_a_day_sends_no_day_twice_and_loses_none() {
+    let w = World::new();
+    w.asks("a.example", "https://reports.example/a");
+    let relay = w.open();
+    let first = Day::of(w.clock.now());
+    relay.session("a.example", true).await;
+    relay.step().await;
+    // Ahead, for ten minutes: today is no closed day yet.
+    w.clock.jump_to(w.clock.now().after(DAY));
+    relay.step().await;
+    w.clock.advance(10 * MINUTE);
+    relay.step().await;
+    assert!(w.posts.bodies().is_empty(), "{:?}", w.posts.bodies());
+    w.clock.jump_to(w.clock.now().before(DAY));
+    relay.session("a.example", true).await;
+    relay.step().await;
+    w.clock.advance(DAY);
+    w.settle_clock(&relay);
+    relay.step().await;
+    assert_eq!(w.posts.bodies().iter().map(Body::sessions).collect::<Vec<_>>(), [(2, 0)]);
+    // Behind: the day that has its report gets no other.
+    relay.session("a.example", true).await;
+    w.clock.jump_to(w.clock.now().before(DAY));
+    relay.session("a.example", true).await;
+    for _ in 0..30 {
+        w.clock.advance(HOUR);
+        relay.step().await;
+    }
+    w.clock.advance(2 * DAY);
+    w.settle_clock(&relay);
+    for _ in 0..30 {
+        w.clock.advance(HOUR);
+        relay.step().await;
+    }
+    let days: Vec<_> =
+        w.posts.bodies().into_iter().map(|b| b.date_range.start_datetime[..10].to_owned()).collect();
+    assert_eq!(days, [first.to_string(), first.next().to_string()]);
+    // Far ahead: what was counted is not dropped as old while the clock is doubted.
+    relay.session("a.example", true).await;
+    let right = w.clock.now();
+    w.clock.jump_to(right.after(30 * DAY));
+    relay.step().await;
+    w.clock.jump_to(right);
+    relay.step().await;
+    assert_eq!(relay.store.counted(Day::of(right), None, 9).await.unwrap().len(), 1);
+    relay.close().await;
+}
+
+// RPT-08, RPT-87, RPT-89
+#[tokio::test(flavor = "multi_thread")]
+async fn every_destination_is_tried_by_itself_and_one_is_enough() {
+    let w = World::new();
+    w.asks("a.example", "https://down.example/r,mailto:tlsrpt@a.example,https://no.example/r");
+    w.posts.answer("down.example", Posted::Later { reply: "500".to_owned(), after: None });
+    w.posts.answer("no.example", Posted::Refused { reply: "404 gone".to_owned() });
+    let relay = w.open();
+    relay.session("a.example", true).await;
+    w.clock.advance(DAY);
+    relay.step().await;
+    let stands = |r: &ListedReport| r.destinations.iter().map(|d| d.state).collect::<Vec<_>>();
+    let report = relay.reports().await.remove(0);
+    assert_eq!(
+        stands(&report),
+        [DestinationState::Waiting, DestinationState::Queued, DestinationState::Failed]
+    );
+    assert_eq!((report.state, report.destinations[2].reply.as_str()), (ReportState::Sending, "404 gone"));
+    // The mail arrives.
+    relay.deliver("a.example", true).await;
+    relay.step().await;
+    let report = relay.reports().await.remove(0);
+    assert_eq!(report.state, ReportState::Delivered);
+    assert_eq!(report.destinations[1].state, DestinationState::Accepted);
+    assert!(report.destinations[1].reply.contains("250"), "{:?}", report.destinations[1]);
+    // The other is tried with growing pauses, and for a day only.
+    let begun = w.clock.now();
+    let mut tries = Vec::new();
+    for _ in 0..30 * 60 {
+        w.clock.advance(MINUTE);
+        let before = w.posts.asked("down.example");
+        relay.service.inner.send_round().await.ok().unwrap();
+        if w.posts.asked("down.example") > before {
+            tries.push(w.clock.now());
+        }
+    }
+    let pauses: Vec<u64> = tries.windows(2).map(|t| t[1].since(t[0]).as_secs() / 60).collect();
+    assert!(pauses.windows(2).all(|p| p[1] + 30 > p[0]) && pauses.iter().all(|p| *p <= 265), "{pauses:?}");
+    assert!((7..16).contains(&tries.len()), "{tries:?}");
+    assert!(tries.last().unwrap().since(begun) <= DAY);
+    let report = relay.reports().await.remove(0);
+    assert_eq!(
+        (report.state, report.destinations[0].state),
+        (ReportState::Delivered, DestinationState::Failed)
+    );
+    assert!(report.destinations[0].reply.starts_with("given up after"), "{:?}", report.destinations[0]);
+    relay.close().await;
+}
+
+// RPT-89
+#[tokio::test(flavor = "multi_thread")]
+async fn retry_after_is_honoured_and_spares_the_receiver_other_reports() {
+    let w = World::new();
+    for name in ["a.example", "b.example", "c.example"] {
+        w.asks(name, "https://busy.example/r");
+    }
+    w.posts.answer("busy.example", Posted::Later { reply: "429".to_owned(), after: Some(3 * HOUR) });
+    let mut w = w;
+    w.settings.parallel = 1;
+    let relay = w.open();
+    for name in ["a.example", "b.example", "c.example"] {
+        relay.session(name, true).await;
+    }
+    w.clock.advance(DAY);
+    relay.step().await;
+    assert_eq!(w.posts.asked("busy.example"), 1);
+    w.clock.advance(3 * HOUR - MINUTE);
+    relay.step().await;
+    assert_eq!(w.posts.asked("busy.example"), 1);
+    w.posts.answer("busy.example", Posted::Accepted { reply: "200".to_owned() });
+    w.clock.advance(2 * MINUTE);
+    relay.step().await;
+    assert_eq!(w.posts.bodies().len(), 4, "one in vain, three taken");
+    assert!(relay.reports().await.iter().all(|r| r.state == ReportState::Delivered));
+    relay.close().await;
+}
+
+// RPT-10
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_gets_so_many_reports_a_day_and_no_more() {
+    let mut w = World::new();
+    w.settings.per_receiver = 2;
+    let names = ["a.example", "b.example", "c.example", "d.example"];
+    for name in names {
+        w.asks(name, "https://victim.example/r");
+    }
+    let relay = w.open();
+    for name in names {
+        relay.session(name, true).await;
+    }
+    w.clock.advance(DAY);
+    relay.step().await;
+    assert_eq!(w.posts.asked("victim.example"), 2);
+    let reports = relay.reports().await;
+    let over: Vec<_> = reports.iter().filter(|r| r.state == ReportState::Failed).collect();
+    assert_eq!(over.len(), 2);
+    assert!(over.iter().all(|r| r.destinations[0].reply.contains("at most 2 reports a day")), "{over:?}");
+    // The next day counts anew.
+    relay.session("a.example", true).await;
+    w.clock.advance(DAY);
+    relay.step().await;
+    assert_eq!(w.posts.asked("victim.example"), 3);
+    relay.close().await;
+}
+
+// RPT-27, RPT-44, RPT-80, RPT-84, RPT-86, RPT-87
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_by_mail_is_signed_marked_and_asks_for_no_dsn() {
+    let w = World::new();
+    w.asks("a.example", "mailto:tls%2Drpt@b.example,mailto:two@c.example");
+    let relay = w.open();
+    relay.session("a.example", true).await;
+    w.clock.advance(DAY);
+    relay.step().await;
+    let mails = relay.mails().await;
+    assert_eq!(
+        mails.iter().map(|m| m.path.to_string()).collect::<Vec<_>>(),
+        ["tls-rpt@b.example", "two@c.example"]
+    );
+    for mail in &mails {
+        let meta = &mail.message;
+        assert_eq!(
+            (meta.origin, meta.reverse_path.to_string()),
+            (Origin::TlsReport, "tls-reports@example.net".to_owned())
+        );
+        let text = relay.content(mail).await;
+        assert!(text.starts_with("DKIM-Signature: v=1;"), "{text}");
+        assert!(text.contains("d=example.net") && text.contains("\r\nTLS-Required: No\r\n"), "{text}");
+        assert!(text.contains(&format!("\r\nMessage-ID: {}\r\n", meta.message_id)), "{text}");
+        let report = &relay.reports().await[0];
+        assert!(text.contains(&format!("Report-ID: <{}>", report.report_id)));
+        let lease = relay.lease(mail.path.domain().as_str()).await;
+        assert_eq!(lease.recipients[0].notify, Some(crate::mail::Notify::Never));
+    }
+    relay.close().await;
+}
+
+// RPT-86: how a mail ended is known although the queue keeps no history, and also when nobody took it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_fate_of_a_mail_is_taken_over_before_the_queue_forgets_it() {
+    let w = World::new();
+    w.asks("a.example", "mailto:tlsrpt@a.example");
+    w.asks("b.example", "mailto:tlsrpt@b.example");
+    let relay = w.open();
+    relay.session("a.example", true).await;
+    relay.session("b.example", true).await;
+    w.clock.advance(DAY);
+    relay.step().await;
+    relay.deliver("a.example", true).await;
+    relay.deliver("b.example", false).await;
+    w.clock.advance(HOUR);
+    while relay.store.purge(Duration::ZERO, 0).await.unwrap() {}
+    relay.step().await;
+    let reports = relay.reports().await;
+    assert_eq!(
+        reports.iter().map(|r| r.state).collect::<Vec<_>>(),
+        [ReportState::Delivered, ReportState::Failed]
+    );
+    assert!(reports[1].destinations[0].reply.contains("550"), "{:?}", reports[1]);
+    assert!(reports.iter().all(|r| r.destinations[0].mail.is_some()));
+    w.clock.advance(HOUR);
+    while relay.store.purge(Duration::ZERO, 0).await.unwrap() {}
+    assert!(relay.store.show(reports[0].destinations[0].mail.unwrap()).await.unwrap().is_none());
+    relay.close().await;
+}
+
+// RPT-93: what an operator sends ahead, in part, and again.
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_send_a_part_of_today_a_closed_day_ahead_and_once_more() {
+    let w = World::new();
+    w.asks("a.example", "https://reports.example/a");
+    let relay = w.open();
+    let today = Day::of(w.clock.now());
+    relay.session("a.example", true).await;
+    // The part is as it was shown, with an id and a range of its own, and takes nothing away.
+    let shown = relay.service.preview(None, None).await.unwrap();
+    assert_eq!((shown.reports.len(), shown.more), (1, false));
+    let summary = relay.service.send(None, None, false).await.unwrap();
+    assert!(summary.sent[0].partial && summary.refused.is_empty(), "{summary:?}");
+    relay.step().await;
+    let part = w.posts.bodies().remove(0);
+    assert_eq!(part.date_range.end_datetime, w.clock.now().to_rfc3339());
+    let without_id = |text: &str| {
+        let mut value: serde_json::Value = serde_json::from_str(text).unwrap();
+        value["report-id"] = "".into();
+        value
+    };
+    assert_eq!(without_id(&shown.reports[0]), without_id(&serde_json::to_string(&part).unwrap()));
+    relay.session("a.example", true).await;
+    let again = relay.service.send(Some(today), Some(domain("a.example")), false).await.unwrap();
+    assert_ne!(again.sent[0].report_id, part.report_id);
+    // The closed day goes out ahead of its moment, whole, once.
+    w.clock.jump_to(today.next().begin().after(Duration::from_secs(1)));
+    w.settle_clock(&relay);
+    let summary = relay.service.send(Some(today), None, false).await.unwrap();
+    assert_eq!((summary.sent.len(), summary.sent[0].partial), (1, false), "{summary:?}");
+    relay.step().await;
+    let whole = w.posts.bodies().pop().unwrap();
+    assert_eq!((whole.report_id.clone(), whole.sessions()), (summary.sent[0].report_id.clone(), (2, 0)));
+    let refused = relay.service.send(Some(today), None, false).await.unwrap();
+    assert!(refused.sent.is_empty() && refused.refused[0].why.contains("--again"), "{refused:?}");
+    w.clock.advance(DAY);
+    relay.step().await;
+    assert_eq!(w.posts.bodies().len(), 3, "its own moment brings no second one");
+    // Again: the same octets.
+    let octets = w.posts.packed().pop().unwrap();
+    let summary = relay.service.send(Some(today), None, true).await.unwrap();
+    assert_eq!((summary.sent[0].run, &summary.sent[0].report_id), (1, &whole.report_id));
+    relay.step().await;
+    assert_eq!(w.posts.packed().pop().unwrap(), octets);
+    let listed = relay.reports().await;
+    assert_eq!(listed.iter().map(|r| r.partial).collect::<Vec<_>>(), [true, true, false]);
+    let error = relay.service.preview(Some(today), None).await.unwrap_err();
+    assert!(error.contains("report show"), "{error}");
+    relay.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_are_told_in_words_why_nothing_is_sent() {
+    let mut w = World::new();
+    w.zone.add("_smtp._tls.err.example TXT SERVFAIL").unwrap();
+    let relay = w.open();
+    let today = Day::of(w.clock.now());
+    relay.session("mute.example", true).await;
+    relay.session("err.example", true).await;
+    let summary = relay.service.send(None, None, false).await.unwrap();
+    let why: Vec<_> = summary.refused.iter().map(|r| r.why.as_str()).collect();
+    assert!(why[0].contains("SERVFAIL") && why[1].contains("asks for no reports"), "{why:?}");
+    let summary = relay.service.send(None, Some(domain("never.example")), false).await.unwrap();
+    assert!(summary.refused[0].why.contains("asks for no reports"), "{summary:?}");
+    let summary =
+        relay.service.send(Some(today.earlier(1)), Some(domain("mute.example")), false).await.unwrap();
+    assert!(summary.refused[0].why.starts_with("no session was counted"), "{summary:?}");
+    assert!(
+        relay.service.send(Some(today.next()), None, false).await.unwrap_err().contains("has not come yet")
+    );
+    relay.close().await;
+    w.signers = Signers::default();
+    let relay = w.open();
+    assert!(relay.service.send(None, None, false).await.unwrap_err().contains("[[dkim]]"));
+    relay.close().await;
+    w.settings.enabled = false;
+    let relay = w.open();
+    assert!(relay.service.send(None, None, false).await.unwrap_err().contains("tls_rpt.enabled"));
+    w.settings.from = None;
+    relay.close().await;
+    let relay = w.open();
+    assert!(relay.service.preview(None, None).await.unwrap_err().contains("tls_rpt.from"));
+    relay.close().await;
+}
+
+// Switched off, counters still go when they are old, and nothing is sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn switched_off_nothing_is_planned_and_nothing_is_kept_for_ever() {
+    let mut w = World::new();
+    w.settings.enabled = false;
+    w.asks("a.example", "https://reports.example/a");
+    let relay = w.open();
+    let of = Day::of(w.clock.now());
+    relay.session("a.example", true).await;
+    w.clock.advance(2 * DAY);
+    relay.step().await;
+    assert_eq!(relay.store.counted(of, None, 9).await.unwrap().len(), 1);
+    w.clock.advance(DAY);
+    relay.step().await;
+    assert!(relay.store.counted(of, None, 9).await.unwrap().is_empty());
+    assert!(w.posts.bodies().is_empty());
+    relay.close().await;
+}
+
+// The loops themselves: woken by what is due, stopped by the token.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_running_service_sends_what_is_due_and_ends_when_told() {
+    let mut w = World::new();
+    w.settings.tick = Duration::from_millis(20);
+    w.asks("a.example", "https://reports.example/a");
+    let relay = w.open();
+    relay.session("a.example", true).await;
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(relay.service.clone().run(stop.clone()));
+    w.clock.advance(DAY);
+    let patience = std::time::Instant::now();
+    while w.posts.bodies().is_empty() {
+        assert!(patience.elapsed() < Duration::from_secs(20));
+        tokio::task::yield_now().await;
+    }
+    stop.cancel();
+    running.await.unwrap();
+    relay.close().await;
+}
+
+/// 100,000 sessions to 5,000 domains in a day, and their reports: the figure is in the name of the test's output.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement; run it by name, with --nocapture"]
+async fn measure_the_evening_of_a_large_relay() {
+    use std::io::Write as _;
+    let w = World::new();
+    for n in 0..5000 {
+        w.asks(
+            &format!("d{n}.example"),
+            &format!("https://r{}.example/r,mailto:tlsrpt@d{n}.example", n % 50),
+        );
+    }
+    let relay = w.open();
+    let mut out = std::io::stderr();
+    let cpu = || -> f64 {
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+        (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
+    };
+    let resident = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        status.lines().find(|l| l.starts_with("VmHWM")).unwrap().to_owned()
+    };
+    for slice in 0..20 {
+        for n in 0..5000 {
+            relay.store_record(&format!("d{n}.example"), (n + slice) % 10 != 0, slice);
+        }
+        relay.store.heartbeat().await.unwrap();
+        writeln!(out, "slice {slice}").unwrap();
+    }
+    let (begun, before) = (std::time::Instant::now(), cpu());
+    relay.service.inner.fold().await.unwrap();
+    writeln!(out, "the rest folded: {:?}, CPU {:.1} s, {}", begun.elapsed(), cpu() - before, resident())
+        .unwrap();
+    w.clock.advance(DAY);
+    let (begun, before) = (std::time::Instant::now(), cpu());
+    relay.service.inner.make_round().await.ok().unwrap();
+    writeln!(out, "made: {:?}, CPU {:.1} s, {}", begun.elapsed(), cpu() - before, resident()).unwrap();
+    let (begun, before) = (std::time::Instant::now(), cpu());
+    relay.service.inner.send_round().await.ok().unwrap();
+    writeln!(out, "sent: {:?}, CPU {:.1} s, {}", begun.elapsed(), cpu() - before, resident()).unwrap();
+    assert_eq!(w.posts.bodies().len(), 5000);
+    relay.close().await;
+}

@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
+use crate::dns::{DnsError, DnsErrorKind};
+use crate::mail::{Domain, Origin};
 use crate::queue::outcome::{Diagnosis, Outcome, Stage};
 use crate::queue::{LeasedRecipient, Step};
 use crate::route::Host;
 use crate::security::decide::TlsPolicy;
 use crate::security::verdict::Judgement;
-use crate::tlsrpt::SessionRecord;
+use crate::tlsrpt::{AppliedPolicy, FailureDetail, PolicyVerdict, ResultType, SessionRecord};
 
 use super::super::blank;
 use super::{Try, Walk};
@@ -101,6 +103,25 @@ impl Walk<'_> {
             mx_helo: seen.and_then(|s| s.helo.clone()),
             receiving_ip: seen.map(|s| s.peer.ip().to_canonical()),
             verdicts: judgement.verdicts.clone(),
+        });
+    }
+
+    /// D01: DNSSEC said that the way to the hosts, or to a host of a secure MX set, is forged or broken (RFC 8460
+    /// §4.3.2.1). Other lookup failures leave no record.
+    pub(super) fn record_bogus(&self, next_hop: &Domain, host: Option<&Domain>, error: &DnsError) {
+        if error.kind != DnsErrorKind::Bogus || self.lease.message.origin == Origin::TlsReport {
+            return;
+        }
+        let detail = FailureDetail { result: ResultType::DnssecInvalid, reason: Some("bogus".to_owned()) };
+        let policy = AppliedPolicy::Tlsa { domain: host.unwrap_or(next_hop).clone(), records: Vec::new() };
+        self.parts.records.record(SessionRecord {
+            at: self.parts.clock.now(),
+            report_domain: next_hop.clone(),
+            sending_ip: None,
+            mx_host: host.cloned(),
+            mx_helo: None,
+            receiving_ip: None,
+            verdicts: vec![PolicyVerdict { policy, success: false, details: vec![detail] }],
         });
     }
 

@@ -92,6 +92,13 @@ impl PolicyStore for MemoryStore {
         })
     }
 
+    fn failing(&self) -> BoxFuture<'_, Result<Vec<(Domain, Timestamp)>, StoreFailed>> {
+        self.up(|| {
+            let rows = self.rows.lock().unwrap();
+            rows.iter().filter_map(|(d, r)| Some((d.clone(), r.memory.refresh_failing_since?))).collect()
+        })
+    }
+
     fn list(
         &self,
         after: Option<Domain>,

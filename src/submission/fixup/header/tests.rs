@@ -58,6 +58,14 @@ impl With {
     }
 }
 
+// SIG-12
+#[test]
+fn blanks_before_the_colon_of_a_field_go() {
+    let kept =
+        With::default().kept("From \t: app1@example.org\r\nSubject : a :\r\n b\r\nX-Y :\r\n \r\n c\r\n");
+    assert_eq!(kept, "From: app1@example.org\r\nSubject: a :\r\n b\r\nX-Y:\r\n c\r\n");
+}
+
 // SIG-01
 #[test]
 fn a_complete_header_only_gets_our_received_on_top() {
