@@ -178,6 +178,8 @@ pub(in crate::store) async fn a_report_is_kept_once_and_takes_its_counters<S: Si
     let store = site.open(clock());
     assert_eq!(plan(&store, today().next()).await, 0);
     assert_eq!(planned(&store, "a.example").await, None);
+    let late = store.drop_old(today().next()).await.unwrap().days;
+    assert_eq!(late, [(today(), domain("a.example"), "counted after its report was made".to_owned())]);
     let all = listed(&store).await;
     assert_eq!(
         all.iter().map(|r| (r.partial, r.sessions)).collect::<Vec<_>>(),
