@@ -264,6 +264,11 @@ async fn with_dkimpy_and_opendkim_both_kinds_of_key() {
     assert_eq!(domains(&dsn), ["lab.example"; 2]);
 
     let good = of("plain");
+    // SIG-08: for as long as the message may wait, five days, and two more.
+    let text = String::from_utf8_lossy(&good).replace("\r\n\t", " ");
+    let seconds =
+        |tag: &str| -> u64 { text.split("; ").find_map(|t| t.strip_prefix(tag)).unwrap().parse().unwrap() };
+    assert_eq!(seconds("x=") - seconds("t="), 7 * 86_400);
     verifiers.fail("a second From", &[b"From: evil@sender.example\r\n".as_slice(), &good].concat()).await;
     verifiers.fail("a second Subject", &[b"Subject: other\r\n".as_slice(), &good].concat()).await;
     verifiers.fail("a Content-Type", &[b"Content-Type: text/html\r\n".as_slice(), &good].concat()).await;

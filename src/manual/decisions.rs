@@ -54,6 +54,11 @@
 //! `tlsrpt` alone, and dkimpy also one for `email:tlsrpt`. Without `s=` a key serves all. Price: a receiver that insists
 //! on the word may leave our reports unread; none is known.
 //!
+//! **A day's report is what the store says, and nothing in memory.** Its moment is drawn once and stored; octets, id and
+//! destinations are kept in the commit that deletes the counters; each destination has the number of its mail before the
+//! mail exists. So a process may die between any two steps, and the next one repeats at most a POST, under the same id.
+//! A clock that jumps forward is doubted for an hour, in which no day counts as closed. Price: an hour.
+//!
 //! **RSA keys from 2048 bits.** RFC 8301 lets verifiers take 1024; the cryptography here refuses to use them.
 //!
 //! **Blank lines at the end of a signed message are cut off** where one of them is not empty, and blanks before the
@@ -62,5 +67,5 @@
 //! ## Later
 //!
 //! Read, checked and named at start as without effect: DANE, per-destination rules, dated exceptions,
-//! sending TLS reports (sessions are counted already), metrics, HTTP submission, aliases, source addresses, rates,
+//! metrics, HTTP submission, aliases, source addresses, rates,
 //! DNSSEC validation in this process, TLS for the admin interface.

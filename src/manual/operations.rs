@@ -12,6 +12,9 @@
 //! - **The trouble is over?** `sealpost queue retry --domain example.org`. It asks before it touches more than 100.
 //! - **What did a domain promise?** `sealpost policy show example.org`; after a change on their side
 //!   `sealpost policy refresh example.org`.
+//! - **What do our TLS reports say, and did they arrive?** `sealpost report preview`, `sealpost report list`,
+//!   `sealpost report show ID`. In the log, `event=report-made` and the events after it carry `day`, `report_domain`,
+//!   `report_id`, `destination` and `reply`. `event=reports-wait` once a day: no report is sent, and why.
 //! - **What became of one message?** Its id stands in the 250 that the application got. In the log, `event=delivery` with
 //!   that `queue_id` is one line per attempt and recipient ([`crate::observe::fields::DELIVERY`] names the fields).
 //!

@@ -94,7 +94,7 @@ pub trait ReportStore: Send + Sync {
     ///
     /// [`ReportStoreError::Unknown`] when the plan has ended: somebody else made the report.
     /// [`ReportStoreError::Changed`] when more was counted than `report.sessions`: it is to be made anew.
-    fn keep(&self, report: NewReport, cap: u32) -> BoxFuture<'_, Result<ReportNo, ReportStoreError>>;
+    fn keep(&self, report: NewReport, cap: u32) -> BoxFuture<'_, Result<Kept, ReportStoreError>>;
 
     /// Puts a planned report off to `until`: nothing was lost, `why` says what was in the way (RPT-09).
     fn put_off(
@@ -121,8 +121,8 @@ pub trait ReportStore: Send + Sync {
     /// nothing is left.
     fn settle_mail(&self) -> BoxFuture<'_, Result<Vec<SettledMail>, ReportStoreError>>;
 
-    /// When the next planned report or waiting destination is due.
-    fn next_due(&self) -> BoxFuture<'_, Result<Option<Timestamp>, ReportStoreError>>;
+    /// When there will be something to do again.
+    fn next_due(&self) -> BoxFuture<'_, Result<NextDue, ReportStoreError>>;
 
     /// Makes the destinations of a stored report due again, with the same id and octets, as run `n + 1` (`--again`),
     /// within the same `cap`. Answers the number of the run.
@@ -170,7 +170,7 @@ pub struct Planned {
 /// What [`ReportStore::drop_old`] did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DroppedDays {
-    /// Days of domains that were dropped unsent, with what had been in the way.
+    /// Days of domains of which sessions were dropped unsent, with what had been in the way.
     pub days: Vec<(Day, Domain, String)>,
     /// Whether there is more to do.
     pub more: bool,
@@ -210,6 +210,24 @@ pub struct NewReport {
     pub made: Timestamp,
     /// Where it goes, in the order of the record. Never empty.
     pub destinations: Vec<NewDestination>,
+}
+
+/// A report that is stored now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Its number.
+    pub no: ReportNo,
+    /// Destinations beyond the cap of their receiver, to which it does not go.
+    pub over_cap: Vec<String>,
+}
+
+/// The next moments at which something is due; they may have passed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NextDue {
+    /// Of a planned report.
+    pub report: Option<Timestamp>,
+    /// Of a waiting destination.
+    pub destination: Option<Timestamp>,
 }
 
 /// Where a report goes.

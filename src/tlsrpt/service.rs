@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::aggregate::Identity;
 use super::day::Day;
-use super::{ReportMailer, ReportPoster, ReportStore, ReportStoreError};
+use super::{NextDue, ReportMailer, ReportPoster, ReportStore, ReportStoreError};
 use crate::clock::{Clock, Timestamp};
 use crate::dkim::Signers;
 use crate::dns::Resolver;
@@ -167,14 +167,14 @@ impl ReportService {
     pub async fn run(self, shutdown: CancellationToken) {
         let making = async {
             loop {
-                let next = self.inner.make_round().await;
-                tokio::time::sleep(self.inner.nap(next).await).await;
+                let round = self.inner.make_round().await;
+                tokio::time::sleep(self.inner.nap(round, |next| next.report).await).await;
             }
         };
         let sending = async {
             loop {
-                let next = self.inner.send_round().await;
-                let nap = self.inner.nap(next).await;
+                let round = self.inner.send_round().await;
+                let nap = self.inner.nap(round, |next| next.destination).await;
                 let _ = tokio::time::timeout(nap, self.inner.kept.notified()).await;
             }
         };
@@ -232,10 +232,10 @@ impl Inner {
     }
 
     /// How long to sleep after a round: until something is due, at most a tick.
-    async fn nap(&self, round: Round) -> Duration {
+    async fn nap(&self, round: Round, of: fn(NextDue) -> Option<Timestamp>) -> Duration {
         let tick = self.settings.tick;
         let Ok(()) = round else { return tick };
-        match self.parts.store.next_due().await {
+        match self.parts.store.next_due().await.map(of) {
             Ok(Some(next)) => next.since(self.parts.clock.now()).clamp(SHORTEST.min(tick), tick),
             Ok(None) | Err(_) => tick,
         }

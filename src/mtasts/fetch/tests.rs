@@ -178,11 +178,8 @@ fn a_proxy_in_the_environment_is_not_asked() {
     if std::env::var_os(BEHIND_PROXY).is_some() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let fetch = async {
-            let server = Server::start(
-                "mta-sts.example.com",
-                answer("200 OK\r\nContent-Type: text/plain", BODY.as_bytes()),
-            )
-            .await;
+            let server =
+                Server::start(HOST, answer("200 OK\r\nContent-Type: text/plain", BODY.as_bytes())).await;
             let short = FetchSettings { timeout: Duration::from_secs(5), ..FetchSettings::default() };
             server.fetch_with(&["127.0.0.1"], short).await
         };

@@ -4,7 +4,7 @@ use DestinationState::{Accepted, Failed, Queued, Waiting};
 
 use super::*;
 use crate::tlsrpt::{
-    AppliedPolicy, Day, DestinationState, FailureDetail, ListedReport, NewDestination, NewReport,
+    AppliedPolicy, Day, DestinationState, FailureDetail, Kept, ListedReport, NewDestination, NewReport,
     PlannedReport, PolicyVerdict, ReportFilter, ReportNo, ReportState, ReportStore, ReportStoreError,
     ResultType, SessionRecord, SessionStore, Tried,
 };
@@ -145,7 +145,7 @@ pub(in crate::store) async fn a_report_is_planned_once_at_a_moment_of_its_own<S:
         assert_eq!(planned(&store, p.domain.as_str()).await.as_ref(), Some(p), "stored, not drawn anew");
     }
     // The oldest first, and none before its moment.
-    assert_eq!(store.next_due().await.unwrap(), moments.first().copied());
+    assert_eq!(store.next_due().await.unwrap().report, moments.first().copied());
     assert!(store.due_reports(first.before(MINUTE), 99).await.unwrap().is_empty());
     let due = store.due_reports(end, 99).await.unwrap();
     assert_eq!(due.iter().map(|p| p.due).collect::<Vec<_>>().len(), 20);
@@ -169,7 +169,7 @@ pub(in crate::store) async fn a_report_is_kept_once_and_takes_its_counters<S: Si
     session(&store, "a.example", NOON, None).await;
     assert_eq!(store.keep(whole(), CAP).await, Err(ReportStoreError::Changed));
     assert!(planned(&store, "a.example").await.is_some());
-    let no = store.keep(report("a.example", (1, 1), &["https://r.example"]), CAP).await.unwrap();
+    let no = store.keep(report("a.example", (1, 1), &["https://r.example"]), CAP).await.unwrap().no;
     assert_eq!(store.counters(today(), domain("a.example")).await.unwrap(), None);
     assert_eq!(store.keep(whole(), CAP).await, Err(ReportStoreError::Unknown), "kept already");
     // Counted late: no second report, also after a restart.
@@ -178,6 +178,8 @@ pub(in crate::store) async fn a_report_is_kept_once_and_takes_its_counters<S: Si
     let store = site.open(clock());
     assert_eq!(plan(&store, today().next()).await, 0);
     assert_eq!(planned(&store, "a.example").await, None);
+    let late = store.drop_old(today().next()).await.unwrap().days;
+    assert_eq!(late, [(today(), domain("a.example"), "counted after its report was made".to_owned())]);
     let all = listed(&store).await;
     assert_eq!(
         all.iter().map(|r| (r.partial, r.sessions)).collect::<Vec<_>>(),
@@ -229,7 +231,8 @@ pub(in crate::store) async fn destinations_are_tried_until_they_end<S: Site>(sit
     session(&store, "a.example", NOON, None).await;
     plan(&store, today().next()).await;
     let to = ["mailto:t@a.example", "https://r.example", "https://r.example"];
-    let no = store.keep(report("a.example", (1, 0), &to), 1).await.unwrap();
+    let Kept { no, over_cap } = store.keep(report("a.example", (1, 0), &to), 1).await.unwrap();
+    assert_eq!(over_cap, to[2..]);
     let now = NOON.after(DAY);
     let due = store.destinations(now, 9).await.unwrap();
     assert_eq!(due.iter().map(|d| d.uri.as_str()).collect::<Vec<_>>(), to[..2], "the third is over the cap");
@@ -247,7 +250,7 @@ pub(in crate::store) async fn destinations_are_tried_until_they_end<S: Site>(sit
     store.tried(due[0].id, tried(Queued, None, true)).await.unwrap();
     assert_eq!(store.tried(due[0].id, tried(Failed, None, true)).await, Err(ReportStoreError::Unknown));
     assert!(store.destinations(now, 9).await.unwrap().is_empty());
-    assert_eq!(store.next_due().await.unwrap(), Some(now.after(MINUTE)));
+    assert_eq!(store.next_due().await.unwrap().destination, Some(now.after(MINUTE)));
     site.kill(store);
     let store = site.open(clock());
     let later = store.destinations(now.after(MINUTE), 9).await.unwrap();
@@ -289,7 +292,7 @@ pub(in crate::store) async fn reports_are_listed_by_id_day_and_domain<S: Site>(s
         session(&store, name, at, None).await;
     }
     plan(&store, today().next().next()).await;
-    let no = store.keep(report("a.example", (1, 0), &["https://r.example"]), CAP).await.unwrap();
+    let no = store.keep(report("a.example", (1, 0), &["https://r.example"]), CAP).await.unwrap().no;
     let list = async |filter| -> Vec<String> {
         let found = store.reports(filter, 9).await.unwrap();
         found.into_iter().map(|r| format!("{} {}", r.day, r.domain)).collect()

@@ -14,8 +14,8 @@ use crate::clock::Timestamp;
 use crate::mail::Domain;
 use crate::queue::StoreError;
 use crate::tlsrpt::{
-    Day, DayCounters, DestinationId, DroppedDays, DueDestination, ListedReport, NewReport, Planned,
-    PlannedReport, ReportFilter, ReportNo, ReportStore, ReportStoreError, SettledMail, Tried,
+    Day, DayCounters, DestinationId, DroppedDays, DueDestination, Kept, ListedReport, NewReport, NextDue,
+    Planned, PlannedReport, ReportFilter, ReportNo, ReportStore, ReportStoreError, SettledMail, Tried,
 };
 
 mod look;
@@ -55,6 +55,24 @@ impl SqliteStore {
         Box::pin(async move { self.inbox.write(Lane::Work, work).await? })
     }
 
+    /// Has `work` committed if there is any: what is asked every minute costs an idle disk nothing.
+    fn commit_if_any<T, F>(&self, any: &'static str, day: Option<Day>, work: F) -> Answer<'_, T>
+    where
+        T: Default + Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T, Fault> + Send + 'static,
+    {
+        Box::pin(async move {
+            let day = day.map(|d| d.to_string());
+            let found = self
+                .readers()
+                .read(move |conn| conn.prepare_cached(any)?.exists(rusqlite::params_from_iter(day)));
+            if !found.await? {
+                return Ok(T::default());
+            }
+            Ok(self.inbox.write(Lane::Work, move |tx| work(tx)).await?)
+        })
+    }
+
     /// Has `look` done aside.
     fn look<T, F>(&self, look: F) -> Answer<'_, T>
     where
@@ -68,15 +86,18 @@ impl SqliteStore {
 impl ReportStore for SqliteStore {
     fn fold(&self) -> Answer<'_, bool> {
         let detail_rows = self.detail_rows;
-        self.commit(move |tx| sessions::fold(tx, RECORDS, detail_rows).map(Ok))
+        let any = "SELECT 1 FROM session_record";
+        self.commit_if_any(any, None, move |tx| sessions::fold(tx, RECORDS, detail_rows))
     }
 
     fn plan(&self, today: Day, window: Duration) -> Answer<'_, Planned> {
-        self.commit(move |tx| plan::plan(tx, today, window).map(Ok))
+        let any = "SELECT 1 FROM counted_day WHERE planned = 0 AND day < ?1";
+        self.commit_if_any(any, Some(today), move |tx| plan::plan(tx, today, window))
     }
 
     fn drop_old(&self, oldest: Day) -> Answer<'_, DroppedDays> {
-        self.commit(move |tx| plan::drop_old(tx, oldest).map(Ok))
+        let any = "SELECT 1 FROM counted_day WHERE day < ?1";
+        self.commit_if_any(any, Some(oldest), move |tx| plan::drop_old(tx, oldest))
     }
 
     fn due_reports(&self, now: Timestamp, limit: usize) -> Answer<'_, Vec<PlannedReport>> {
@@ -95,7 +116,7 @@ impl ReportStore for SqliteStore {
         self.look(move |conn| look::counted(conn, day, after.as_ref(), limit))
     }
 
-    fn keep(&self, report: NewReport, cap: u32) -> Answer<'_, ReportNo> {
+    fn keep(&self, report: NewReport, cap: u32) -> Answer<'_, Kept> {
         self.commit(move |tx| outbox::keep(tx, &report, cap))
     }
 
@@ -127,8 +148,8 @@ impl ReportStore for SqliteStore {
         })
     }
 
-    fn next_due(&self) -> Answer<'_, Option<Timestamp>> {
-        self.look(look::next)
+    fn next_due(&self) -> Answer<'_, NextDue> {
+        self.look(look::next_due)
     }
 
     fn again(&self, id: ReportNo, now: Timestamp, cap: u32) -> Answer<'_, u32> {

@@ -83,6 +83,10 @@ impl Inner {
     /// Of our own store or queue: the destination stays as it is.
     async fn try_one(&self, to: &DueDestination) -> Result<Tried, ReportStoreError> {
         let now = self.parts.clock.now();
+        if !self.settings.enabled {
+            let reply = "reports were switched off".to_owned();
+            return Ok(ended(now, DestinationState::Failed, reply, false));
+        }
         if let Some(reply) = self.too_late(to, now) {
             return Ok(ended(now, DestinationState::Failed, reply, false));
         }

@@ -5,12 +5,11 @@ use rusqlite::{Connection, OptionalExtension, ToSql, params_from_iter};
 
 use super::outbox::state;
 use super::{DROPPED, MADE, PLANNED, UNWANTED};
-use crate::clock::Timestamp;
 use crate::mail::Domain;
 use crate::store::sqlite::rows::{bad, count, day, domain, json, maybe_time, number, queue_id, time};
 use crate::tlsrpt::{
-    Day, DayCounters, DestinationState, DetailCounter, ListedDestination, ListedReport, PolicyCounters,
-    ReportFilter, ReportNo, ReportState, ResultType,
+    Day, DayCounters, DestinationState, DetailCounter, ListedDestination, ListedReport, NextDue,
+    PolicyCounters, ReportFilter, ReportNo, ReportState, ResultType,
 };
 
 pub(super) fn counters(
@@ -75,12 +74,11 @@ pub(super) fn counted(
     .collect()
 }
 
-pub(super) fn next(conn: &Connection) -> rusqlite::Result<Option<Timestamp>> {
+pub(super) fn next_due(conn: &Connection) -> rusqlite::Result<NextDue> {
     conn.prepare_cached(
-        "SELECT min(at) FROM (SELECT min(at) AS at FROM report WHERE state = 0 \
-         UNION ALL SELECT min(next) FROM report_destination WHERE state = 0)",
+        "SELECT (SELECT min(at) FROM report WHERE state = 0), (SELECT min(next) FROM report_destination WHERE state = 0)",
     )?
-    .query_row([], |r| maybe_time(r, 0))
+    .query_row([], |r| Ok(NextDue { report: maybe_time(r, 0)?, destination: maybe_time(r, 1)? }))
 }
 
 pub(super) fn octets(conn: &Connection, no: ReportNo) -> rusqlite::Result<Option<Bytes>> {

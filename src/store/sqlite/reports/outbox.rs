@@ -11,7 +11,7 @@ use crate::queue::RecipientState;
 use crate::store::sqlite::rows::{self, code, day, domain, maybe_time, number, queue_id};
 use crate::store::sqlite::writer::{Fault, Tx};
 use crate::tlsrpt::{
-    Day, DestinationId, DestinationState, DueDestination, NewDestination, NewReport, ReportNo,
+    Day, DestinationId, DestinationState, DueDestination, Kept, NewDestination, NewReport, ReportNo,
     ReportStoreError, SettledMail, Tried,
 };
 
@@ -40,7 +40,7 @@ pub(super) fn state(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<
     code.and_then(|code| STATES.get(code)).copied().ok_or_else(|| rows::bad(column, "not a state"))
 }
 
-pub(super) fn keep(tx: &Tx<'_>, report: &NewReport, cap: u32) -> Judged<ReportNo> {
+pub(super) fn keep(tx: &Tx<'_>, report: &NewReport, cap: u32) -> Judged<Kept> {
     let (day, domain) = (report.day.to_string(), report.domain.as_str());
     let sessions = (
         i64::try_from(report.sessions.0).unwrap_or(i64::MAX),
@@ -101,11 +101,12 @@ pub(super) fn keep(tx: &Tx<'_>, report: &NewReport, cap: u32) -> Judged<ReportNo
         plan::forget_day(tx, report.day, &report.domain)?;
         no
     };
-    insert_destinations(tx, no, 0, &report.destinations, report.made, cap)?;
-    Ok(Ok(ReportNo(no)))
+    let over_cap = insert_destinations(tx, no, 0, &report.destinations, report.made, cap)?;
+    Ok(Ok(Kept { no: ReportNo(no), over_cap }))
 }
 
-/// Stores destinations as due now, those of receivers that have had their share of the day as failed (RPT-10).
+/// Stores destinations as due now, those of receivers that have had their share of the day as failed, which it names
+/// (RPT-10).
 fn insert_destinations(
     tx: &Tx<'_>,
     report: i64,
@@ -113,7 +114,8 @@ fn insert_destinations(
     destinations: &[NewDestination],
     now: Timestamp,
     cap: u32,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<Vec<String>> {
+    let mut over_cap = Vec::new();
     for (n, to) in (0i64..).zip(destinations) {
         let room = tx
             .conn
@@ -126,6 +128,7 @@ fn insert_destinations(
             (DestinationState::Waiting, String::new())
         } else {
             let reply = format!("not sent: {} is sent at most {cap} reports a day", to.receiver);
+            over_cap.push(to.uri.clone());
             (DestinationState::Failed, reply)
         };
         tx.conn
@@ -145,7 +148,7 @@ fn insert_destinations(
                 reply
             ])?;
     }
-    Ok(())
+    Ok(over_cap)
 }
 
 pub(super) fn destinations(

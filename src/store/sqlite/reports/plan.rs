@@ -65,7 +65,7 @@ pub(super) fn drop_old(tx: &Tx<'_>, oldest: Day) -> Result<DroppedDays, Fault> {
                  ON CONFLICT (day, domain) WHERE partial = 0 DO NOTHING",
             )?
             .execute(params![day.to_string(), domain.as_str(), PLANNED, tx.now.as_millis()])?;
-        // None: a report was made, and what was counted after it goes without a word.
+        // None: its report was made before this was counted, which takes a clock that went back.
         let why: Option<String> = tx
             .conn
             .prepare_cached(
@@ -77,7 +77,8 @@ pub(super) fn drop_old(tx: &Tx<'_>, oldest: Day) -> Result<DroppedDays, Fault> {
                 |r| r.get(0),
             )
             .optional()?;
-        dropped.days.extend(why.map(|why| (day, domain, why)));
+        let why = why.unwrap_or_else(|| "counted after its report was made".to_owned());
+        dropped.days.push((day, domain, why));
         if tx.conn.total_changes() - before > ROWS {
             dropped.more = true;
             break;

@@ -9,8 +9,8 @@ use super::world::{Posts, ToQueue};
 use super::*;
 use crate::queue::{NewMessage, StoreError};
 use crate::tlsrpt::{
-    DayCounters, DestinationId, DroppedDays, DueDestination, NewReport, Planned, PlannedReport, ReportNo,
-    SettledMail, Tried,
+    DayCounters, DestinationId, DroppedDays, DueDestination, Kept, NewReport, Planned, PlannedReport,
+    ReportNo, SettledMail, Tried,
 };
 
 /// Counts calls and lets one of them be the last.
@@ -98,7 +98,7 @@ impl ReportStore for Gated<Arc<SqliteStore>> {
     fn counted(&self, day: Day, after: Option<Domain>, limit: usize) -> Answer<'_, Vec<Domain>> {
         self.0.pass(self.1.counted(day, after, limit)).boxed()
     }
-    fn keep(&self, report: NewReport, cap: u32) -> Answer<'_, ReportNo> {
+    fn keep(&self, report: NewReport, cap: u32) -> Answer<'_, Kept> {
         self.0.write(self.1.keep(report, cap)).boxed()
     }
     fn put_off(&self, planned: PlannedReport, until: Timestamp, why: String) -> Answer<'_, ()> {
@@ -116,7 +116,7 @@ impl ReportStore for Gated<Arc<SqliteStore>> {
     fn settle_mail(&self) -> Answer<'_, Vec<SettledMail>> {
         self.0.pass(self.1.settle_mail()).boxed()
     }
-    fn next_due(&self) -> Answer<'_, Option<Timestamp>> {
+    fn next_due(&self) -> Answer<'_, NextDue> {
         self.0.pass(self.1.next_due()).boxed()
     }
     fn again(&self, id: ReportNo, now: Timestamp, cap: u32) -> Answer<'_, u32> {
