@@ -267,7 +267,8 @@ async fn every_destination_is_tried_by_itself_and_one_is_enough() {
         }
     }
     let pauses: Vec<u64> = tries.windows(2).map(|t| t[1].since(t[0]).as_secs() / 60).collect();
-    assert!(pauses.windows(2).all(|p| p[1] + 30 > p[0]) && pauses.iter().all(|p| *p <= 265), "{pauses:?}");
+    // The longest is 240 minutes, more or less a tenth each time.
+    assert!(pauses.windows(2).all(|p| p[1] + 50 > p[0]) && pauses.iter().all(|p| *p <= 265), "{pauses:?}");
     assert!((7..16).contains(&tries.len()), "{tries:?}");
     assert!(tries.last().unwrap().since(begun) <= DAY);
     let report = relay.reports().await.remove(0);
@@ -421,6 +422,8 @@ async fn operators_send_a_part_of_today_a_closed_day_ahead_and_once_more() {
     relay.session("a.example", true).await;
     let again = relay.service.send(Some(today), Some(domain("a.example")), false).await.unwrap();
     assert_ne!(again.sent[0].report_id, part.report_id);
+    // Out of the way, so that the next post is that of the whole day.
+    relay.step().await;
     // The closed day goes out ahead of its moment, whole, once.
     w.clock.jump_to(today.next().begin().after(Duration::from_secs(1)));
     w.settle_clock(&relay);
