@@ -73,6 +73,7 @@ pub(super) fn manager(config: &Config) -> ManagerSettings {
         history: q.history,
         history_limit: q.history_limit,
         places: config.delivery.max_connections,
+        rules: Arc::new(rules(config)),
         drain: config.delivery.drain,
         ..ManagerSettings::new(config.hostname.clone())
     }

@@ -11,7 +11,7 @@ use crate::dkim::{KeyError, SigningKey};
 use crate::mail::Domain;
 
 /// Longer than any certificate takes to mend.
-const LONG: std::time::Duration = std::time::Duration::from_secs(366 * 86_400);
+const LONG: Duration = Duration::from_secs(366 * 86_400);
 
 impl Check<'_> {
     pub(super) fn mta_sts(&self, section: Section<'_>) -> MtaSts {
