@@ -14,9 +14,9 @@ use crate::delivery::attempt::{AttemptSettings, Attempts, DnsRoutes, DnsTlsa, Pa
 use crate::delivery::pool::{Pool, PoolSettings};
 use crate::delivery::starttls::Tls;
 use crate::delivery::{AttemptReport, Ledger};
-use crate::dns::Resolver;
 use crate::dns::cache::{CacheSettings, CachingResolver};
 use crate::dns::hickory::HickoryResolver;
+use crate::dns::{Dnssec, Resolver};
 use crate::mail::Domain;
 use crate::mtasts::PolicyStore;
 use crate::mtasts::fetch::{FetchSettings, HttpsFetcher};
@@ -26,6 +26,11 @@ use crate::queue::{Lease, QueueStore};
 use crate::route::RouteSettings;
 use crate::tlsrpt::SessionStore;
 use crate::tlsrpt::https::{HttpsPoster, PosterSettings};
+
+/// Whether DNSSEC answers are believed, as the configuration has it.
+pub fn dnssec(config: &Config) -> Dnssec {
+    Dnssec::new(settings::dns(config).0.trust_ad)
+}
 
 /// The resolver, and what is believed of it about DNSSEC, in words.
 ///
@@ -88,12 +93,13 @@ pub fn route_settings(config: &Config) -> RouteSettings {
 }
 
 /// What attempts are told.
-pub fn attempt_settings(config: &Config) -> AttemptSettings {
+pub fn attempt_settings(config: &Config, dnssec: Dnssec) -> AttemptSettings {
     let route = settings::route(config);
     AttemptSettings {
         port: route.port,
         own_listeners: route.own_listeners,
         require_both: config.dane.require_both,
+        dnssec,
         ..AttemptSettings::new(config.hostname.clone())
     }
 }
@@ -131,6 +137,8 @@ pub struct Outbound {
     pub store: Arc<dyn QueueStore>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Whether DNSSEC answers are believed.
+    pub dnssec: Dnssec,
 }
 
 impl Outbound {
@@ -149,7 +157,7 @@ impl Outbound {
             store: self.store,
             clock: self.clock,
         };
-        Ok(Attempts::new(attempt_settings(config), parts))
+        Ok(Attempts::new(attempt_settings(config, self.dnssec), parts))
     }
 }
 

@@ -12,7 +12,7 @@ use sealpost::delivery::attempt::{AttemptSettings, Attempts, DnsTlsa, Parts, Pol
 use sealpost::delivery::pool::{Pool, PoolSettings};
 use sealpost::delivery::starttls::Tls;
 use sealpost::delivery::{AttemptReport, Ledger};
-use sealpost::mail::{Domain, ForwardPath, Origin, QueueId, ReversePath};
+use sealpost::mail::{Domain, ForwardPath, Origin, QueueId, ReversePath, SenderTls};
 use sealpost::mtasts::{Applicable, Discovery, Mode, Policy, StoredPolicy};
 use sealpost::queue::{
     self, Lease, LeaseId, LeasedRecipient, MessageMeta, Outcome, QueueStore, Step, StoreError,
@@ -143,6 +143,7 @@ pub(crate) fn lease(name: &str, recipients: u32) -> Lease {
         reverse_path: ReversePath::parse("app@example.org").unwrap(),
         ret: None,
         envid: None,
+        sender_tls: SenderTls::Unsaid,
         smtputf8: false,
         has_8bit: false,
         size: 1000,
@@ -236,7 +237,7 @@ impl World {
             expires: now.after(Duration::from_secs(86_400)),
             last_used: now,
         };
-        let applicable = Applicable { policy: Some(Arc::new(stored)), fetch_failure: None };
+        let applicable = Applicable { policy: Some(Arc::new(stored)), ..Applicable::default() };
         self.known.policies.lock().unwrap().insert(domain(name), applicable);
     }
 

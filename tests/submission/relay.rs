@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use sealpost::clock::{ManualClock, Timestamp};
 use sealpost::dkim::{Signers, SigningKey};
+use sealpost::dns::Dnssec;
 use sealpost::mail::{Domain, Envelope, QueueId};
 use sealpost::queue::{
     ClaimTerms, Delayed, Due, DueQuery, Enqueued, Filter, Finish, Intake, Lease, LeaseId, ListedRecipient,
@@ -151,6 +152,7 @@ pub(crate) async fn relay_for(connections: usize, timers: Timers) -> Relay {
             allowed_senders: vec![SenderRule::parse("app1@example.org").unwrap()],
         }],
         data_dir: dir.path().to_owned(),
+        dnssec: Dnssec::new(true),
         timers,
     });
     let store = Arc::new(Store::default());

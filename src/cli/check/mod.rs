@@ -66,11 +66,12 @@ impl Bench {
         let stored = SqliteStore::open_read_only(&config.data_dir).ok();
         let store = Arc::new(cache::ReadOnly(stored));
         let policies = outbound::policies(config, &resolver, &roots, store, &clock)?;
-        let settings = outbound::attempt_settings(config);
+        let settings = outbound::attempt_settings(config, outbound::dnssec(config));
         let terms = Terms {
             operator: settings.operator,
             message: MessageKind::Normal,
             require_both: settings.require_both,
+            dnssec: settings.dnssec.is_believed(),
         };
         let (tlsa, port) = (outbound::tlsa(config, &resolver), settings.port);
         let prober = Prober::new(settings, Tls::new(roots), Arc::clone(&clock));
