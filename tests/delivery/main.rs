@@ -10,6 +10,7 @@
 
 mod authority;
 mod hostile;
+mod sender_tls;
 mod server;
 mod transfer;
 mod walk;

@@ -61,12 +61,13 @@ impl SessionStore for Notes {
 #[derive(Default)]
 struct Known {
     routes: Mutex<HashMap<Domain, Result<Route, RouteFailure>>>,
-    policies: Mutex<HashMap<Domain, Applicable>>,
+    policies: Mutex<HashMap<Domain, Discovery>>,
 }
 
 impl Known {
-    fn policy(&self, domain: &Domain) -> Applicable {
-        self.policies.lock().unwrap().get(domain).cloned().unwrap_or_default()
+    fn policy(&self, domain: &Domain) -> Discovery {
+        let known = self.policies.lock().unwrap().get(domain).cloned();
+        known.unwrap_or_else(|| Discovery::Known(Applicable::default()))
     }
 }
 
@@ -79,12 +80,15 @@ impl Routes for Known {
 
 impl Policies for Known {
     fn discover<'a>(&'a self, domain: &'a Domain) -> BoxFuture<'a, Discovery> {
-        let applicable = self.policy(domain);
-        Box::pin(async move { Discovery::Known(applicable) })
+        let discovery = self.policy(domain);
+        Box::pin(async move { discovery })
     }
 
     fn has_enforce<'a>(&'a self, domain: &'a Domain) -> BoxFuture<'a, bool> {
-        let enforce = self.policy(domain).policy.is_some_and(|p| p.policy.mode == Mode::Enforce);
+        let enforce = match self.policy(domain) {
+            Discovery::Known(known) => known.policy.is_some_and(|p| p.policy.mode == Mode::Enforce),
+            Discovery::Wait(_) => false,
+        };
         Box::pin(async move { enforce })
     }
 
@@ -221,10 +225,19 @@ impl World {
         self.known.routes.lock().unwrap().insert(domain(name), route);
     }
 
+    /// What is found out about the policy of `name`.
+    pub(crate) fn discovers(&self, name: &str, discovery: Discovery) {
+        self.known.policies.lock().unwrap().insert(domain(name), discovery);
+    }
+
     pub(crate) fn enforce(&self, name: &str, mx: &[&str]) {
+        self.promises(name, Mode::Enforce, mx);
+    }
+
+    pub(crate) fn promises(&self, name: &str, mode: Mode, mx: &[&str]) {
         let now = Timestamp::from_millis(1_795_333_080_000);
         let policy = Policy {
-            mode: Mode::Enforce,
+            mode,
             mx: mx.iter().map(|m| (*m).to_owned()).collect(),
             max_age: Duration::from_secs(86_400),
             lines: vec!["version: STSv1".into()],
@@ -238,7 +251,7 @@ impl World {
             last_used: now,
         };
         let applicable = Applicable { policy: Some(Arc::new(stored)), ..Applicable::default() };
-        self.known.policies.lock().unwrap().insert(domain(name), applicable);
+        self.discovers(name, Discovery::Known(applicable));
     }
 
     pub(crate) async fn deliver(&self, name: &str, recipients: u32) -> (AttemptReport, Vec<Outcome>) {
