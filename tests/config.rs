@@ -267,6 +267,11 @@ const BAD: &[(&str, &str, &str)] = &[
         "dkim keygen",
     ),
     (
+        "[tls_rpt]\nsend_window = \"25h\"",
+        "3:15: tls_rpt.send_window: is longer than a day",
+        "at most \"24h\"",
+    ),
+    (
         "[tls_rpt]\nfrom = \"a@example.net\"\ncontact = \"b@example.org\"",
         "4:11: tls_rpt.contact: its domain example.org",
         "example.net",

@@ -25,6 +25,7 @@ mod a_locked_database_costs_451;
 mod a_refusal_is_final_only_when_every_host_was_asked;
 mod a_refused_mailbox_and_a_null_mx_come_back_as_dsn;
 mod a_renewed_certificate_is_shown_without_a_restart;
+mod a_report_arrives_where_tls_is_broken;
 mod a_second_start_on_the_same_queue_refuses;
 mod a_stalled_policy_host_holds_up_its_own_domain_only;
 mod a_stripped_starttls_never_sees_mail_from;

@@ -158,6 +158,7 @@ pub(super) async fn due_names(store: &impl QueueStore) -> Vec<String> {
 pub(super) async fn run<S: Site>(site: impl Fn() -> S) {
     attempts::what_was_acknowledged_is_there_after_a_start(site()).await;
     attempts::a_claim_with_the_enqueue_is_a_lease(site()).await;
+    attempts::later_work_of_a_busy_domain_is_not_forgotten(site()).await;
     attempts::no_recipient_is_leased_twice_at_once(site()).await;
     attempts::a_lease_holds_at_most_a_transaction(site()).await;
     attempts::an_outcome_and_its_dsn_are_one_commit(site()).await;

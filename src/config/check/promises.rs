@@ -1,6 +1,7 @@
 //! Checks of what deals with promises: MTA-STS, DANE, exceptions, DKIM and TLS reports.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::{Check, domain, lasting, mailbox, optional, port, positive_size, word};
 use crate::clock::Timestamp;
@@ -163,7 +164,13 @@ impl Check<'_> {
                 from.domain()
             ));
         }
-        let send_window = section.get("send_window", defaults::SEND_WINDOW, lasting);
+        let send_window = section.get("send_window", defaults::SEND_WINDOW, |f| {
+            // The data of a day waits for two days only (RPT-71).
+            lasting(f).and_then(|window| match window <= Duration::from_secs(86_400) {
+                true => Ok(window),
+                false => Err(Wrong::new("is longer than a day", "write at most \"24h\", as in \"4h\"")),
+            })
+        });
         section.finish();
         TlsRpt { enabled, organization, from, contact, send_window }
     }

@@ -168,6 +168,20 @@ pub(in crate::store) async fn a_release_restores_what_was_before<S: Site>(site: 
     site.close(store).await;
 }
 
+// QUE-32: a domain with work now and work later is looked at again for the later.
+pub(in crate::store) async fn later_work_of_a_busy_domain_is_not_forgotten<S: Site>(site: S) {
+    let store = site.open(clock());
+    store.enqueue(message(1, &["a@x.example"]), None).await.unwrap();
+    let lease = claim(&store, "x.example", 1).await.remove(0);
+    let mut soon = all_of(&lease, &deferred());
+    soon.settled[0].next_attempt = Some(NOON.after(MINUTE));
+    store.finish(soon).await.unwrap();
+    store.enqueue(message(2, &["b@x.example"]), None).await.unwrap();
+    let due = store.due(DueQuery { after: None, limit: 9 }).await.unwrap();
+    assert_eq!((due.domains.len(), due.next), (1, Some(NOON.after(MINUTE))));
+    site.close(store).await;
+}
+
 // QUE-03
 pub(in crate::store) async fn an_uncounted_deferral_takes_the_attempt_back<S: Site>(site: S) {
     let store = site.open(clock());

@@ -21,6 +21,7 @@ pub(super) fn due(conn: &Connection, query: &DueQuery, now: Timestamp) -> rusqli
     // A damaged name may be empty, and nothing is before that.
     let mut first = conn.prepare_cached(&next_domain(">="))?;
     let mut seek = conn.prepare_cached(&next_domain(">"))?;
+    let mut later = conn.prepare_cached(LATER)?;
     let (mut due, mut damaged) = (Due::default(), Damaged::default());
     let mut after = query.after.as_ref().map(|d| d.as_str().as_bytes().to_vec());
     loop {
@@ -42,9 +43,15 @@ pub(super) fn due(conn: &Connection, query: &DueQuery, now: Timestamp) -> rusqli
             None
         });
         let open_at = suspension.as_ref().map_or(since, |s| s.until.max(since));
+        let mut earliest = |at: Timestamp| due.next = Some(due.next.map_or(at, |n| n.min(at)));
         if open_at > now {
-            due.next = Some(due.next.map_or(open_at, |n| n.min(open_at)));
+            earliest(open_at);
         } else if due.domains.len() < query.limit {
+            // What this domain has for later falls due too, with nobody else to look for it.
+            let key = (Text(domain.as_str().as_bytes()), now.as_millis());
+            if let Some(at) = later.query_row(key, |r| rows::time(r, 0)).optional()? {
+                earliest(at);
+            }
             due.domains.push(DueDomain { domain, since, probe: suspension });
         } else {
             // There is more, and it is due now.
@@ -54,6 +61,10 @@ pub(super) fn due(conn: &Connection, query: &DueQuery, now: Timestamp) -> rusqli
     }
     Ok((due, damaged))
 }
+
+/// The next moment after a given one at which a domain has work.
+pub(super) const LATER: &str = "SELECT next_attempt FROM recipient INDEXED BY recipient_due \
+    WHERE state <= 1 AND domain = ?1 AND next_attempt > ?2 ORDER BY next_attempt LIMIT 1";
 
 /// The first waiting recipient of the next domain.
 pub(super) fn next_domain(from: &str) -> String {

@@ -246,6 +246,7 @@ async fn no_query_of_the_scheduler_scans_or_sorts() {
     for (name, sql, index) in [
         ("due, the first domain", reads::next_domain(">="), "recipient_due (domain>?)"),
         ("due, the next domain", reads::next_domain(">"), "recipient_due (domain>?)"),
+        ("due, later work", reads::LATER.to_owned(), "recipient_due (domain=? AND next_attempt>?)"),
         ("claim", leases::OLDEST_DUE.to_owned(), "recipient_due (domain=? AND next_attempt<?)"),
         ("lease", leases::transaction(), "INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
         ("delayed", reads::unwarned(), "recipient_unwarned"),

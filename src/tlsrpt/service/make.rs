@@ -90,9 +90,15 @@ impl Inner {
     async fn drop_old(&self, today: Day) -> Result<(), ReportStoreError> {
         loop {
             let dropped = self.parts.store.drop_old(self.oldest(today)).await?;
-            let reason = self.obstacle().unwrap_or_else(|| "it could not be made in time".to_owned());
+            let obstacle = self.obstacle();
+            let reason = obstacle.as_deref().unwrap_or("it could not be made in time");
             for (day, domain, why) in dropped.days.iter().filter(|_| self.settings.enabled) {
-                let why = Some(why).filter(|w| !w.is_empty()).unwrap_or(&reason);
+                let why = Some(why.as_str()).filter(|w| !w.is_empty()).unwrap_or(reason);
+                if obstacle.is_some() {
+                    // Of which every day has warned already.
+                    tracing::info!(event = "report-dropped", %day, report_domain = %domain, report_id = "", destination = "", reply = %shown_text(why));
+                    continue;
+                }
                 tracing::warn!(event = "report-dropped", %day, report_domain = %domain, report_id = "", destination = "", reply = %shown_text(why), "a day of sessions was never reported");
             }
             if !dropped.more {
@@ -117,7 +123,7 @@ impl Inner {
             tracing::warn!(
                 event = "reports-wait",
                 reason = obstacle,
-                "TLS reports wait, each until its data is two days old"
+                "TLS reports wait, each until its data is two days old; write tls_rpt.from and a [[dkim]] entry of its domain, or tls_rpt.enabled = false"
             );
         }
     }
@@ -160,7 +166,7 @@ impl Inner {
         for uri in over_cap {
             tracing::warn!(event = "report-dropped", %day, report_domain = %domain, report_id, destination = %shown_text(&uri), reply = "its receiver has had its share of the day");
         }
-        self.kept.notify_one();
+        self.wake_senders();
         Ok((no, report_id, destinations))
     }
 
