@@ -22,6 +22,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::pool::Pool;
 use crate::dkim::Signers;
+use crate::dns::Dnssec;
 use crate::mtasts::PolicyStore;
 use crate::observe;
 use crate::queue::manager::{Manager, ManagerSettings};
@@ -149,6 +150,7 @@ async fn start(config: &Config) -> Result<Relay, String> {
     let token = admin_token::read_or_make(&config.admin.token, &config.data_dir)
         .map_err(|e| format!("admin.token: cannot be read or made in {}: {e}", config.data_dir.display()))?;
     let (resolver, dnssec) = outbound::resolver(config, &clock)?;
+    let believed = outbound::dnssec(config);
     tracing::info!(event = "dnssec", "DNSSEC {dnssec}");
     let roots = Arc::new(trust::load(config.trust.roots, &config.trust.extra_roots)?);
     let certificate = certificate(config)?;
@@ -170,6 +172,7 @@ async fn start(config: &Config) -> Result<Relay, String> {
         store: Arc::clone(&queue),
         exceptions: Arc::clone(&exceptions),
         clock: Arc::clone(&clock),
+        dnssec: believed.clone(),
     }
     .attempts(config)?;
     let courier = Arc::new(outbound::Courier { attempts, pool: Arc::clone(&pool) });
@@ -201,7 +204,7 @@ async fn start(config: &Config) -> Result<Relay, String> {
         stop_background: CancellationToken::new(),
         listening: Arc::new(AtomicBool::new(false)),
     };
-    relay.listen(config, Arc::clone(&queue), signers.clone(), &clock).await?;
+    relay.listen(config, Arc::clone(&queue), signers.clone(), &clock, believed).await?;
     let actions = admin::Actions {
         manager: manager.clone(),
         policies: policies.clone(),
@@ -282,8 +285,9 @@ impl Relay {
         queue: Arc<dyn QueueStore>,
         signers: Signers,
         clock: &Arc<dyn Clock>,
+        dnssec: Dnssec,
     ) -> Result<(), String> {
-        let submission = Arc::new(settings::submission(config));
+        let submission = Arc::new(settings::submission(config, dnssec));
         let slots = Slots::new(submission.max_connections, submission.max_connections_per_source);
         let intake: Arc<dyn Intake> = Arc::new(self.manager.clone());
         let tls = match &self.certificate {

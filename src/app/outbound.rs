@@ -14,9 +14,9 @@ use crate::delivery::attempt::{AttemptSettings, Attempts, DnsRoutes, DnsTlsa, Pa
 use crate::delivery::pool::{Pool, PoolSettings};
 use crate::delivery::starttls::Tls;
 use crate::delivery::{AttemptReport, Ledger};
-use crate::dns::Resolver;
 use crate::dns::cache::{CacheSettings, CachingResolver};
 use crate::dns::hickory::HickoryResolver;
+use crate::dns::{Dnssec, Resolver};
 use crate::mail::Domain;
 use crate::mtasts::PolicyStore;
 use crate::mtasts::fetch::{FetchSettings, HttpsFetcher};
@@ -28,6 +28,11 @@ use crate::route::source::Source;
 use crate::security::exception::Exceptions;
 use crate::tlsrpt::SessionStore;
 use crate::tlsrpt::https::{HttpsPoster, PosterSettings};
+
+/// Whether DNSSEC answers are believed, as the configuration has it.
+pub fn dnssec(config: &Config) -> Dnssec {
+    Dnssec::new(settings::dns(config).0.trust_ad)
+}
 
 /// The resolver, and what is believed of it about DNSSEC, in words.
 ///
@@ -90,7 +95,7 @@ pub fn route_settings(config: &Config) -> RouteSettings {
 }
 
 /// What attempts are told.
-pub fn attempt_settings(config: &Config) -> AttemptSettings {
+pub fn attempt_settings(config: &Config, dnssec: Dnssec) -> AttemptSettings {
     let route = settings::route(config);
     AttemptSettings {
         port: route.port,
@@ -102,6 +107,7 @@ pub fn attempt_settings(config: &Config) -> AttemptSettings {
             .map(|s| Source { address: s.address, ehlo: s.ehlo.clone() })
             .collect(),
         require_both: config.dane.require_both,
+        dnssec,
         ..AttemptSettings::new(config.hostname.clone())
     }
 }
@@ -154,6 +160,8 @@ pub struct Outbound {
     pub exceptions: Arc<Exceptions>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Whether DNSSEC answers are believed.
+    pub dnssec: Dnssec,
 }
 
 impl Outbound {
@@ -173,7 +181,7 @@ impl Outbound {
             exceptions: self.exceptions,
             clock: self.clock,
         };
-        Ok(Attempts::new(attempt_settings(config), parts))
+        Ok(Attempts::new(attempt_settings(config, self.dnssec), parts))
     }
 }
 

@@ -19,6 +19,8 @@ pub struct Ehlo {
     pub dsn: bool,
     /// AUTH (RFC 4954): whether PLAIN and LOGIN are among its mechanisms.
     pub auth: AuthOffer,
+    /// REQUIRETLS (RFC 8689); it counts inside TLS only.
+    pub requiretls: bool,
     /// SIZE (RFC 1870): whether offered, and the largest message taken; 0 is "no limit known".
     pub size: Option<u64>,
     /// `RCPTMAX` of LIMITS (RFC 9422).
@@ -46,6 +48,7 @@ impl Ehlo {
                         out.auth.login |= mechanism.eq_ignore_ascii_case("LOGIN");
                     }
                 }
+                "REQUIRETLS" => out.requiretls = true,
                 "SIZE" => out.size = Some(words.next().and_then(|n| n.parse().ok()).unwrap_or(0)),
                 "LIMITS" => {
                     out.rcpt_max = words

@@ -15,7 +15,7 @@ use crate::dane::verify::{self, Terms};
 use crate::mail::{Domain, Reply};
 use crate::queue::outcome::{CertificateFacts, Promise};
 use crate::security::Level;
-use crate::security::decide::{Demand, Reason, TlsPolicy};
+use crate::security::decide::{Demand, MessageKind, Reason, TlsPolicy};
 use crate::security::exception::Waived;
 pub use crate::security::failure::TlsFailure;
 use crate::security::pkix::PkixFault;
@@ -33,6 +33,8 @@ pub struct Evidence {
     pub host: Domain,
     /// How STARTTLS went.
     pub tls: TlsState,
+    /// Whether the EHLO reply inside TLS lists REQUIRETLS. What was said before TLS does not count (RTLS-25).
+    pub requiretls: bool,
 }
 
 /// How STARTTLS went.
@@ -135,12 +137,18 @@ impl TlsFacts {
 #[derive(Debug)]
 pub struct Clearance {
     level: Level,
+    requiretls: bool,
 }
 
 impl Clearance {
     /// The security of the session, as logs, timeline and `check` say it.
     pub const fn level(&self) -> Level {
         self.level
+    }
+
+    /// Whether MAIL carries the parameter REQUIRETLS: asked for by the sender, and all that it needs is met (RTLS-26).
+    pub const fn requiretls(&self) -> bool {
+        self.requiretls
     }
 }
 
@@ -202,27 +210,42 @@ impl Findings {
     }
 }
 
+/// R9: whether the promise goes on with the message (RFC 8689 §2).
+fn requiretls_met(policy: &TlsPolicy, evidence: &Evidence, found: &Findings) -> bool {
+    let authenticated = if policy.dane().is_some() { found.dane.is_none() } else { found.pkix.is_none() };
+    policy.name_assured && found.encrypted && authenticated && evidence.requiretls
+}
+
 /// Judges a session on its evidence. The same evidence may be judged again for another next hop (OUT-51).
 pub fn judge(policy: &TlsPolicy, evidence: &Evidence) -> Judgement {
     let found = Findings::of(policy, evidence);
+    let requiretls = match policy.message {
+        MessageKind::RequireTls | MessageKind::RequireTlsNotice => requiretls_met(policy, evidence, &found),
+        MessageKind::Normal | MessageKind::TlsOptional | MessageKind::TlsReport => false,
+    };
     let blocking = shortcoming(policy, &found, policy.demand, policy.waiver.is_none());
+    // Asked last, so that only a host that met everything else is heard on it.
+    let unsupported = policy.message == MessageKind::RequireTls && !requiretls;
+    let blocking = blocking.or_else(|| unsupported.then_some(TlsFailure::NoRequireTls));
     let missing = policy.waiver.as_ref().map(|w| match &w.blocked {
         Some(failure) => Some(failure.clone()),
         None => shortcoming(policy, &found, w.full, true),
     });
+    // A message that looks away from promises, and a policy that cannot be had, say nothing about the domain.
+    let telling = policy.message.heeds_policies() && policy.fetch_failure.is_none();
     let certificate = match &evidence.tls {
         TlsState::On(facts) => facts.certificate.clone(),
         _ => None,
     };
     Judgement {
         verdicts: verdicts(policy, &found),
-        exception_unneeded: matches!(missing, Some(None)),
+        exception_unneeded: telling && matches!(missing, Some(None)),
         waived: policy.waiver.as_ref().zip(missing.flatten()).map(|(waiver, failure)| {
             Waived::new(&waiver.exception, failure.clause(policy, certificate.as_ref()))
         }),
         promise: promise(policy, &found, certificate),
         cleared: match blocking {
-            None => Ok(Clearance { level: found.level }),
+            None => Ok(Clearance { level: found.level, requiretls }),
             Some(f) => Err(f),
         },
     }

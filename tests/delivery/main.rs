@@ -11,6 +11,7 @@
 mod authority;
 mod exception;
 mod hostile;
+mod sender_tls;
 mod server;
 mod smart_host;
 mod transfer;

@@ -86,7 +86,7 @@ async fn a_group_of_thousands_of_commands_does_not_stop_at_full_buffers() {
         hosts: vec![mx.clone()],
         rule: None,
     };
-    let terms = Terms { exception: None, message: MessageKind::Normal, require_both: false };
+    let terms = Terms { exception: None, message: MessageKind::Normal, require_both: false, dnssec: false };
     let Gate::Contact(policy) = gate(&route, &mx, &TlsaAnswer::None, &Applicable::default(), terms) else {
         panic!("nothing is demanded of this host")
     };

@@ -12,11 +12,12 @@ use sealpost::delivery::attempt::{AttemptSettings, Attempts, DnsTlsa, Parts, Pol
 use sealpost::delivery::pool::{Pool, PoolSettings};
 use sealpost::delivery::starttls::Tls;
 use sealpost::delivery::{AttemptReport, Ledger};
-use sealpost::mail::{Domain, ForwardPath, Origin, QueueId, ReversePath};
+use sealpost::mail::{Domain, ForwardPath, Origin, QueueId, ReversePath, SenderTls};
 use sealpost::mtasts::{Applicable, Discovery, Mode, Policy, StoredPolicy};
 use sealpost::queue::{
     self, Lease, LeaseId, LeasedRecipient, MessageMeta, Outcome, QueueStore, Step, StoreError,
 };
+use sealpost::route::smart_host::Rule;
 use sealpost::route::{Host, Route, RouteFailure, RouteKind};
 use sealpost::security::exception::Exceptions;
 use sealpost::tlsrpt::{SessionRecord, SessionStore};
@@ -62,12 +63,13 @@ impl SessionStore for Notes {
 #[derive(Default)]
 struct Known {
     routes: Mutex<HashMap<Domain, Result<Route, RouteFailure>>>,
-    policies: Mutex<HashMap<Domain, Applicable>>,
+    policies: Mutex<HashMap<Domain, Discovery>>,
 }
 
 impl Known {
-    fn policy(&self, domain: &Domain) -> Applicable {
-        self.policies.lock().unwrap().get(domain).cloned().unwrap_or_default()
+    fn policy(&self, domain: &Domain) -> Discovery {
+        let known = self.policies.lock().unwrap().get(domain).cloned();
+        known.unwrap_or_else(|| Discovery::Known(Applicable::default()))
     }
 }
 
@@ -80,12 +82,15 @@ impl Routes for Known {
 
 impl Policies for Known {
     fn discover<'a>(&'a self, domain: &'a Domain) -> BoxFuture<'a, Discovery> {
-        let applicable = self.policy(domain);
-        Box::pin(async move { Discovery::Known(applicable) })
+        let discovery = self.policy(domain);
+        Box::pin(async move { discovery })
     }
 
     fn has_enforce<'a>(&'a self, domain: &'a Domain) -> BoxFuture<'a, bool> {
-        let enforce = self.policy(domain).policy.is_some_and(|p| p.policy.mode == Mode::Enforce);
+        let enforce = match self.policy(domain) {
+            Discovery::Known(known) => known.policy.is_some_and(|p| p.policy.mode == Mode::Enforce),
+            Discovery::Wait(_) => false,
+        };
         Box::pin(async move { enforce })
     }
 
@@ -144,6 +149,7 @@ pub(crate) fn lease(name: &str, recipients: u32) -> Lease {
         reverse_path: ReversePath::parse("app@example.org").unwrap(),
         ret: None,
         envid: None,
+        sender_tls: SenderTls::Unsaid,
         smtputf8: false,
         has_8bit: false,
         size: 1000,
@@ -226,14 +232,31 @@ impl World {
         );
     }
 
+    /// The operator's rule for `name`, whose route is known.
+    pub(crate) fn ruled(&self, name: &str, rule: Rule) {
+        let mut routes = self.known.routes.lock().unwrap();
+        if let Ok(route) = routes.get_mut(&domain(name)).unwrap() {
+            route.rule = Some(Arc::new(rule));
+        }
+    }
+
     pub(crate) fn resolves(&self, name: &str, route: Result<Route, RouteFailure>) {
         self.known.routes.lock().unwrap().insert(domain(name), route);
     }
 
+    /// What is found out about the policy of `name`.
+    pub(crate) fn discovers(&self, name: &str, discovery: Discovery) {
+        self.known.policies.lock().unwrap().insert(domain(name), discovery);
+    }
+
     pub(crate) fn enforce(&self, name: &str, mx: &[&str]) {
+        self.promises(name, Mode::Enforce, mx);
+    }
+
+    pub(crate) fn promises(&self, name: &str, mode: Mode, mx: &[&str]) {
         let now = Timestamp::from_millis(1_795_333_080_000);
         let policy = Policy {
-            mode: Mode::Enforce,
+            mode,
             mx: mx.iter().map(|m| (*m).to_owned()).collect(),
             max_age: Duration::from_secs(86_400),
             lines: vec!["version: STSv1".into()],
@@ -246,8 +269,8 @@ impl World {
             expires: now.after(Duration::from_secs(86_400)),
             last_used: now,
         };
-        let applicable = Applicable { policy: Some(Arc::new(stored)), fetch_failure: None };
-        self.known.policies.lock().unwrap().insert(domain(name), applicable);
+        let applicable = Applicable { policy: Some(Arc::new(stored)), ..Applicable::default() };
+        self.discovers(name, Discovery::Known(applicable));
     }
 
     pub(crate) async fn deliver(&self, name: &str, recipients: u32) -> (AttemptReport, Vec<Outcome>) {

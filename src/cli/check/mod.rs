@@ -54,6 +54,7 @@ struct Bench {
     port: u16,
     exceptions: Exceptions,
     require_both: bool,
+    believed: bool,
     dnssec: String,
     clock: Arc<dyn Clock>,
 }
@@ -67,12 +68,12 @@ impl Bench {
         let stored = SqliteStore::open_read_only(&config.data_dir).ok();
         let store = Arc::new(cache::ReadOnly(stored));
         let policies = outbound::policies(config, &resolver, &roots, store, &clock)?;
-        let settings = outbound::attempt_settings(config);
+        let settings = outbound::attempt_settings(config, outbound::dnssec(config));
         let exceptions = Exceptions::new(config.exception.iter().cloned(), &[]);
-        let require_both = settings.require_both;
+        let (require_both, believed) = (settings.require_both, settings.dnssec.is_believed());
         let (tlsa, port) = (outbound::tlsa(config, &resolver), settings.port);
         let prober = Prober::new(settings, outbound::tls(config, roots)?, Arc::clone(&clock));
-        Ok(Self { resolver, policies, prober, tlsa, port, exceptions, require_both, dnssec, clock })
+        Ok(Self { resolver, policies, prober, tlsa, port, exceptions, require_both, believed, dnssec, clock })
     }
 }
 
@@ -212,6 +213,7 @@ async fn judge(
         exception: bench.exceptions.of(domain, bench.clock.now()),
         message: MessageKind::Normal,
         require_both: bench.require_both,
+        dnssec: bench.believed,
     };
     let gate = attempt::gate(route, host, &tlsa, applicable, terms);
     let mut report = HostReport::new(host, &gate);

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Timestamp};
 use crate::dane::TlsaAnswer;
-use crate::dns::Resolver;
+use crate::dns::{Dnssec, Resolver};
 use crate::mail::Domain;
 use crate::mtasts::service::PolicyService;
 use crate::mtasts::{Applicable, Discovery};
@@ -144,6 +144,8 @@ pub struct AttemptSettings {
     pub own_listeners: Vec<SocketAddr>,
     /// `dane.require_both`.
     pub require_both: bool,
+    /// Whether DNSSEC answers are believed.
+    pub dnssec: Dnssec,
     /// Deadlines of a session.
     pub timers: Timers,
     /// Sessions that reach MAIL, per attempt (OUT-02).
@@ -163,6 +165,7 @@ impl AttemptSettings {
             sources: Vec::new(),
             own_listeners: Vec::new(),
             require_both: false,
+            dnssec: Dnssec::default(),
             timers: Timers::default(),
             max_sessions: 2,
             patience: Duration::from_secs(5),
@@ -301,6 +304,7 @@ pub fn gate(
         floor: route.floor(),
         exception: terms.exception,
         message: terms.message,
+        dnssec: terms.dnssec,
     })
 }
 
@@ -313,6 +317,8 @@ pub struct Terms<'a> {
     pub message: MessageKind,
     /// `dane.require_both`.
     pub require_both: bool,
+    /// Whether DNSSEC answers are believed.
+    pub dnssec: bool,
 }
 
 /// The names that a certificate below a DANE-TA authority may carry (RFC 7672 §3.2.2, DANE-28): the base domain and the
@@ -388,6 +394,7 @@ fn facts(seen: &Seen, route: &Route, reused: bool, connect: Duration) -> Session
         mx_secure: route.mx_secure,
         reused,
         body_8bit_undeclared: false,
+        requiretls: false,
         dsn_offered: false,
         connect_ms: ms(connect),
         transfer_ms: 0,

@@ -228,7 +228,7 @@ impl Session {
         let (mut line, ehlo) = introduce(line, &o).await?;
         let mut seen = Seen {
             helo: ehlo.as_ref().and_then(|e| e.name.clone()).or(greeted_by),
-            evidence: Evidence { host: o.host.clone(), tls: TlsState::NotOffered },
+            evidence: Evidence { host: o.host.clone(), tls: TlsState::NotOffered, requiretls: false },
             peer: o.to,
             local,
         };
@@ -257,6 +257,7 @@ impl Session {
                         Ok((inside, offered)) => {
                             line = inside;
                             seen.helo = offered.name.clone().or(seen.helo);
+                            seen.evidence.requiretls = offered.requiretls;
                             ehlo = offered;
                         }
                         Err(why) => return Err(OpenFault { why, seen: Some(Box::new(seen)) }),
@@ -285,7 +286,7 @@ impl Session {
     /// TLS first, then the greeting, and nothing ever in the clear.
     async fn open_inside(tcp: TcpStream, local: Option<IpAddr>, o: &Opening<'_>) -> Result<Self, OpenFault> {
         let shaken = o.tls.handshake(tcp, o.host, o.sni, o.strict, o.timers.starttls, o.now).await;
-        let evidence = |tls| Evidence { host: o.host.clone(), tls };
+        let evidence = |tls| Evidence { host: o.host.clone(), tls, requiretls: false };
         let mut seen = Seen { helo: None, evidence: evidence(TlsState::NotOffered), peer: o.to, local };
         let mut line = match shaken {
             Ok((stream, facts)) => {
@@ -316,6 +317,7 @@ impl Session {
         match greet_inside(line, o).await {
             Ok((line, ehlo)) => {
                 seen.helo = ehlo.name.clone().or(seen.helo);
+                seen.evidence.requiretls = ehlo.requiretls;
                 Ok(Self::fresh(line, ehlo, seen, o))
             }
             Err(why) => Err(OpenFault { why, seen: Some(Box::new(seen)) }),
