@@ -9,6 +9,7 @@
 )]
 
 mod authority;
+mod dane;
 mod hostile;
 mod server;
 mod transfer;
