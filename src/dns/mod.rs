@@ -13,9 +13,11 @@ use futures_util::future::BoxFuture;
 use crate::dane::Tlsa;
 use crate::mail::Domain;
 
+pub mod belief;
 pub mod cache;
 pub mod flight;
 pub mod hickory;
+pub mod self_test;
 pub mod zone;
 
 /// The port. One instance serves the whole relay; every call has a deadline of its own.

@@ -12,6 +12,7 @@ use super::advice::advice;
 use super::args::Check as Command;
 use super::print::json;
 use super::{Failure, Io, failed, relay, standing};
+use crate::app::dnssec::SelfTesting;
 use crate::app::{self, outbound};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -53,14 +54,14 @@ struct Bench {
     tlsa: DnsTlsa,
     port: u16,
     terms: Terms,
-    dnssec: String,
+    self_test: SelfTesting,
     clock: Arc<dyn Clock>,
 }
 
 impl Bench {
     fn new(config: &Config) -> Result<Self, String> {
         let clock: Arc<dyn Clock> = Arc::new(app::SystemClock::new());
-        let (resolver, dnssec) = outbound::resolver(config, &clock)?;
+        let (resolver, self_test) = outbound::resolver(config, &clock)?;
         let roots = Arc::new(app::trust::load(config.trust.roots, &config.trust.extra_roots)?);
         // No relay has run here yet, or we may not read its database: then nothing is cached.
         let stored = SqliteStore::open_read_only(&config.data_dir).ok();
@@ -74,12 +75,14 @@ impl Bench {
         };
         let (tlsa, port) = (outbound::tlsa(config, &resolver), settings.port);
         let prober = Prober::new(settings, Tls::new(roots), Arc::clone(&clock));
-        Ok(Self { resolver, policies, prober, tlsa, port, terms, dnssec, clock })
+        Ok(Self { resolver, policies, prober, tlsa, port, terms, self_test, clock })
     }
 }
 
 async fn examine(command: &Command, domain: &Domain, config: &Config) -> Result<Report, String> {
     let bench = Bench::new(config)?;
+    // First, because all that follows goes by what it finds.
+    bench.self_test.once().await;
     let route =
         crate::route::resolve::resolve(&*bench.resolver, &outbound::route_settings(config), domain, 0).await;
     let not_asked = match &route {
@@ -97,7 +100,7 @@ async fn examine(command: &Command, domain: &Domain, config: &Config) -> Result<
     let mut report = Report {
         domain: domain.clone(),
         at: bench.clock.now(),
-        dnssec: bench.dnssec.clone(),
+        dnssec: bench.self_test.belief.words(),
         route: RouteReport::new(&route, domain),
         policy: match &look {
             Some(look) => PolicyReport::new(look, applicable.as_ref().ok(), command.from_cache),
