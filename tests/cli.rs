@@ -167,3 +167,34 @@ fn a_private_key_that_another_user_cannot_read_stops_the_relay_and_no_command() 
     }
     assert_eq!(sealpost(&["--config", file, "config", "show"], "").0, 0);
 }
+
+#[test]
+fn the_standing_of_a_relay_without_a_resolver_is_no_proof() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("sealpost.toml");
+    let text = format!(
+        "hostname = \"relay.example.net\"\ndata_dir = \"{}\"\n[dns]\nservers = [\"127.0.0.1:1\"]\n\
+         [tls_rpt]\nfrom = \"tls-reports@example.net\"\n\
+         [delivery]\nsource_addresses = [\"192.0.2.1\"]\n",
+        dir.path().display()
+    );
+    std::fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap();
+    for (words, wanted) in [
+        (&["report", "check"][..], &["BAD   configuration", "no [[dkim]] entry", "sealpost dkim keygen"][..]),
+        (&["check"], &["BAD   ptr            192.0.2.1", "  ok    clock", "what to do: "]),
+    ] {
+        let (status, out, err) = sealpost(&[&["--config", file], words].concat(), "");
+        assert_eq!(status, 1, "{words:?}: {out} {err}");
+        assert!(out.contains("would fail") && wanted.iter().all(|w| out.contains(w)), "{words:?}: {out}");
+        let (status, out, _) = sealpost(&[&["--config", file], words, &["--json"]].concat(), "");
+        let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(
+            (status, &json["sound"], &json["hostname"]),
+            (1, &false.into(), &"relay.example.net".into())
+        );
+        assert!(json["findings"].as_array().unwrap().iter().any(|f| f["mark"] == "bad"), "{json}");
+    }
+    // A cached policy is one of a domain.
+    assert_eq!(sealpost(&["--config", file, "check", "--from-cache"], "").0, 2);
+}

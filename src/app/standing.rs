@@ -192,3 +192,57 @@ fn ends(file: &Path) -> Vec<Timestamp> {
     };
     CertificateDer::pem_slice_iter(&pem).flatten().filter_map(end).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::System;
+
+    fn config(text: &str) -> Config {
+        let text = format!("hostname = \"relay.example.net\"\n{text}");
+        Config::parse(&text, Path::new("/etc/sealpost.toml"), &System).unwrap()
+    }
+
+    #[test]
+    fn sources_are_those_configured_and_only_public_ones_are_seen_outside() {
+        let found = sources(&config(
+            "[delivery]\nsource_addresses = [\"192.0.2.1\", { address = \"10.0.0.1\", ehlo = \"out.example.net\" }]",
+        ));
+        let found: Vec<_> =
+            found.iter().map(|s| (s.address.to_string(), s.ehlo.as_str(), s.public)).collect();
+        assert_eq!(
+            found,
+            [
+                ("192.0.2.1".to_owned(), "relay.example.net", true),
+                ("10.0.0.1".to_owned(), "out.example.net", false)
+            ]
+        );
+        // Without them the kernel is asked, whose answer is no wildcard and of the family in use.
+        let found = sources(&config("[delivery]\nip_family = \"ipv4\""));
+        assert!(found.iter().all(|s| s.address.is_ipv4() && !s.address.is_unspecified()), "{found:?}");
+    }
+
+    #[test]
+    fn the_contact_is_the_sender_unless_another_is_named() {
+        let of =
+            |text: &str| subject(&config(text), Signers::default()).reporting.contact.map(|m| m.to_string());
+        assert_eq!(of(""), None);
+        assert_eq!(of("[tls_rpt]\nfrom = \"r@example.net\"").as_deref(), Some("r@example.net"));
+        let both = "[tls_rpt]\nfrom = \"r@example.net\"\ncontact = \"ops@example.net\"";
+        assert_eq!(of(both).as_deref(), Some("ops@example.net"));
+    }
+
+    #[test]
+    fn the_last_day_of_each_extra_authority_is_read() {
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.not_after = rcgen::date_time_ymd(2030, 5, 1);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ca.pem");
+        std::fs::write(&file, format!("{pem}{pem}")).unwrap();
+        let days: Vec<_> = ends(&file).into_iter().map(Timestamp::utc_day).collect();
+        assert_eq!(days, ["2030-05-01", "2030-05-01"]);
+        assert!(ends(&dir.path().join("missing.pem")).is_empty());
+    }
+}

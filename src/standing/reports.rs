@@ -1,13 +1,11 @@
 //! Whether our TLS reports would be believed, answered, and kept from running in circles (RFC 8460 §3, RPT-80 to 83).
 
-use std::fmt::Write as _;
-
 use super::dmarc::Dmarc;
 use super::spf::Spf;
 use super::{ASK_AGAIN, Check, Finding, Mark, Source};
 use crate::delivery::classify;
+use crate::dkim::SigningKey;
 use crate::dkim::check::{Finding as KeyFault, published};
-use crate::dkim::{SigningKey, record};
 use crate::dns::{Data, DnsError, DnsResult};
 use crate::mail::{Domain, Mailbox};
 use crate::route::{Route, RouteFailure};
@@ -80,14 +78,8 @@ pub fn key(key: &SigningKey, txt: &DnsResult<Vec<u8>>, reports: bool) -> (Findin
     }
     let text = faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
     let mark = if faults.iter().any(KeyFault::breaks) { Mark::Bad } else { Mark::Note };
-    let mut advice = "publish this record, in one string or split as below: ".to_owned();
-    let _ = write!(advice, "{}", record_line(key));
+    let advice = format!("publish {}", key.record().zone_line(name));
     (check.finding(mark, name, text, advice), usable)
-}
-
-fn record_line(key: &SigningKey) -> String {
-    let record: record::KeyRecord = key.record();
-    record.zone_line(key.record_name())
 }
 
 /// What SPF says of a source address. A signature that aligns makes DMARC pass without it; a receiver that refuses on

@@ -107,9 +107,10 @@ pub trait ReportStore: Send + Sync {
     /// Ends a planned report that nobody asked for: plan and counters go, and `why` is kept for `report list`.
     fn unwanted(&self, planned: PlannedReport, why: String) -> BoxFuture<'_, Result<(), ReportStoreError>>;
 
-    /// Up to `limit` destinations that are due to be tried, oldest first.
+    /// Up to `limit` destinations of this kind that are due to be tried, oldest first.
     fn destinations(
         &self,
+        way: Way,
         now: Timestamp,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<DueDestination>, ReportStoreError>>;
@@ -226,8 +227,19 @@ pub struct Kept {
 pub struct NextDue {
     /// Of a planned report.
     pub report: Option<Timestamp>,
-    /// Of a waiting destination.
-    pub destination: Option<Timestamp>,
+    /// Of a waiting destination by mail.
+    pub mail: Option<Timestamp>,
+    /// Of a waiting destination by HTTPS.
+    pub https: Option<Timestamp>,
+}
+
+/// How a report reaches a destination. Slow receivers of the one do not hold up the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Through the queue: `mailto`.
+    Mail,
+    /// By POST: everything else.
+    Https,
 }
 
 /// Where a report goes.

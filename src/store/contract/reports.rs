@@ -4,9 +4,9 @@ use DestinationState::{Accepted, Failed, Queued, Waiting};
 
 use super::*;
 use crate::tlsrpt::{
-    AppliedPolicy, Day, DestinationState, FailureDetail, Kept, ListedReport, NewDestination, NewReport,
-    PlannedReport, PolicyVerdict, ReportFilter, ReportNo, ReportState, ReportStore, ReportStoreError,
-    ResultType, SessionRecord, SessionStore, Tried,
+    AppliedPolicy, Day, DestinationState, DueDestination, FailureDetail, Kept, ListedReport, NewDestination,
+    NewReport, PlannedReport, PolicyVerdict, ReportFilter, ReportNo, ReportState, ReportStore,
+    ReportStoreError, ResultType, SessionRecord, SessionStore, Tried, Way,
 };
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -89,6 +89,14 @@ async fn plan(store: &impl ReportStore, today: Day) -> usize {
             return all;
         }
     }
+}
+
+/// Those by mail, then the others.
+async fn destinations(store: &impl ReportStore, now: Timestamp) -> Vec<DueDestination> {
+    let mut due = store.destinations(Way::Mail, now, 9).await.unwrap();
+    assert!(due.iter().all(|d| d.uri.starts_with("mailto:")));
+    due.extend(store.destinations(Way::Https, now, 9).await.unwrap());
+    due
 }
 
 // RPT-11, RPT-22, RPT-29
@@ -234,7 +242,7 @@ pub(in crate::store) async fn destinations_are_tried_until_they_end<S: Site>(sit
     let Kept { no, over_cap } = store.keep(report("a.example", (1, 0), &to), 1).await.unwrap();
     assert_eq!(over_cap, to[2..]);
     let now = NOON.after(DAY);
-    let due = store.destinations(now, 9).await.unwrap();
+    let due = destinations(&store, now).await;
     assert_eq!(due.iter().map(|d| d.uri.as_str()).collect::<Vec<_>>(), to[..2], "the third is over the cap");
     assert_eq!((due[0].attempts, due[0].first, due[0].run, due[0].report), (0, None, 0, no));
     assert_ne!(due[0].mail, due[1].mail);
@@ -249,11 +257,11 @@ pub(in crate::store) async fn destinations_are_tried_until_they_end<S: Site>(sit
     store.tried(due[1].id, tried(Waiting, Some(now.after(MINUTE)), true)).await.unwrap();
     store.tried(due[0].id, tried(Queued, None, true)).await.unwrap();
     assert_eq!(store.tried(due[0].id, tried(Failed, None, true)).await, Err(ReportStoreError::Unknown));
-    assert!(store.destinations(now, 9).await.unwrap().is_empty());
-    assert_eq!(store.next_due().await.unwrap().destination, Some(now.after(MINUTE)));
+    assert!(destinations(&store, now).await.is_empty());
+    assert_eq!(store.next_due().await.unwrap().https, Some(now.after(MINUTE)));
     site.kill(store);
     let store = site.open(clock());
-    let later = store.destinations(now.after(MINUTE), 9).await.unwrap();
+    let later = destinations(&store, now.after(MINUTE)).await;
     assert_eq!((later.len(), later[0].attempts, later[0].first), (1, 1, Some(now)));
     assert_eq!((later[0].id, later[0].mail, later[0].reply.as_str()), (due[1].id, due[1].mail, "no"));
     store.tried(later[0].id, tried(Failed, None, true)).await.unwrap();
@@ -263,7 +271,7 @@ pub(in crate::store) async fn destinations_are_tried_until_they_end<S: Site>(sit
     assert_eq!(states, [(Queued, 1, true), (Failed, 2, false), (Failed, 0, false)]);
     // Once more: the same octets under numbers of its own.
     assert_eq!(store.again(no, now.after(DAY), CAP).await.unwrap(), 1);
-    let again = store.destinations(now.after(DAY), 9).await.unwrap();
+    let again = destinations(&store, now.after(DAY)).await;
     assert_eq!(again.iter().map(|d| (d.run, d.uri.as_str())).collect::<Vec<_>>(), to.map(|uri| (1, uri)));
     assert!(again.iter().all(|d| d.report == no && d.mail != due[0].mail && d.report_id == due[0].report_id));
     store.tried(again[1].id, tried(Accepted, None, true)).await.unwrap();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rusqlite::Connection;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::SqliteStore;
 use super::rows::{PLACES, code, key, number};
@@ -34,8 +35,20 @@ pub(super) struct Prepared {
     message: NewMessage,
     meta: Arc<MessageMeta>,
     sender: String,
-    parts: Vec<Bytes>,
+    content: Slice,
     upload: Option<Arc<Upload>>,
+}
+
+/// Slices read back from files that may lie in memory at once, so that five hundred large messages that end together
+/// take no more of it than four (LIM-02).
+pub(super) const SLICES: usize = 4;
+
+/// A piece of content in rows.
+#[derive(Default)]
+struct Slice {
+    parts: Vec<Bytes>,
+    /// One of [`SLICES`], where the octets were read back for the purpose.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 /// Reads what there is from `offset` on, at most a slice, in parts.
@@ -66,13 +79,6 @@ fn cut(bytes: &Bytes) -> Vec<Bytes> {
         .collect()
 }
 
-async fn read_slice_aside(source: &Arc<dyn ContentSource>, offset: u64) -> Result<Vec<Bytes>, StoreError> {
-    let source = Arc::clone(source);
-    tokio::task::spawn_blocking(move || read_slice(&*source, offset))
-        .await
-        .unwrap_or_else(|e| Err(StoreError::Content(e.to_string())))
-}
-
 fn insert_part(conn: &Connection, seq: i64, part: u32, bytes: &[u8]) -> rusqlite::Result<()> {
     conn.prepare_cached("INSERT INTO content (id, bytes) VALUES (?1, ?2)")?
         .execute((key(seq, part), bytes))
@@ -80,6 +86,19 @@ fn insert_part(conn: &Connection, seq: i64, part: u32, bytes: &[u8]) -> rusqlite
 }
 
 impl SqliteStore {
+    async fn read_slice_aside(
+        &self,
+        source: &Arc<dyn ContentSource>,
+        offset: u64,
+    ) -> Result<Slice, StoreError> {
+        let place = Arc::clone(&self.slices).acquire_owned().await.map_err(|_| StoreError::Closed)?;
+        let source = Arc::clone(source);
+        let parts = tokio::task::spawn_blocking(move || read_slice(&*source, offset))
+            .await
+            .unwrap_or_else(|e| Err(StoreError::Content(e.to_string())))?;
+        Ok(Slice { parts, _place: Some(place) })
+    }
+
     /// Does everything for a message that can be done ahead of the commit that makes it one.
     pub(super) async fn prepare(&self, message: NewMessage) -> Result<Prepared, StoreError> {
         let size = message.content.len();
@@ -88,12 +107,12 @@ impl SqliteStore {
         if !fits || message.envelope.recipients.is_empty() {
             return Err(StoreError::Content("no recipients, or more than the store can number".to_owned()));
         }
-        let (parts, upload) = if size > SLICE as u64 {
-            (Vec::new(), Some(self.upload(&message.content).await?))
+        let (content, upload) = if size > SLICE as u64 {
+            (Slice::default(), Some(self.upload(&message.content).await?))
         } else if let Some(bytes) = message.content.in_memory() {
-            (cut(&bytes), None)
+            (Slice { parts: cut(&bytes), _place: None }, None)
         } else {
-            (read_slice_aside(&message.content, 0).await?, None)
+            (self.read_slice_aside(&message.content, 0).await?, None)
         };
         let envelope = &message.envelope;
         let meta = Arc::new(MessageMeta {
@@ -108,10 +127,10 @@ impl SqliteStore {
             arrived: message.arrived,
             message_id: message.message_id.clone(),
         });
-        Ok(Prepared { sender: envelope.reverse_path.to_string(), message, meta, parts, upload })
+        Ok(Prepared { sender: envelope.reverse_path.to_string(), message, meta, content, upload })
     }
 
-    /// All of `messages`, prepared.
+    /// All of `messages`, prepared. What we generate lies in memory, so no message here waits for the place of another.
     pub(super) async fn prepare_all(&self, messages: Vec<NewMessage>) -> Result<Vec<Prepared>, StoreError> {
         let mut all = Vec::with_capacity(messages.len());
         for message in messages {
@@ -134,12 +153,12 @@ impl SqliteStore {
             .await?;
         let mut part: u32 = 0;
         loop {
-            let parts = read_slice_aside(content, u64::from(part) * CONTENT_PART as u64).await?;
-            let Some(count) = u32::try_from(parts.len()).ok().filter(|n| *n > 0) else { break };
+            let slice = self.read_slice_aside(content, u64::from(part) * CONTENT_PART as u64).await?;
+            let Some(count) = u32::try_from(slice.parts.len()).ok().filter(|n| *n > 0) else { break };
             let (first, held) = (part, Arc::clone(&upload));
             self.inbox
                 .write(Lane::Work, move |tx| {
-                    for (no, bytes) in (first..).zip(&parts) {
+                    for (no, bytes) in (first..).zip(&slice.parts) {
                         insert_part(tx.conn, held.0, no, bytes)?;
                     }
                     Ok(())
@@ -249,7 +268,7 @@ fn insert_content(tx: &mut Tx<'_>, prepared: &Prepared) -> Result<i64, Fault> {
         };
     }
     let seq = tx.new_message();
-    for (no, bytes) in (0u32..).zip(&prepared.parts) {
+    for (no, bytes) in (0u32..).zip(&prepared.content.parts) {
         insert_part(tx.conn, seq, no, bytes)?;
     }
     Ok(seq)

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::clock::{Clock, Timestamp};
 use crate::mail::QueueId;
@@ -75,6 +75,7 @@ pub struct SqliteStore {
     clock: Arc<dyn Clock>,
     health: Arc<Health>,
     touched: policies::Touched,
+    slices: Arc<Semaphore>,
     detail_rows: i64,
     recovered: Recovered,
     last_written: Option<Timestamp>,
@@ -129,6 +130,7 @@ impl SqliteStore {
             clock,
             health,
             touched: policies::Touched::default(),
+            slices: Arc::new(Semaphore::new(intake::SLICES)),
             detail_rows: i64::from(settings.detail_rows),
             recovered,
             last_written: last_written.map(Timestamp::from_millis),

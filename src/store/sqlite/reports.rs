@@ -15,7 +15,7 @@ use crate::mail::Domain;
 use crate::queue::StoreError;
 use crate::tlsrpt::{
     Day, DayCounters, DestinationId, DroppedDays, DueDestination, Kept, ListedReport, NewReport, NextDue,
-    Planned, PlannedReport, ReportFilter, ReportNo, ReportStore, ReportStoreError, SettledMail, Tried,
+    Planned, PlannedReport, ReportFilter, ReportNo, ReportStore, ReportStoreError, SettledMail, Tried, Way,
 };
 
 mod look;
@@ -128,8 +128,8 @@ impl ReportStore for SqliteStore {
         self.commit(move |tx| plan::unwanted(tx, &planned, &why))
     }
 
-    fn destinations(&self, now: Timestamp, limit: usize) -> Answer<'_, Vec<DueDestination>> {
-        self.look(move |conn| outbox::destinations(conn, now, limit))
+    fn destinations(&self, way: Way, now: Timestamp, limit: usize) -> Answer<'_, Vec<DueDestination>> {
+        self.look(move |conn| outbox::destinations(conn, way, now, limit))
     }
 
     fn tried(&self, id: DestinationId, attempt: Tried) -> Answer<'_, ()> {

@@ -166,7 +166,7 @@ impl Inner {
         for uri in over_cap {
             tracing::warn!(event = "report-dropped", %day, report_domain = %domain, report_id, destination = %shown_text(&uri), reply = "its receiver has had its share of the day");
         }
-        self.kept.notify_one();
+        self.wake_senders();
         Ok((no, report_id, destinations))
     }
 

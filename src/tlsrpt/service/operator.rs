@@ -252,7 +252,7 @@ impl Inner {
             ReportState::Sending | ReportState::Delivered | ReportState::Failed if again => {
                 let now = self.parts.clock.now();
                 let run = self.parts.store.again(report.no, now, self.settings.per_receiver).await?;
-                self.kept.notify_one();
+                self.wake_senders();
                 let destinations =
                     report.destinations.into_iter().filter(|d| d.run == 0).map(|d| d.uri).collect();
                 let report_id = report.report_id;

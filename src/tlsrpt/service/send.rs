@@ -14,33 +14,44 @@ use crate::queue::{NewMessage, StoreError};
 use crate::tlsrpt::day::Day;
 use crate::tlsrpt::message::{self, ReportMail};
 use crate::tlsrpt::record::Rua;
-use crate::tlsrpt::{DestinationState, DueDestination, Posted, ReportStoreError, Tried};
+use crate::tlsrpt::{DestinationState, DueDestination, Posted, ReportStoreError, Tried, Way};
 
 /// What is in our own way is looked at again after this.
 const OWN_OBSTACLE: Duration = Duration::from_secs(600);
 
 impl Inner {
-    /// Takes over what the queue has done, and tries what is due.
-    pub(super) async fn send_round(&self) -> Round {
-        self.send_all().await.map_err(|error| self.store_failed(&error))
+    /// Takes over what the queue has done, and hands it what is due.
+    pub(super) async fn mail_round(&self) -> Round {
+        let round = async {
+            self.settle().await?;
+            self.try_due(Way::Mail).await
+        };
+        round.await.map_err(|error| self.store_failed(&error))
     }
 
-    async fn send_all(&self) -> Result<(), ReportStoreError> {
-        let store = &self.parts.store;
+    /// Posts what is due.
+    pub(super) async fn post_round(&self) -> Round {
+        let now = self.parts.clock.now();
+        self.memory().paused.retain(|_, (until, _)| *until > now);
+        self.try_due(Way::Https).await.map_err(|error| self.store_failed(&error))
+    }
+
+    async fn settle(&self) -> Result<(), ReportStoreError> {
         loop {
-            let settled = store.settle_mail().await?;
+            let settled = self.parts.store.settle_mail().await?;
             for mail in &settled {
                 let event = if mail.accepted { "report-accepted" } else { "report-failed" };
                 tracing::info!(event, day = %mail.day, report_domain = %mail.domain, report_id = mail.report_id, destination = %shown_text(&mail.uri), reply = %shown_text(&mail.reply));
             }
             if settled.is_empty() {
-                break;
+                return Ok(());
             }
         }
-        let now = self.parts.clock.now();
-        self.memory().paused.retain(|_, (until, _)| *until > now);
+    }
+
+    async fn try_due(&self, way: Way) -> Result<(), ReportStoreError> {
         loop {
-            let due = store.destinations(self.parts.clock.now(), PAGE).await?;
+            let due = self.parts.store.destinations(way, self.parts.clock.now(), PAGE).await?;
             let last = due.len() < PAGE;
             stream::iter(due)
                 .map(|destination| self.try_and_note(destination))

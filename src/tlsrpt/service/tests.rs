@@ -261,13 +261,14 @@ async fn every_destination_is_tried_by_itself_and_one_is_enough() {
     for _ in 0..30 * 60 {
         w.clock.advance(MINUTE);
         let before = w.posts.asked("down.example");
-        relay.service.inner.send_round().await.ok().unwrap();
+        relay.send().await;
         if w.posts.asked("down.example") > before {
             tries.push(w.clock.now());
         }
     }
     let pauses: Vec<u64> = tries.windows(2).map(|t| t[1].since(t[0]).as_secs() / 60).collect();
-    assert!(pauses.windows(2).all(|p| p[1] + 30 > p[0]) && pauses.iter().all(|p| *p <= 265), "{pauses:?}");
+    // The longest is 240 minutes, more or less a tenth each time.
+    assert!(pauses.windows(2).all(|p| p[1] + 50 > p[0]) && pauses.iter().all(|p| *p <= 265), "{pauses:?}");
     assert!((7..16).contains(&tries.len()), "{tries:?}");
     assert!(tries.last().unwrap().since(begun) <= DAY);
     let report = relay.reports().await.remove(0);
@@ -421,6 +422,8 @@ async fn operators_send_a_part_of_today_a_closed_day_ahead_and_once_more() {
     relay.session("a.example", true).await;
     let again = relay.service.send(Some(today), Some(domain("a.example")), false).await.unwrap();
     assert_ne!(again.sent[0].report_id, part.report_id);
+    // Out of the way, so that the next post is that of the whole day.
+    relay.step().await;
     // The closed day goes out ahead of its moment, whole, once.
     w.clock.jump_to(today.next().begin().after(Duration::from_secs(1)));
     w.settle_clock(&relay);
@@ -521,6 +524,40 @@ async fn the_running_service_sends_what_is_due_and_ends_when_told() {
     relay.close().await;
 }
 
+// RPT-91: a receiver that says nothing holds up neither mail nor the making of reports.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_receiver_of_posts_holds_up_no_mail() {
+    let mut w = World::new();
+    w.settings.tick = Duration::from_millis(20);
+    w.asks("a.example", "https://silent.example/r");
+    w.asks("b.example", "mailto:tlsrpt@b.example");
+    let relay = w.open();
+    relay.session("a.example", true).await;
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(relay.service.clone().run(stop.clone()));
+    w.clock.advance(DAY);
+    let patience = std::time::Instant::now();
+    let waits = || {
+        assert!(patience.elapsed() < Duration::from_secs(20));
+        tokio::time::sleep(Duration::from_millis(2))
+    };
+    while w.posts.asked("silent.example") == 0 {
+        waits().await;
+    }
+    relay.session("b.example", true).await;
+    w.clock.advance(DAY);
+    while relay.mails().await.is_empty() {
+        waits().await;
+    }
+    stop.cancel();
+    running.await.unwrap();
+    assert_eq!(
+        relay.report_of(Day::of(w.clock.now()).earlier(2), "a.example").await.state,
+        ReportState::Sending
+    );
+    relay.close().await;
+}
+
 /// 100,000 sessions to 5,000 domains in a day, and their reports: the figure is in the name of the test's output.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement; run it by name, with --nocapture"]
@@ -560,7 +597,7 @@ async fn measure_the_evening_of_a_large_relay() {
     relay.service.inner.make_round().await.ok().unwrap();
     writeln!(out, "made: {:?}, CPU {:.1} s, {}", begun.elapsed(), cpu() - before, resident()).unwrap();
     let (begun, before) = (std::time::Instant::now(), cpu());
-    relay.service.inner.send_round().await.ok().unwrap();
+    relay.send().await;
     writeln!(out, "sent: {:?}, CPU {:.1} s, {}", begun.elapsed(), cpu() - before, resident()).unwrap();
     assert_eq!(w.posts.bodies().len(), 5000);
     relay.close().await;

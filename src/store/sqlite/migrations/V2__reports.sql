@@ -76,6 +76,7 @@ CREATE TABLE report_destination (
     run      INTEGER NOT NULL,            -- 0, and one more for each --again
     n        INTEGER NOT NULL,            -- its place in the rua field
     uri      TEXT    NOT NULL,
+    by_mail  INTEGER NOT NULL CHECK (by_mail IN (0, 1)),
     receiver TEXT    NOT NULL,
     mail     BLOB    NOT NULL CHECK (length(mail) = 16),
     -- 0 waiting, 1 queued, 2 accepted, 3 failed
@@ -86,7 +87,7 @@ CREATE TABLE report_destination (
     reply    TEXT    NOT NULL DEFAULT '',
     UNIQUE (report, run, n)
 ) STRICT;
-CREATE INDEX report_destination_due    ON report_destination (next) WHERE state = 0;
+CREATE INDEX report_destination_due    ON report_destination (by_mail, next) WHERE state = 0;
 CREATE INDEX report_destination_queued ON report_destination (mail) WHERE state = 1;
 
 -- What each receiver was sent per UTC day of sending (RPT-10).

@@ -76,9 +76,13 @@ pub(super) fn counted(
 
 pub(super) fn next_due(conn: &Connection) -> rusqlite::Result<NextDue> {
     conn.prepare_cached(
-        "SELECT (SELECT min(at) FROM report WHERE state = 0), (SELECT min(next) FROM report_destination WHERE state = 0)",
+        "SELECT (SELECT min(at) FROM report WHERE state = 0), \
+         (SELECT min(next) FROM report_destination WHERE state = 0 AND by_mail = 1), \
+         (SELECT min(next) FROM report_destination WHERE state = 0 AND by_mail = 0)",
     )?
-    .query_row([], |r| Ok(NextDue { report: maybe_time(r, 0)?, destination: maybe_time(r, 1)? }))
+    .query_row([], |r| {
+        Ok(NextDue { report: maybe_time(r, 0)?, mail: maybe_time(r, 1)?, https: maybe_time(r, 2)? })
+    })
 }
 
 pub(super) fn octets(conn: &Connection, no: ReportNo) -> rusqlite::Result<Option<Bytes>> {
@@ -139,7 +143,7 @@ pub(super) fn reports(
          JOIN counted_policy p ON p.counted = c.id WHERE c.day = ?1 AND c.domain = ?2",
     )?;
     let mut goes_to = tx.prepare_cached(
-        "SELECT uri, run, state, attempts, reply, next, mail FROM report_destination WHERE report = ?1 ORDER BY run, n",
+        "SELECT uri, run, state, attempts, reply, next, mail, by_mail FROM report_destination WHERE report = ?1 ORDER BY run, n",
     )?;
     for (report, code) in &mut listed {
         report.destinations =
@@ -173,12 +177,11 @@ fn standing(destinations: &[ListedDestination]) -> ReportState {
 fn destination(row: &rusqlite::Row<'_>) -> rusqlite::Result<ListedDestination> {
     let state = state(row, 2)?;
     let (next, mail) = (maybe_time(row, 5)?, queue_id(row, 6)?);
-    let uri: String = row.get(0)?;
     // Only what has been handed over has a mail that `queue show` could know.
-    let by_mail = uri.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("mailto:"));
-    let handed_over = by_mail && state != DestinationState::Waiting && row.get::<_, i64>(3)? > 0;
+    let handed_over =
+        row.get::<_, bool>(7)? && state != DestinationState::Waiting && row.get::<_, i64>(3)? > 0;
     Ok(ListedDestination {
-        uri,
+        uri: row.get(0)?,
         run: row.get(1)?,
         state,
         attempts: row.get(3)?,

@@ -12,7 +12,7 @@ use crate::store::sqlite::rows::{self, code, day, domain, maybe_time, number, qu
 use crate::store::sqlite::writer::{Fault, Tx};
 use crate::tlsrpt::{
     Day, DestinationId, DestinationState, DueDestination, Kept, NewDestination, NewReport, ReportNo,
-    ReportStoreError, SettledMail, Tried,
+    ReportStoreError, SettledMail, Tried, Way,
 };
 
 /// Mails settled in one slice.
@@ -32,6 +32,10 @@ const STATES: [DestinationState; 4] = [
 
 fn state_code(state: DestinationState) -> i64 {
     STATES.iter().position(|s| *s == state).map_or(-1, number)
+}
+
+fn by_mail(uri: &str) -> bool {
+    uri.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("mailto:"))
 }
 
 /// The state behind a code.
@@ -133,8 +137,8 @@ fn insert_destinations(
         };
         tx.conn
             .prepare_cached(
-                "INSERT INTO report_destination (report, run, n, uri, receiver, mail, state, next, reply) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                "INSERT INTO report_destination (report, run, n, uri, receiver, mail, state, next, reply, by_mail) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
             )?
             .execute(params![
                 report,
@@ -145,7 +149,8 @@ fn insert_destinations(
                 Uuid::now_v7().as_bytes(),
                 state_code(state),
                 now.as_millis(),
-                reply
+                reply,
+                by_mail(&to.uri)
             ])?;
     }
     Ok(over_cap)
@@ -153,15 +158,16 @@ fn insert_destinations(
 
 pub(super) fn destinations(
     conn: &Connection,
+    way: Way,
     now: Timestamp,
     limit: usize,
 ) -> rusqlite::Result<Vec<DueDestination>> {
     conn.prepare_cached(
         "SELECT d.id, d.uri, d.receiver, d.mail, d.run, d.attempts, d.first, d.report, r.day, r.domain, r.report_id, \
          r.file_name, d.reply FROM report_destination d JOIN report r ON r.no = d.report \
-         WHERE d.state = 0 AND (d.next <= ?1 OR d.next > ?2) ORDER BY d.next LIMIT ?3",
+         WHERE d.state = 0 AND d.by_mail = ?4 AND (d.next <= ?1 OR d.next > ?2) ORDER BY d.next LIMIT ?3",
     )?
-    .query_map((now.as_millis(), now.after(LONGEST).as_millis(), number(limit)), |r| {
+    .query_map((now.as_millis(), now.after(LONGEST).as_millis(), number(limit), way == Way::Mail), |r| {
         Ok(DueDestination {
             id: DestinationId(r.get(0)?),
             uri: r.get(1)?,

@@ -10,7 +10,7 @@ use super::*;
 use crate::queue::{NewMessage, StoreError};
 use crate::tlsrpt::{
     DayCounters, DestinationId, DroppedDays, DueDestination, Kept, NewReport, Planned, PlannedReport,
-    ReportNo, SettledMail, Tried,
+    ReportNo, SettledMail, Tried, Way,
 };
 
 /// Counts calls and lets one of them be the last.
@@ -107,8 +107,8 @@ impl ReportStore for Gated<Arc<SqliteStore>> {
     fn unwanted(&self, planned: PlannedReport, why: String) -> Answer<'_, ()> {
         self.0.write(self.1.unwanted(planned, why)).boxed()
     }
-    fn destinations(&self, now: Timestamp, limit: usize) -> Answer<'_, Vec<DueDestination>> {
-        self.0.pass(self.1.destinations(now, limit)).boxed()
+    fn destinations(&self, way: Way, now: Timestamp, limit: usize) -> Answer<'_, Vec<DueDestination>> {
+        self.0.pass(self.1.destinations(way, now, limit)).boxed()
     }
     fn tried(&self, id: DestinationId, attempt: Tried) -> Answer<'_, ()> {
         self.0.write(self.1.tried(id, attempt)).boxed()
@@ -235,7 +235,7 @@ async fn a_full_disk_delays_reports_and_loses_none() {
     gate.fill_disk(false);
     let _ = relay.service.inner.make_round().await;
     gate.fill_disk(true);
-    let _ = relay.service.inner.send_round().await;
+    relay.send().await;
     assert_eq!(relay.reports().await[0].state, ReportState::Sending);
     gate.fill_disk(false);
     w.clock.advance(MINUTE);
