@@ -173,6 +173,7 @@ impl World {
                 recipients: recipients.collect(),
                 ret: None,
                 envid: None,
+                sender_tls: sealpost::mail::SenderTls::Unsaid,
                 smtputf8: false,
                 has_8bit: false,
             },

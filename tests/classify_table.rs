@@ -11,7 +11,7 @@ use sealpost::dns::{DnsError, DnsErrorKind};
 use sealpost::mail::{Domain, Reply};
 use sealpost::queue::outcome::{DeferReason, FailReason, Stage};
 use sealpost::route::{NoAddress, RouteFailure};
-use sealpost::security::decide::{Demand, TlsPolicy};
+use sealpost::security::decide::{Demand, MessageKind, TlsPolicy};
 use sealpost::security::pkix::PkixFault;
 use sealpost::security::verdict::{HandshakeFault, TlsFailure};
 use sealpost::tlsrpt::ResultType;
@@ -22,6 +22,11 @@ fn reply(text: &str) -> Reply {
 }
 
 /// A transaction of two recipients as it was said; empty: no reply. The second recipient is the one judged.
+/// A session in which nothing is special.
+fn context(host: &Domain) -> Context<'_> {
+    Context { host, clear: None, ipv4_left: false, in_the_clear_if_need_be: false }
+}
+
 fn transcript(mail: &str, first: &str, second: &str, data: &str, dot: &str) -> Transcript {
     let said = |text: &str| (!text.is_empty()).then(|| reply(text));
     let dot = said(dot);
@@ -88,8 +93,7 @@ fn every_reply_of_a_transaction() {
         ("dot 421", transcript(ok, ok, ok, go, "421 4.3.2 down"), Next::NextHost, later, "4.3.2"),
         ("dot 5xx", transcript(ok, ok, ok, go, "554 5.7.1 spam"), Next::Settled, no, "5.7.1"),
     ] {
-        let context =
-            Context { host: &host, clear: Some(ResultType::StarttlsNotSupported), ipv4_left: false };
+        let context = Context { clear: Some(ResultType::StarttlsNotSupported), ..context(&host) };
         let (got, ruling) = recipient(&t, 1, context);
         assert_eq!((got, ruling.decision), (next, decision), "{row}: {}", ruling.text);
         assert_eq!(ruling.enhanced.to_string(), enhanced, "{row}");
@@ -120,7 +124,7 @@ fn every_fault_of_a_transaction() {
             t = transcript("250 ok", "250 ok", "250 ok", "354 go", "");
         }
         (t.fault, t.terminator_sent) = (Some((stage, fault)), past_dot);
-        let (got, ruling) = recipient(&t, 1, Context { host: &host, clear: None, ipv4_left: false });
+        let (got, ruling) = recipient(&t, 1, context(&host));
         assert_eq!((got, ruling.decision), (next, Decision::Deferred(reason)), "{row}");
         assert_eq!(
             (ruling.enhanced.to_string().as_str(), ruling.maybe_delivered),
@@ -131,7 +135,7 @@ fn every_fault_of_a_transaction() {
     // A 5xx that came before the connection broke stands; a 2xx is void.
     let mut t = transcript("250 ok", "550 5.1.1 nobody", "250 ok", "", "");
     t.fault = Some((Stage::Data, Fault::Lost));
-    let context = Context { host: &host, clear: None, ipv4_left: false };
+    let context = context(&host);
     assert_eq!(recipient(&t, 0, context).1.decision, Decision::Failed(FailReason::Rejected));
     assert_eq!(recipient(&t, 1, context).1.decision, Decision::Deferred(Lost));
 }
@@ -153,6 +157,7 @@ fn demanded(enforce: bool) -> TlsPolicy {
         recorded: true,
         tlsa: TlsaAnswer::None,
         references: Vec::new(),
+        message: MessageKind::Normal,
     }
 }
 

@@ -1,7 +1,6 @@
 //! The decision table of the TLS requirements (section 3), driven through decide, verdict and classify.
 //!
-//! Rows whose columns exist now: no REQUIRETLS. A row is an input, its outcome and what the day's report
-//! says of it. Rows without a verdict (D01 to D05, D28, D34) leave no record and are asserted where they are decided.
+//! A row is an input, its outcome and what the day's report says of it. Rows without a verdict (D01 to D05, D28, D34) leave no record and are asserted where they are decided.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail loudly")]
 
@@ -13,10 +12,14 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair,
 use rustls::pki_types::CertificateDer;
 use sealpost::clock::Timestamp;
 use sealpost::dane::{TlsaAnswer, TlsaLookupFailed, TlsaSet};
-use sealpost::delivery::classify::{self, Decision, HostFailure};
+use sealpost::delivery::classify::{
+    self, Context, Decision, HostFailure, HostRuling, Ruling, after_last_host,
+};
+use sealpost::delivery::transcript::Transcript;
 use sealpost::dns::{DnsError, DnsErrorKind};
 use sealpost::mail::{Domain, Mailbox, Reply};
 use sealpost::mtasts::{FetchFailure, Mode, Policy, StoredPolicy};
+use sealpost::queue::outcome::{FailReason, Stage};
 use sealpost::security::Level;
 use sealpost::security::decide::{Demand, Gate, MessageKind, Sources, decide};
 use sealpost::security::pkix::PkixFault;
@@ -91,6 +94,10 @@ struct Case {
     message: MessageKind,
     operator: Demand,
     require_both: bool,
+    /// The EHLO reply inside TLS lists REQUIRETLS.
+    offered: bool,
+    /// DNSSEC answers are believed.
+    dnssec: bool,
 }
 
 impl Case {
@@ -105,11 +112,19 @@ impl Case {
             message,
             operator: Demand::NOTHING,
             require_both: false,
+            offered: false,
+            dnssec: true,
         }
+    }
+
+    /// For mail with REQUIRETLS, at a host that offers it.
+    fn requiretls(sts: Sts, server: Server) -> Self {
+        Self { offered: true, ..Self::new(sts, server, MessageKind::RequireTls) }
     }
 }
 
-/// `PLAIN`, `ENC`, `PKIX` or `NEXT code`; and the verdicts.
+/// `PLAIN`, `ENC`, `PKIX` or `NEXT code`, with ` +R` where MAIL carries REQUIRETLS; `ABSENT code` for what is final where all
+/// hosts say so (R9); and the verdicts.
 fn row(sts: Sts, server: Server, message: MessageKind) -> (String, Vec<PolicyVerdict>) {
     judged(Case::new(sts, server, message))
 }
@@ -182,7 +197,23 @@ fn dane_column(tlsa: Tlsa) -> (TlsaAnswer, Vec<CertificateDer<'static>>) {
 }
 
 fn judged(case: Case) -> (String, Vec<PolicyVerdict>) {
-    let Case { host, identified, implicit, tlsa, sts, server, message, operator, require_both } = case;
+    let (outcome, verdicts) = ruled(case);
+    (outcome.unwrap_or_else(|ruling| next(&ruling)), verdicts)
+}
+
+fn next(ruling: &HostRuling) -> String {
+    match &ruling.permanent {
+        Some(p) => {
+            assert_eq!(p.decision, Decision::Failed(FailReason::RequireTls));
+            format!("ABSENT {}", p.enhanced)
+        }
+        None => format!("NEXT {}", ruling.transient.enhanced),
+    }
+}
+
+/// The same, with all that is said about a host that gets no mail.
+fn ruled(case: Case) -> (Result<String, HostRuling>, Vec<PolicyVerdict>) {
+    let Case { host, identified, implicit, tlsa, sts, server, message, operator, require_both, .. } = case;
     let (tlsa, chain) = dane_column(tlsa);
     let (nh, mx) = (Domain::parse("example.net").unwrap(), Domain::parse(host).unwrap());
     let stored = |mode| {
@@ -228,6 +259,7 @@ fn judged(case: Case) -> (String, Vec<PolicyVerdict>) {
         fetch_failure: failure.as_ref(),
         operator,
         message,
+        dnssec: case.dnssec,
     });
     let (policy, judgement) = match gate {
         Gate::Refuse(policy, failure) => {
@@ -256,22 +288,28 @@ fn judged(case: Case) -> (String, Vec<PolicyVerdict>) {
                     },
                 })),
             };
-            let judgement = judge(&policy, &Evidence { host: mx, tls });
+            let requiretls = case.offered && matches!(tls, TlsState::On(_));
+            let judgement = judge(&policy, &Evidence { host: mx, tls, requiretls });
             (policy, judgement)
         }
     };
     let outcome = match &judgement.cleared {
-        Ok(cleared) => match cleared.level() {
-            Level::Plain => "PLAIN".to_owned(),
-            Level::Dane if policy.demand.pkix => "BOTH".to_owned(),
-            Level::Dane => "DANE".to_owned(),
-            Level::Verified if policy.demand.pkix => "PKIX".to_owned(),
-            _ => "ENC".to_owned(),
-        },
+        Ok(cleared) => {
+            let level = match cleared.level() {
+                Level::Plain => "PLAIN",
+                Level::Dane if policy.demand.pkix => "BOTH",
+                Level::Dane => "DANE",
+                Level::Verified if policy.demand.pkix => "PKIX",
+                _ => "ENC",
+            };
+            Ok(format!("{level}{}", if cleared.requiretls() { " +R" } else { "" }))
+        }
         Err(failure) => {
             let ruling = classify::host(&HostFailure::Tls(failure), &policy.host, &policy);
-            assert!(ruling.permanent.is_none() && matches!(ruling.transient.decision, Decision::Deferred(_)));
-            format!("NEXT {}", ruling.transient.enhanced)
+            assert!(matches!(ruling.transient.decision, Decision::Deferred(_)));
+            // (c): nothing that TLS does is final, but for what a sender asked for.
+            assert!(ruling.permanent.is_none() || message == MessageKind::RequireTls);
+            Err(ruling)
         }
     };
     (outcome, judgement.verdicts)
@@ -578,6 +616,290 @@ fn dane_demanded_by_the_operator_needs_usable_records() {
     }
 }
 
+/// Rows D90 to D104: REQUIRETLS. `S` and `I` as above; `N` is an implicit MX with an insecure denial.
+// RTLS-20 to RTLS-26, RTLS-29, RTLS-32, RPT-66
+#[test]
+fn every_row_with_requiretls() {
+    const S: (bool, bool) = (true, false);
+    const I: (bool, bool) = (false, false);
+    const N: (bool, bool) = (false, true);
+    let f0 = Sts::Failed(ResultType::StsPolicyFetchError);
+    let (none, x) = (Tlsa::None, Tlsa::Unusable);
+    let fetch = "sts F(sts-policy-fetch-error/http-500)";
+    for (id, (identified, implicit), tlsa, sts, server, outcome, report) in [
+        ("D90", I, none, Sts::None, OK, "ABSENT 5.7.30", ""),
+        ("D90 opted out", I, none, Sts::OptedOut, OK, "ABSENT 5.7.30", ""),
+        ("D90 Tx", I, none, TX, OK, "ABSENT 5.7.30", ""),
+        ("D90 Ex", I, none, EX, OK, "NEXT 4.7.0", "sts F(validation-failure/sts-mx-mismatch)"),
+        ("D91", I, none, EM, OK, "PKIX +R", "sts S()"),
+        ("D91 stale", I, none, FEM, OK, "PKIX +R", "sts S(sts-policy-fetch-error/http-500)"),
+        ("D92", I, none, TM, OK, "PKIX +R", "sts S()"),
+        ("D92 unt", I, none, TM, UNT, "NEXT 4.7.5", "sts F(certificate-not-trusted/unknown-issuer)"),
+        ("D94", I, none, EM, EXP, "NEXT 4.7.5", "sts F(certificate-expired)"),
+        ("D95", I, none, EM, Server::NoStarttls, "NEXT 4.7.4", "sts F(starttls-not-supported)"),
+        ("D95 Tm", I, none, TM, Server::NoStarttls, "NEXT 4.7.4", "sts F(starttls-not-supported)"),
+        (
+            "D95 F",
+            S,
+            none,
+            Sts::None,
+            Server::Refused,
+            "NEXT 4.7.4",
+            "none F(starttls-not-supported/starttls-reply-454)",
+        ),
+        (
+            "D95 H",
+            S,
+            none,
+            Sts::None,
+            Server::Handshake,
+            "NEXT 4.7.5",
+            "none F(validation-failure/tls-alert-40)",
+        ),
+        ("D96", S, DOK, Sts::None, UNT, "DANE +R", "tlsa S()"),
+        ("D96 Dno", S, DNO, Sts::None, OK, "NEXT 4.7.5", "tlsa F(validation-failure/dane-no-match)"),
+        ("D96 I", I, DOK, Sts::None, OK, "ABSENT 5.7.30", ""),
+        ("D96 I Tm", I, DOK, TM, UNT, "DANE +R", "tlsa S() sts F(certificate-not-trusted/unknown-issuer)"),
+        ("D96 E", S, Tlsa::Failed, Sts::None, OK, "NEXT 4.7.5", "tlsa F(dnssec-invalid/servfail)"),
+        ("D97", S, none, Sts::None, OK, "PKIX +R", "none S()"),
+        ("D98", S, none, Sts::None, UNT, "NEXT 4.7.5", "none S()"),
+        ("D98 name", S, none, Sts::None, NAME, "NEXT 4.7.5", "none S()"),
+        ("D99", S, none, Sts::None, Server::NoStarttls, "ABSENT 5.7.10", "none F(starttls-not-supported)"),
+        ("D99 f0", S, none, f0, Server::NoStarttls, "NEXT 4.7.4", fetch),
+        (
+            "D99 X",
+            S,
+            x,
+            Sts::None,
+            Server::NoStarttls,
+            "NEXT 4.7.4",
+            "tlsa F(starttls-not-supported+tlsa-invalid/all-unusable)",
+        ),
+        ("D100", S, x, Sts::None, OK, "PKIX +R", "tlsa F(tlsa-invalid/all-unusable)"),
+        ("D100 unt", S, x, Sts::None, UNT, "NEXT 4.7.5", "tlsa F(tlsa-invalid/all-unusable)"),
+        ("D101", N, none, Sts::None, OK, "PKIX +R", "none S()"),
+        ("D101 name", N, none, Sts::None, NAME, "NEXT 4.7.5", "none S()"),
+        ("D103", I, none, f0, OK, "NEXT 4.7.0", fetch),
+        ("D103 P", I, none, f0, Server::NoStarttls, "NEXT 4.7.0", fetch),
+        ("D103 S", S, none, f0, OK, "PKIX +R", fetch),
+    ] {
+        let case = Case { identified, implicit, tlsa, ..Case::requiretls(sts, server) };
+        let (got, verdicts) = judged(case);
+        assert_eq!((&*got, &*entry(&reported(&[verdicts]))), (outcome, report), "{id}");
+    }
+}
+
+// D93, RTLS-25, RPT-66: the session is a success of TLS, and not for this mail.
+#[test]
+fn d93_a_host_that_does_not_offer_requiretls_lacks_it_for_good() {
+    for (id, identified, tlsa, sts, report) in [
+        ("D93", false, Tlsa::None, EM, "sts S()"),
+        ("D93 T", false, Tlsa::None, TM, "sts S()"),
+        ("D93 S", true, Tlsa::None, Sts::None, "none S()"),
+        ("D93 U", true, DOK, Sts::None, "tlsa S()"),
+    ] {
+        let case = Case { identified, tlsa, offered: false, ..Case::requiretls(sts, OK) };
+        let (got, verdicts) = judged(case);
+        assert_eq!((&*got, &*entry(&reported(&[verdicts]))), ("ABSENT 5.7.30", report), "{id}");
+        // Somebody who is not the host says nothing about it.
+        let (got, _) = judged(Case { server: UNT, tlsa: Tlsa::None, ..case });
+        assert_eq!(got, "NEXT 4.7.5", "{id}");
+    }
+}
+
+// RTLS-29: without DNSSEC nobody can know that a name is not assured.
+#[test]
+fn without_dnssec_a_missing_name_assurance_is_broken_and_not_absent() {
+    let off = |sts| Case { dnssec: false, ..Case::requiretls(sts, OK) };
+    for (id, sts, outcome, report) in [
+        ("D90", Sts::None, "NEXT 4.7.0", ""),
+        ("D90 Tx", TX, "NEXT 4.7.0", ""),
+        ("D91", EM, "PKIX +R", "sts S()"),
+        ("D92", TM, "PKIX +R", "sts S()"),
+    ] {
+        let (got, verdicts) = judged(off(sts));
+        assert_eq!((&*got, &*entry(&reported(&[verdicts]))), (outcome, report), "{id}");
+    }
+    let implicit = Case { implicit: true, ..off(Sts::None) };
+    assert_eq!(judged(implicit).0, "PKIX +R");
+    // What the host itself says of REQUIRETLS is said inside verified TLS, whatever the DNS is worth.
+    assert_eq!(judged(Case { offered: false, ..off(EM) }).0, "ABSENT 5.7.30");
+}
+
+/// What all hosts of an attempt come to (R10).
+fn last(hosts: impl IntoIterator<Item = HostRuling>) -> Ruling {
+    after_last_host(&hosts.into_iter().collect::<Vec<_>>()).unwrap().1
+}
+
+/// A host of no promise that does not answer.
+fn unreachable_host() -> HostRuling {
+    let host = Domain::parse("mx.example.net").unwrap();
+    let Gate::Contact(policy) = decide(&Sources {
+        next_hop: &host,
+        host: &host,
+        name_assured: true,
+        identified: true,
+        tlsa: &TlsaAnswer::None,
+        references: &[],
+        require_both: false,
+        policy: None,
+        fetch_failure: None,
+        operator: Demand::NOTHING,
+        message: MessageKind::RequireTls,
+        dnssec: true,
+    }) else {
+        panic!("an assured name may be contacted");
+    };
+    let at = "192.0.2.1:25".parse().unwrap();
+    classify::host(&HostFailure::Connect { at, words: "timed out".into(), local: false }, &host, &policy)
+}
+
+fn host_ruling(case: Case) -> HostRuling {
+    ruled(case).0.unwrap_err()
+}
+
+// R10, RTLS-28, RTLS-29, D90, D93, D99, D102
+#[test]
+fn requiretls_mail_is_returned_only_when_every_host_lacks_something() {
+    let unassured = || host_ruling(Case::requiretls(Sts::None, OK));
+    let unsupported = || host_ruling(Case { offered: false, ..Case::requiretls(EM, OK) });
+    let secure = |server| host_ruling(Case { identified: true, ..Case::requiretls(Sts::None, server) });
+    let unencrypted = || secure(Server::NoStarttls);
+    for (id, hosts, enhanced, text) in [
+        (
+            "D90",
+            vec![unassured(), unassured()],
+            "5.7.30",
+            "REQUIRETLS support required: no server for example.net offers it",
+        ),
+        (
+            "D93",
+            vec![unsupported()],
+            "5.7.30",
+            "REQUIRETLS support required: no server for example.net offers it",
+        ),
+        (
+            "D99",
+            vec![unencrypted()],
+            "5.7.10",
+            "Encryption needed: no server for example.net could be reached over verified TLS",
+        ),
+        (
+            "all",
+            vec![unsupported(), unassured(), unencrypted()],
+            "5.7.30",
+            "REQUIRETLS support required: no server for example.net offers it",
+        ),
+    ] {
+        let ruling = last(hosts);
+        assert_eq!(ruling.decision, Decision::Failed(FailReason::RequireTls), "{id}");
+        assert_eq!((ruling.enhanced.to_string().as_str(), &*ruling.text), (enhanced, text), "{id}");
+    }
+    let timeout = unreachable_host();
+    for (id, hosts, enhanced) in [
+        ("D102", vec![timeout.clone(), unsupported()], "4.4.1"),
+        ("D102 other order", vec![unsupported(), timeout], "4.4.1"),
+        ("a bad certificate may be mended", vec![unsupported(), secure(EXP)], "4.7.5"),
+        (
+            "a policy may come",
+            vec![
+                host_ruling(Case::requiretls(Sts::Failed(ResultType::StsPolicyFetchError), OK)),
+                unencrypted(),
+            ],
+            "4.7.0",
+        ),
+        (
+            "without DNSSEC",
+            vec![host_ruling(Case { dnssec: false, ..Case::requiretls(Sts::None, OK) })],
+            "4.7.0",
+        ),
+    ] {
+        let ruling = last(hosts);
+        assert!(matches!(ruling.decision, Decision::Deferred(_)), "{id}");
+        assert_eq!(ruling.enhanced.to_string(), enhanced, "{id}: {}", ruling.text);
+    }
+}
+
+// D104, RTLS-32, RTLS-42: a notification is delivered where its message would not be, and carries the parameter where it can.
+#[test]
+fn d104_a_notification_goes_on_without_the_parameter_where_it_must() {
+    let notice = |identified, offered, sts, server| {
+        let kind = MessageKind::RequireTlsNotice;
+        judged(Case { identified, offered, ..Case::new(sts, server, kind) })
+    };
+    let (got, verdicts) = notice(false, true, Sts::None, Server::NoStarttls);
+    assert_eq!((&*got, &*entry(&reported(&[verdicts]))), ("PLAIN", "none F(starttls-not-supported)"));
+    for (id, identified, offered, sts, server, outcome) in [
+        ("nothing assured", false, true, Sts::None, OK, "ENC"),
+        ("offered", false, true, EM, OK, "PKIX +R"),
+        ("offered, testing", false, true, TM, OK, "ENC +R"),
+        ("offered, secure MX", true, true, Sts::None, OK, "ENC +R"),
+        ("not offered", false, false, EM, OK, "PKIX"),
+        ("another certificate", true, true, Sts::None, NAME, "ENC"),
+        ("a promise is a promise", false, true, EM, Server::NoStarttls, "NEXT 4.7.4"),
+        ("not fetched", false, true, Sts::Failed(ResultType::StsPolicyFetchError), UNT, "ENC"),
+    ] {
+        assert_eq!(notice(identified, offered, sts, server).0, outcome, "{id}");
+    }
+}
+
+/// Rows D110 to D115: `TLS-Required: No`.
+// RTLS-50, RTLS-53
+#[test]
+fn every_row_with_tls_required_no() {
+    let no = MessageKind::TlsOptional;
+    for (id, identified, tlsa, sts, server, outcome, report) in [
+        ("D110", false, Tlsa::None, EM, EXP, "ENC", "sts F(certificate-expired)"),
+        ("D111", false, Tlsa::None, EM, Server::NoStarttls, "PLAIN", "sts F(starttls-not-supported)"),
+        ("D112", false, Tlsa::None, EX, OK, "ENC", "sts F(validation-failure/sts-mx-mismatch)"),
+        ("D113", true, DNO, Sts::None, OK, "ENC", "tlsa F(validation-failure/dane-no-match)"),
+        ("D114", true, DOK, Sts::None, Server::Handshake, "PLAIN", "tlsa F(validation-failure/tls-alert-40)"),
+        ("D115", true, Tlsa::Failed, Sts::None, OK, "ENC", "tlsa F(dnssec-invalid/servfail)"),
+        ("D116", false, Tlsa::None, EM, Server::Handshake, "PLAIN", "sts F(validation-failure/tls-alert-40)"),
+        ("sound", true, DOK, Sts::None, OK, "DANE", "tlsa S()"),
+    ] {
+        let (got, verdicts) = judged(Case { identified, tlsa, offered: true, ..Case::new(sts, server, no) });
+        assert_eq!((&*got, &*entry(&reported(&[verdicts]))), (outcome, report), "{id}");
+    }
+}
+
+// D116, RTLS-51: who insists on TLS and cannot do it refuses this mail for good, and only this.
+#[test]
+fn d116_a_530_after_a_failed_handshake_returns_mail_that_waits_for_no_tls() {
+    let host = Domain::parse("mx.example.net").unwrap();
+    let told = |in_the_clear_if_need_be| {
+        let mail = Some(Reply::from_lines(530, &[b"5.7.0 STARTTLS first"]));
+        let t = Transcript { mail, rcpt: vec![None], ..Transcript::default() };
+        let clear = Some(ResultType::ValidationFailure);
+        let context = Context { host: &host, clear, ipv4_left: false, in_the_clear_if_need_be };
+        classify::recipient(&t, 0, context).1
+    };
+    let ruling = told(true);
+    assert_eq!(ruling.decision, Decision::Failed(FailReason::Rejected));
+    assert_eq!(
+        (ruling.stage, ruling.code, ruling.enhanced.to_string()),
+        (Stage::Mail, Some(530), "5.7.0".into())
+    );
+    assert_eq!(told(false).enhanced.to_string(), "4.7.4");
+}
+
+// RTLS-10, RTLS-54: what the operator demands is no recipient's policy.
+#[test]
+fn no_header_gets_past_the_operator() {
+    for message in [MessageKind::TlsOptional, MessageKind::TlsReport] {
+        for (operator, server, outcome) in [
+            (Demand::VERIFIED, EXP, "NEXT 4.7.5"),
+            (Demand::VERIFIED, Server::NoStarttls, "NEXT 4.7.4"),
+            (Demand::ENCRYPTED, Server::NoStarttls, "NEXT 4.7.4"),
+            (Demand::ENCRYPTED, UNT, "ENC"),
+            (Demand::DANE, OK, "NEXT 4.7.5"),
+        ] {
+            let case = Case { operator, identified: true, ..Case::new(EM, server, message) };
+            assert_eq!(judged(case).0, outcome, "{message:?} {operator:?} {server:?}");
+        }
+    }
+}
+
 // `dane.require_both`.
 #[test]
 fn require_both_asks_for_the_policy_beside_dane() {
@@ -652,10 +974,45 @@ proptest! {
 
     // (e): a policy never turns a non-delivery into a delivery.
     #[test]
-    fn a_policy_never_helps_delivery(sts in any_sts(), server in any_server()) {
-        let without = row(Sts::None, server, MessageKind::Normal).0;
-        let with = row(sts, server, MessageKind::Normal).0;
-        prop_assert!(!without.starts_with("NEXT") || with.starts_with("NEXT"));
+    fn a_policy_never_helps_delivery(
+        sts in any_sts(), server in any_server(), tlsa in any_tlsa(), identified: bool, operator in any_demand(), no: bool
+    ) {
+        let message = if no { MessageKind::TlsOptional } else { MessageKind::Normal };
+        let of = |sts| judged(Case { identified, tlsa, operator, ..Case::new(sts, server, message) }).0;
+        prop_assert!(!of(Sts::None).starts_with("NEXT") || of(sts).starts_with("NEXT"));
+    }
+
+    // RTLS-20 to RTLS-26: mail with REQUIRETLS goes to an authenticated host with an assured name, with the parameter, or not
+    // at all.
+    #[test]
+    fn requiretls_is_all_or_nothing(
+        sts in any_sts(), server in any_server(), tlsa in any_tlsa(), identified: bool, implicit: bool, offered: bool, dnssec: bool
+    ) {
+        let case = Case { identified, implicit, tlsa, offered, dnssec, ..Case::requiretls(sts, server) };
+        let (got, _) = judged(case);
+        let listed = matches!(sts, Sts::Enforce { listed: true, .. } | Sts::Testing { listed: true });
+        let assured = identified || implicit || listed;
+        let sent = ["DANE +R", "BOTH +R", "PKIX +R"].contains(&&*got);
+        prop_assert!(sent || got.starts_with("NEXT") || got.starts_with("ABSENT"), "{}", got);
+        prop_assert!(!sent || (assured && offered && matches!(server, Server::Cert(_))), "{}", got);
+        // What the recipient's domain promised, or what failed, is never the reason for a bounce.
+        if got == "ABSENT 5.7.10" {
+            prop_assert!(server == Server::NoStarttls && matches!(sts, Sts::None | Sts::OptedOut));
+        }
+        // Wherever it goes, ordinary mail goes too.
+        let ordinary = judged(Case { message: MessageKind::Normal, ..case }).0;
+        prop_assert!(!sent || !ordinary.starts_with("NEXT"), "{}", ordinary);
+        prop_assert!(!ordinary.contains("+R"));
+    }
+
+    // RTLS-50, D118: nothing that a recipient's domain publishes stops mail that asks for no TLS.
+    #[test]
+    fn no_policy_stops_mail_with_tls_required_no(sts in any_sts(), server in any_server(), tlsa in any_tlsa(), identified: bool) {
+        for message in [MessageKind::TlsOptional, MessageKind::TlsReport] {
+            let (got, verdicts) = judged(Case { identified, tlsa, ..Case::new(sts, server, message) });
+            prop_assert!(!got.starts_with("NEXT"), "{}", got);
+            prop_assert_eq!(verdicts.is_empty(), message == MessageKind::TlsReport);
+        }
     }
 
     // (b), DANE-37: usable TLSA records never yield less than DANE.

@@ -37,6 +37,7 @@ fn read_by_python(kind: DsnKind, ret: Option<Ret>) -> Vec<String> {
         reverse_path: ReversePath::parse("app@example.net").unwrap(),
         ret,
         envid: Xtext::parse("QQ+2B1"),
+        sender_tls: sealpost::mail::SenderTls::Unsaid,
         smtputf8: false,
         has_8bit: false,
         size: 100,

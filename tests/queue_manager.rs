@@ -299,6 +299,7 @@ impl World {
                     .collect(),
                 ret: None,
                 envid: None,
+                sender_tls: sealpost::mail::SenderTls::Unsaid,
                 smtputf8: false,
                 has_8bit: false,
             },

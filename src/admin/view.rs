@@ -29,6 +29,9 @@ pub struct Row {
     pub domain: Domain,
     /// Where it stands.
     pub state: RecipientState,
+    /// What the sender says about TLS: `requiretls`, `tls-required-no` or null.
+    #[serde(default)]
+    pub sender_tls: Option<String>,
     /// Octets of content.
     pub size: u64,
     /// Arrival.
@@ -75,6 +78,10 @@ fn sender(message: &MessageMeta) -> String {
     message.reverse_path.mailbox().map_or_else(String::new, ToString::to_string)
 }
 
+fn sender_tls(message: &MessageMeta) -> Option<String> {
+    message.sender_tls.as_str().map(str::to_owned)
+}
+
 impl Row {
     /// A row of the queue, `max_age` being the lifetime of a submitted message.
     pub fn new(r: &ListedRecipient, max_age: Duration) -> Self {
@@ -85,6 +92,7 @@ impl Row {
             recipient: r.path.mailbox().to_string(),
             domain: r.path.domain().clone(),
             state: r.state,
+            sender_tls: sender_tls(&r.message),
             size: r.message.size,
             arrived: r.message.arrived,
             attempts: r.attempts,
@@ -120,6 +128,9 @@ pub struct Message {
     pub ret: Option<String>,
     /// `ENVID=`, decoded.
     pub envid: Option<String>,
+    /// What the sender says about TLS: `requiretls`, `tls-required-no` or null.
+    #[serde(default)]
+    pub sender_tls: Option<String>,
     /// Needs SMTPUTF8.
     pub smtputf8: bool,
     /// Octets of content.
@@ -166,6 +177,7 @@ impl Message {
             sender: sender(&m.message),
             ret: m.message.ret.map(|r| r.as_str().to_owned()),
             envid: m.message.envid.as_ref().map(crate::mail::Xtext::decoded),
+            sender_tls: sender_tls(&m.message),
             smtputf8: m.message.smtputf8,
             size: m.message.size,
             arrived: m.message.arrived,
@@ -338,7 +350,7 @@ impl Readiness {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::{ForwardPath, ReversePath};
+    use crate::mail::{ForwardPath, ReversePath, SenderTls};
     use std::sync::Arc;
 
     fn listed(origin: Origin) -> ListedRecipient {
@@ -349,6 +361,7 @@ mod tests {
                 reverse_path: ReversePath::Null,
                 ret: None,
                 envid: None,
+                sender_tls: SenderTls::Unsaid,
                 smtputf8: false,
                 has_8bit: false,
                 size: 42,
@@ -372,7 +385,7 @@ mod tests {
         assert_eq!(
             text,
             "{\"id\":\"070w3ge1r70w3ge1r70w3ge1r7\",\"message_id\":\"<a@example.net>\",\"sender\":\"\",\
-             \"recipient\":\"bob@example.org\",\"domain\":\"example.org\",\"state\":\"deferred\",\"size\":42,\
+             \"recipient\":\"bob@example.org\",\"domain\":\"example.org\",\"state\":\"deferred\",\"sender_tls\":null,\"size\":42,\
              \"arrived\":\"2026-11-22T07:38:00Z\",\"attempts\":1,\"next_attempt\":null,\
              \"expires\":\"2026-11-27T07:38:00Z\",\"last\":null}"
         );

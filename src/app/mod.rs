@@ -22,6 +22,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::pool::Pool;
 use crate::dkim::Signers;
+use crate::dns::Dnssec;
 use crate::mtasts::PolicyStore;
 use crate::observe;
 use crate::queue::manager::{Manager, ManagerSettings};
@@ -151,6 +152,7 @@ async fn start(config: &Config) -> Result<Relay, String> {
     let (resolver, self_test) = outbound::resolver(config, &clock)?;
     let belief = Arc::clone(&self_test.belief);
     tracing::info!(event = "dnssec", "DNSSEC {}", belief.words());
+    let believed = belief.dnssec();
     let roots = Arc::new(trust::load(config.trust.roots, &config.trust.extra_roots)?);
     let certificate = certificate(config)?;
 
@@ -169,6 +171,7 @@ async fn start(config: &Config) -> Result<Relay, String> {
         records: Arc::clone(&store) as Arc<dyn SessionStore>,
         store: Arc::clone(&queue),
         clock: Arc::clone(&clock),
+        dnssec: believed.clone(),
     }
     .attempts(config)?;
     let courier = Arc::new(outbound::Courier { attempts, pool: Arc::clone(&pool) });
@@ -200,7 +203,7 @@ async fn start(config: &Config) -> Result<Relay, String> {
         stop_background: CancellationToken::new(),
         listening: Arc::new(AtomicBool::new(false)),
     };
-    relay.listen(config, Arc::clone(&queue), signers.clone(), &clock).await?;
+    relay.listen(config, Arc::clone(&queue), signers.clone(), &clock, believed).await?;
     let actions = admin::Actions {
         manager: manager.clone(),
         policies: policies.clone(),
@@ -282,8 +285,9 @@ impl Relay {
         queue: Arc<dyn QueueStore>,
         signers: Signers,
         clock: &Arc<dyn Clock>,
+        dnssec: Dnssec,
     ) -> Result<(), String> {
-        let submission = Arc::new(settings::submission(config));
+        let submission = Arc::new(settings::submission(config, dnssec));
         let slots = Slots::new(submission.max_connections, submission.max_connections_per_source);
         let intake: Arc<dyn Intake> = Arc::new(self.manager.clone());
         let tls = match &self.certificate {

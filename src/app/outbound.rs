@@ -15,10 +15,10 @@ use crate::delivery::attempt::{AttemptSettings, Attempts, DnsRoutes, DnsTlsa, Pa
 use crate::delivery::pool::{Pool, PoolSettings};
 use crate::delivery::starttls::Tls;
 use crate::delivery::{AttemptReport, Ledger};
-use crate::dns::Resolver;
 use crate::dns::belief::{Belief, Believing};
 use crate::dns::cache::{CacheSettings, CachingResolver};
 use crate::dns::hickory::HickoryResolver;
+use crate::dns::{Dnssec, Resolver};
 use crate::mail::Domain;
 use crate::mtasts::PolicyStore;
 use crate::mtasts::fetch::{FetchSettings, HttpsFetcher};
@@ -93,12 +93,13 @@ pub fn route_settings(config: &Config) -> RouteSettings {
 }
 
 /// What attempts are told.
-pub fn attempt_settings(config: &Config) -> AttemptSettings {
+pub fn attempt_settings(config: &Config, dnssec: Dnssec) -> AttemptSettings {
     let route = settings::route(config);
     AttemptSettings {
         port: route.port,
         own_listeners: route.own_listeners,
         require_both: config.dane.require_both,
+        dnssec,
         ..AttemptSettings::new(config.hostname.clone())
     }
 }
@@ -136,6 +137,8 @@ pub struct Outbound {
     pub store: Arc<dyn QueueStore>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Whether DNSSEC answers are believed.
+    pub dnssec: Dnssec,
 }
 
 impl Outbound {
@@ -154,7 +157,7 @@ impl Outbound {
             store: self.store,
             clock: self.clock,
         };
-        Ok(Attempts::new(attempt_settings(config), parts))
+        Ok(Attempts::new(attempt_settings(config, self.dnssec), parts))
     }
 }
 

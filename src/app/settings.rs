@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::interfaces;
-use crate::config::{Config, Dnssec, IpFamily, Listener, ListenerAuth, Protocol};
+use crate::config::{Config, Dnssec as Belief, IpFamily, Listener, ListenerAuth, Protocol};
+use crate::dns::Dnssec;
 use crate::dns::hickory::DnsSettings;
 use crate::queue::RetrySchedule;
 use crate::queue::manager::ManagerSettings;
@@ -25,7 +26,7 @@ const KNOWN_FORWARDERS: [IpAddr; 3] = [
 ];
 
 /// What the submission server is told.
-pub(super) fn submission(config: &Config) -> submission::Settings {
+pub(super) fn submission(config: &Config, dnssec: Dnssec) -> submission::Settings {
     let s = &config.submission;
     let users = s.user.iter().map(|u| submission::User {
         name: u.name.clone(),
@@ -42,6 +43,7 @@ pub(super) fn submission(config: &Config) -> submission::Settings {
         reserve: config.queue.reserve,
         users: users.collect(),
         data_dir: config.data_dir.clone(),
+        dnssec,
         timers: submission::Timers::default(),
     }
 }
@@ -112,12 +114,12 @@ pub(crate) fn dns(config: &Config) -> (DnsSettings, String) {
     let local = |s: &SocketAddr| s.ip().is_loopback() && !KNOWN_FORWARDERS.contains(&s.ip());
     let vouched = |s: &SocketAddr| local(s) || config.dns.trusted_servers.contains(s);
     let (trust_ad, word) = match config.dns.dnssec {
-        Dnssec::Off => (false, "off: switched off by dns.dnssec".to_owned()),
-        Dnssec::TrustAd => (true, "trust-ad: dns.dnssec says so".to_owned()),
-        Dnssec::Auto if !servers.is_empty() && servers.iter().all(vouched) => {
+        Belief::Off => (false, "off: switched off by dns.dnssec".to_owned()),
+        Belief::TrustAd => (true, "trust-ad: dns.dnssec says so".to_owned()),
+        Belief::Auto if !servers.is_empty() && servers.iter().all(vouched) => {
             (true, "trust-ad: every resolver is on this machine or in dns.trusted_servers".to_owned())
         }
-        Dnssec::Auto => {
+        Belief::Auto => {
             (false, "off: not every resolver is on this machine or in dns.trusted_servers".to_owned())
         }
     };

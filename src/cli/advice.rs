@@ -43,6 +43,10 @@ pub(super) const fn advice(reason: DeferReason) -> &'static str {
             "Whether the host has TLSA records must be known before mail goes there. Ask your resolver for \
              them; if other domains are affected too, the resolver is the trouble, else the domain's DNSSEC."
         }
+        DeferReason::RequireTls => {
+            "The sender asked for REQUIRETLS, and whether the domain's hosts can be trusted with it cannot be found \
+             out now: look at the domain's MTA-STS policy host, and at `dnssec` in `sealpost check DOMAIN`."
+        }
         DeferReason::PolicyContradiction => {
             "The DNS says that the domain takes no mail and its policy says otherwise. Wait; the DNS may be \
              broken or forged."

@@ -143,7 +143,9 @@ fn print_rows(rows: &[Row], io: &mut Io<'_>) -> Result<(), Failure> {
                 r.attempts.to_string(),
                 r.next_attempt.map_or_else(|| "-".to_owned(), |t| relative(t, io.now)),
                 if r.sender.is_empty() { "<>".to_owned() } else { r.sender.clone() },
-                r.recipient.clone(),
+                r.sender_tls
+                    .as_ref()
+                    .map_or_else(|| r.recipient.clone(), |tag| format!("{} [{tag}]", r.recipient)),
                 r.last.as_ref().map_or_else(String::new, |l| format!("{} {}", l.enhanced, l.text)),
             ]
         })
@@ -176,7 +178,7 @@ fn print_message(m: &Message, io: &mut Io<'_>) -> Result<(), Failure> {
     writeln!(io.out, "  size        {}", size::format(m.size))?;
     writeln!(io.out, "  arrived     {}", moment(m.arrived, now))?;
     writeln!(io.out, "  expires     {}", moment(m.expires, now))?;
-    for (name, value) in [("ENVID", &m.envid), ("RET", &m.ret)] {
+    for (name, value) in [("ENVID", &m.envid), ("RET", &m.ret), ("TLS", &m.sender_tls)] {
         if let Some(value) = value {
             writeln!(io.out, "  {name:<11} {}", clean(value))?;
         }

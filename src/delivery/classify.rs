@@ -2,7 +2,8 @@
 //!
 //! Pure, and besides the queue's end of lifetime the only place that says "permanent". A permanent verdict comes from
 //! a definite DNS answer or from a 5xx of a host that owed us nothing more; a failure of TLS, a certificate, a
-//! policy or a lookup has no way to become one (`What always holds` 2).
+//! policy or a lookup has no way to become one (`What always holds` 2), unless the sender asked for it (REQUIRETLS) and
+//! what lacks was never promised by the recipient's domain.
 
 use crate::dns::DnsError;
 use crate::mail::{Domain, EnhancedCode};
@@ -70,10 +71,12 @@ impl Ruling {
 
     /// How much a deferral tells when hosts disagree (R10): 4.7.5, 4.7.4, 4.7.0, what a host said, the rest.
     fn weight(&self) -> u8 {
-        match (self.tls_failure, self.enhanced.subject, self.enhanced.detail) {
-            (Some(_), 7, 5) => 4,
-            (Some(_), 7, 4) => 3,
-            (Some(_), 7, 0) => 2,
+        let about_tls =
+            self.tls_failure.is_some() || self.decision == Decision::Deferred(DeferReason::RequireTls);
+        match (about_tls, self.enhanced.subject, self.enhanced.detail) {
+            (true, 7, 5) => 4,
+            (true, 7, 4) => 3,
+            (true, 7, 0) => 2,
             _ if self.code.is_some() => 1,
             _ => 0,
         }
@@ -105,6 +108,12 @@ fn deferred(
 pub fn lookup_failed(error: &DnsError) -> Ruling {
     let text = format!("DNS lookup for {} failed temporarily: {error}", error.name);
     deferred(DeferReason::Dns, Stage::Dns, None, EnhancedCode::new(4, 4, 3), text)
+}
+
+/// The same for the policy of a domain, by which REQUIRETLS mail finds its hosts (R2). It waits as long as it lives: going on
+/// without the policy is for mail that asks for nothing.
+pub fn policy_lookup_failed(error: &DnsError) -> Ruling {
+    Ruling { stage: Stage::Policy, ..lookup_failed(error) }
 }
 
 /// Something of ours went wrong before any host was asked. Not counted as an attempt.

@@ -17,6 +17,8 @@ pub struct Ehlo {
     pub smtputf8: bool,
     /// DSN (RFC 3461).
     pub dsn: bool,
+    /// REQUIRETLS (RFC 8689); it counts inside TLS only.
+    pub requiretls: bool,
     /// SIZE (RFC 1870): whether offered, and the largest message taken; 0 is "no limit known".
     pub size: Option<u64>,
     /// `RCPTMAX` of LIMITS (RFC 9422).
@@ -38,6 +40,7 @@ impl Ehlo {
                 "8BITMIME" => out.eight_bit = true,
                 "SMTPUTF8" => out.smtputf8 = true,
                 "DSN" => out.dsn = true,
+                "REQUIRETLS" => out.requiretls = true,
                 "SIZE" => out.size = Some(words.next().and_then(|n| n.parse().ok()).unwrap_or(0)),
                 "LIMITS" => {
                     out.rcpt_max = words

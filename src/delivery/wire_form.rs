@@ -41,11 +41,12 @@ pub struct Rcpt<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unwritable;
 
-/// `MAIL FROM:<…>` with the parameters of extensions that `host` offers, and no others (OUT-27, OUT-49).
+/// `MAIL FROM:<…>` with the parameters of extensions that `host` offers, and no others (OUT-27, OUT-49). `requiretls`: the
+/// session was cleared for that parameter (RFC 8689 §4.2.1).
 ///
 /// # Errors
 /// [`Unwritable`], for a value that no parser of ours lets through.
-pub fn mail_command(mail: &Mail<'_>, host: &Ehlo) -> Result<String, Unwritable> {
+pub fn mail_command(mail: &Mail<'_>, host: &Ehlo, requiretls: bool) -> Result<String, Unwritable> {
     let mut line = format!("MAIL FROM:<{}>", mail.reverse_path);
     if host.size.is_some() {
         line.push_str(&format!(" SIZE={}", mail.size));
@@ -55,6 +56,9 @@ pub fn mail_command(mail: &Mail<'_>, host: &Ehlo) -> Result<String, Unwritable> 
     }
     if mail.smtputf8 && host.smtputf8 {
         line.push_str(" SMTPUTF8");
+    }
+    if requiretls {
+        line.push_str(" REQUIRETLS");
     }
     if host.dsn && !mail.is_generated {
         if let Some(ret) = mail.ret {
@@ -271,9 +275,9 @@ mod tests {
         let r = Rcpt { path: &rcpt, notify: Notify::parse("SUCCESS"), orcpt: Some(&orcpt) };
         let none = Ehlo::default();
         let all = Ehlo { size: Some(0), eight_bit: true, smtputf8: true, dsn: true, ..Ehlo::default() };
-        assert_eq!(mail_command(&m, &none).unwrap(), "MAIL FROM:<a@example.org>\r\n");
+        assert_eq!(mail_command(&m, &none, false).unwrap(), "MAIL FROM:<a@example.org>\r\n");
         assert_eq!(
-            mail_command(&m, &all).unwrap(),
+            mail_command(&m, &all, false).unwrap(),
             "MAIL FROM:<a@example.org> SIZE=10 BODY=8BITMIME SMTPUTF8 RET=HDRS ENVID=X+2B1\r\n"
         );
         assert_eq!(rcpt_command(&r, &m, &none).unwrap(), "RCPT TO:<b@example.net>\r\n");
@@ -288,7 +292,7 @@ mod tests {
             smtputf8: false,
             ..m
         };
-        assert_eq!(mail_command(&dsn, &all).unwrap(), "MAIL FROM:<> SIZE=10\r\n");
+        assert_eq!(mail_command(&dsn, &all, false).unwrap(), "MAIL FROM:<> SIZE=10\r\n");
         let bare = Rcpt { path: &rcpt, notify: None, orcpt: None };
         assert_eq!(rcpt_command(&bare, &dsn, &all).unwrap(), "RCPT TO:<b@example.net> NOTIFY=NEVER\r\n");
     }

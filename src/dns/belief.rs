@@ -3,14 +3,13 @@
 //! It stands in front of the cache, so that a change is felt at once by answers that were kept before it.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 use super::self_test::Verdict;
-use super::{Answer, DnsResult, Family, Mx, Resolver};
+use super::{Answer, DnsResult, Dnssec, Family, Mx, Resolver};
 use crate::dane::Tlsa;
 use crate::mail::Domain;
 
@@ -19,14 +18,14 @@ use crate::mail::Domain;
 pub struct Belief {
     configured: bool,
     words: String,
-    withdrawn: AtomicBool,
+    now: Dnssec,
     found: Mutex<String>,
 }
 
 impl Belief {
     /// What the configuration says, and why in words.
     pub fn new(configured: bool, words: String) -> Self {
-        Self { configured, words, withdrawn: AtomicBool::new(false), found: Mutex::default() }
+        Self { configured, words, now: Dnssec::new(configured), found: Mutex::default() }
     }
 
     /// Whether the AD bit is believed at all, the self-test apart.
@@ -36,14 +35,21 @@ impl Belief {
 
     /// Whether the AD bit is believed now.
     pub fn holds(&self) -> bool {
-        self.configured && !self.withdrawn.load(Ordering::Acquire)
+        self.now.is_believed()
+    }
+
+    /// The same, for those who only want to know that.
+    pub fn dnssec(&self) -> Dnssec {
+        self.now.clone()
     }
 
     /// Takes in what a self-test found; `true` when the belief has changed.
     pub fn learn(&self, verdict: &Verdict) -> bool {
         self.found.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&verdict.text);
-        let Some(believe) = verdict.believe else { return false };
-        self.withdrawn.swap(!believe, Ordering::AcqRel) == believe
+        match verdict.believe {
+            Some(believe) => self.now.set(believe && self.configured),
+            None => false,
+        }
     }
 
     /// In words, for log, `check` and `/readyz`.

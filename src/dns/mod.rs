@@ -6,6 +6,8 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -39,6 +41,28 @@ pub trait Resolver: Send + Sync {
     fn ptr<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, DnsResult<Domain>>;
     /// Drops what is cached about `name` and names below it, because an operator asked for fresh answers.
     fn forget(&self, name: &Domain);
+}
+
+/// Whether answers are believed to be authenticated where DNSSEC says so. Shared by all who ask: where it is off or not
+/// proven, an answer without authentication tells nothing about its domain (RTLS-29).
+#[derive(Debug, Clone, Default)]
+pub struct Dnssec(Arc<AtomicBool>);
+
+impl Dnssec {
+    /// Believed from the start, or not.
+    pub fn new(believed: bool) -> Self {
+        Self(Arc::new(AtomicBool::new(believed)))
+    }
+
+    /// Whether it is believed now.
+    pub fn is_believed(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// What a look at the resolver has shown; `true` when it is news.
+    pub fn set(&self, believed: bool) -> bool {
+        self.0.swap(believed, Ordering::Relaxed) != believed
+    }
 }
 
 /// The name at which the DNS keeps the names of `ip` (RFC 1035 §3.5, RFC 3596 §2.5). Always `Some`.

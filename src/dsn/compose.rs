@@ -6,7 +6,9 @@ use bytes::Bytes;
 
 use super::{mime, words};
 use crate::clock::Timestamp;
-use crate::mail::{Domain, Envelope, EnvelopeRecipient, ForwardPath, Notify, Origin, QueueId, ReversePath};
+use crate::mail::{
+    Domain, Envelope, EnvelopeRecipient, ForwardPath, Notify, Origin, QueueId, ReversePath, SenderTls,
+};
 use crate::queue::{Diagnosis, LeasedRecipient, MessageMeta, NewMessage};
 
 /// What all notifications of this relay share.
@@ -113,6 +115,8 @@ pub fn compose(
             recipients: recipients.into_iter().collect(),
             ret: None,
             envid: None,
+            // RFC 8689 §5, §6: protected as the message was, or let through as it was (RTLS-40, RTLS-43).
+            sender_tls: message.sender_tls,
             smtputf8,
             has_8bit: !content.is_ascii(),
         },
@@ -145,6 +149,9 @@ fn header(
         mime::field(&mut out, "References", &message.message_id);
     }
     mime::field(&mut out, "Auto-Submitted", "auto-replied");
+    if message.sender_tls == SenderTls::Optional {
+        mime::field(&mut out, "TLS-Required", "No");
+    }
     mime::field(&mut out, "MIME-Version", "1.0");
     out.push_str("Content-Type: multipart/report; report-type=delivery-status;\r\n");
     out.push_str(&format!("\tboundary=\"{boundary}\"\r\n"));

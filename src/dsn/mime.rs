@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use super::compose::{DsnContext, DsnKind, Original, Reported};
 use crate::mail::reply::sanitise;
-use crate::mail::{EnhancedCode, Ret};
+use crate::mail::{EnhancedCode, Ret, SenderTls};
 use crate::queue::MessageMeta;
+use crate::queue::outcome::Stage;
 
 /// Columns that generated lines aim at.
 pub(super) const COLUMNS: usize = 76;
@@ -20,7 +21,8 @@ pub(super) struct Returned<'a> {
 }
 
 impl<'a> Returned<'a> {
-    /// The whole message for a failure with RET=FULL that is small enough, else the header (DSN-07).
+    /// The whole message for a failure with RET=FULL that is small enough, else the header (DSN-07). Of a message with
+    /// REQUIRETLS never more than the header, whatever RET= says (RFC 8689 §5, RTLS-41).
     pub(super) fn choose(
         kind: DsnKind,
         message: &MessageMeta,
@@ -28,9 +30,8 @@ impl<'a> Returned<'a> {
         max_returned: u64,
     ) -> Self {
         let fits = |o: &[u8]| o.len() as u64 <= max_returned && is_sendable(o);
-        let full = original
-            .full
-            .filter(|o| matches!(kind, DsnKind::Failed) && message.ret == Some(Ret::Full) && fits(o));
+        let wanted = message.ret == Some(Ret::Full) && message.sender_tls != SenderTls::Required;
+        let full = original.full.filter(|o| matches!(kind, DsnKind::Failed) && wanted && fits(o));
         if let Some(octets) = full {
             return Self { content_type: "message/rfc822", octets };
         }
@@ -118,12 +119,12 @@ pub(super) fn delivery_status(
     field(&mut out, "X-Sealpost-Queue-ID", &message.id.to_string());
     for r in reported {
         out.push_str("\r\n");
-        recipient(&mut out, kind, r);
+        recipient(&mut out, kind, message, r);
     }
     out
 }
 
-fn recipient(out: &mut String, kind: DsnKind, r: &Reported<'_>) {
+fn recipient(out: &mut String, kind: DsnKind, message: &MessageMeta, r: &Reported<'_>) {
     // Spec: verbatim, xtext included (DSN-10); other senders of DSNs decode it. Only beyond ASCII it changes.
     if let Some(orcpt) = &r.recipient.orcpt {
         field(out, "Original-Recipient", &seven_bit(&orcpt.to_string()));
@@ -137,7 +138,7 @@ fn recipient(out: &mut String, kind: DsnKind, r: &Reported<'_>) {
         DsnKind::Relayed => "relayed",
     };
     field(out, "Action", action);
-    field(out, "Status", &status(kind, r).to_string());
+    field(out, "Status", &status(kind, message, r).to_string());
     // Only what a remote host said (RFC 3464 §2.3.5, §2.3.6).
     if let Some(code) = r.diagnosis.code {
         if let Some(host) = &r.diagnosis.host {
@@ -151,10 +152,20 @@ fn recipient(out: &mut String, kind: DsnKind, r: &Reported<'_>) {
     }
 }
 
-/// RFC 3464 §2.3.4: of the class that the action is of. An ended lifetime keeps its transient status (DSN-09).
-fn status(kind: DsnKind, r: &Reported<'_>) -> EnhancedCode {
+/// Whether TLS, or what vouches for it, is what a message with REQUIRETLS waited for.
+pub(super) fn for_required_tls(message: &MessageMeta, r: &Reported<'_>) -> bool {
+    let d = r.diagnosis;
+    message.sender_tls == SenderTls::Required
+        && d.enhanced.subject == 7
+        && (d.tls_failure.is_some() || d.stage == Stage::Policy)
+}
+
+/// RFC 3464 §2.3.4: of the class that the action is of. An ended lifetime keeps its transient status (DSN-09), but where the
+/// TLS that the sender required was what it ended for (RFC 8689 §4.2.1, RTLS-29).
+fn status(kind: DsnKind, message: &MessageMeta, r: &Reported<'_>) -> EnhancedCode {
     let code = r.diagnosis.enhanced;
     match kind {
+        DsnKind::Failed if r.expired && for_required_tls(message, r) => EnhancedCode::new(5, 7, 10),
         DsnKind::Failed if r.expired && code.class != 4 => EnhancedCode::new(4, 4, 7),
         DsnKind::Failed if code.class == 2 => EnhancedCode::new(5, 0, 0),
         DsnKind::Delayed { .. } if code.class != 4 => EnhancedCode::new(4, 0, 0),

@@ -4,7 +4,7 @@
 //! published policy comes with a paragraph that is made to be forwarded to that domain's postmaster.
 
 use super::compose::{DsnContext, DsnKind, Reported};
-use super::mime::{COLUMNS, seven_bit, spoken, wrap};
+use super::mime::{COLUMNS, for_required_tls, seven_bit, spoken, wrap};
 use crate::clock::Timestamp;
 use crate::mail::reply::sanitise;
 use crate::queue::outcome::{CertificateFacts, Promise, Stage};
@@ -63,7 +63,7 @@ pub(super) fn human_part(
             );
         }
     }
-    explain(&mut page, kind, reported);
+    explain(&mut page, kind, message, reported);
     let mut forwarded = Vec::new();
     for r in reported.iter().filter(|_| !matches!(kind, DsnKind::Relayed)) {
         if let Some(promise) = broken(r) {
@@ -134,10 +134,10 @@ fn addresses(page: &mut Page, reported: &[Reported<'_>]) {
 }
 
 /// Tells each cause once, for recipients of one domain mostly share their fate.
-fn explain(page: &mut Page, kind: DsnKind, reported: &[Reported<'_>]) {
+fn explain(page: &mut Page, kind: DsnKind, message: &MessageMeta, reported: &[Reported<'_>]) {
     let mut causes: Vec<(Vec<Line>, Vec<String>)> = Vec::new();
     for r in reported {
-        let lines = explanation(kind, r);
+        let lines = explanation(kind, message, r);
         let address = r.recipient.path.to_string();
         match causes.iter_mut().find(|(told, _)| *told == lines) {
             Some((_, whose)) => whose.push(address),
@@ -164,7 +164,7 @@ fn broken<'a>(r: &Reported<'a>) -> Option<&'a Promise> {
 }
 
 /// Why, and what the sender can do.
-fn explanation(kind: DsnKind, r: &Reported<'_>) -> Vec<Line> {
+fn explanation(kind: DsnKind, message: &MessageMeta, r: &Reported<'_>) -> Vec<Line> {
     if matches!(kind, DsnKind::Relayed) {
         return Vec::new();
     }
@@ -183,7 +183,10 @@ fn explanation(kind: DsnKind, r: &Reported<'_>) -> Vec<Line> {
             date(d.at)
         )));
     }
-    lines.push(Line::Say(reason(r, domain.as_str(), &host)));
+    let reason = for_sender(message, r, domain.as_str(), &host)
+        .filter(|_| broken(r).is_none())
+        .unwrap_or_else(|| reason(r, domain.as_str(), &host));
+    lines.push(Line::Say(reason));
     if let Some(code) = d.code {
         lines.push(Line::Say("Its reply was:".to_owned()));
         lines.push(Line::Quote(spoken(code, r)));
@@ -223,6 +226,24 @@ fn without_our_address(r: &Reported<'_>) -> String {
     r.diagnosis.source_ip.map_or_else(|| text.clone(), |ip| text.replace(&ip.to_string(), "us"))
 }
 
+/// What the sender's own REQUIRETLS has to do with it, where it has (RFC 8689 §4.2.1).
+fn for_sender(message: &MessageMeta, r: &Reported<'_>, domain: &str, host: &str) -> Option<String> {
+    let what = match (r.cause, r.diagnosis.enhanced.detail) {
+        ("requiretls_missing", 30) => {
+            format!("No mail server of {domain} promises that, so your message was not handed over.")
+        }
+        ("requiretls_missing", _) => format!(
+            "No mail server of {domain} offers a protected connection, so your message was not handed over."
+        ),
+        _ if for_required_tls(message, r) => format!("At the moment {host} cannot be reached in that way."),
+        _ => return None,
+    };
+    Some(format!(
+        "You asked that your message travels over verified, protected connections only, all the way \
+         (REQUIRETLS). {what}"
+    ))
+}
+
 /// One sentence on the cause, in words for everybody.
 fn reason(r: &Reported<'_>, domain: &str, host: &str) -> String {
     if broken(r).is_some() {
@@ -249,6 +270,7 @@ fn reason(r: &Reported<'_>, domain: &str, host: &str) -> String {
             | DeferReason::TlsHandshake
             | DeferReason::TlsCertificate
             | DeferReason::TlsaLookup
+            | DeferReason::RequireTls
             | DeferReason::PolicyContradiction,
         ) => format!("A protected connection to {host} is required and could not be made."),
         Some(DeferReason::Forbidden) => {
@@ -305,6 +327,10 @@ fn advice(kind: DsnKind, r: &Reported<'_>, domain: &str) -> String {
         }
         ("smtputf8", ..) => "ask the recipient for an address with plain letters only.",
         ("operator", ..) => "ask them about it.",
+        ("requiretls_missing", ..) => {
+            "send your message again without asking for that, if it may travel less protected; or reach the \
+             recipient in another way."
+        }
         _ => "reach the recipient in another way and pass this notice on to them.",
     };
     format!("What you can do: {text}")

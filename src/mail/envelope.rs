@@ -15,6 +15,8 @@ pub struct Envelope {
     pub ret: Option<Ret>,
     /// `ENVID=`, as given (RFC 3461 §4.4).
     pub envid: Option<Xtext>,
+    /// What the sender says about TLS on the way.
+    pub sender_tls: SenderTls,
     /// Whether an address or the header needs SMTPUTF8 on the next hop (RFC 6531 §3.5), not whether it was offered.
     pub smtputf8: bool,
     /// Whether the content has octets above 127, found by looking, whatever `BODY=` said (SUB-56).
@@ -30,6 +32,34 @@ pub struct EnvelopeRecipient {
     pub notify: Option<Notify>,
     /// `ORCPT=`, verbatim.
     pub orcpt: Option<Orcpt>,
+}
+
+/// What the sender of a message says about TLS on its way (RFC 8689 §4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SenderTls {
+    /// Nothing: what the recipient domain promised is what counts.
+    #[default]
+    Unsaid,
+    /// MAIL carried `REQUIRETLS`: verified TLS all the way, or no delivery.
+    Required,
+    /// The header says `TLS-Required: No`: delivery comes before what the recipient domain promised.
+    Optional,
+}
+
+impl SenderTls {
+    /// The word of the store, the log and JSON; `None` when nothing was said.
+    pub const fn as_str(self) -> Option<&'static str> {
+        match self {
+            Self::Unsaid => None,
+            Self::Required => Some("requiretls"),
+            Self::Optional => Some("tls-required-no"),
+        }
+    }
+
+    /// The inverse of [`SenderTls::as_str`].
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Required, Self::Optional].into_iter().find(|s| s.as_str() == Some(word))
+    }
 }
 
 /// What a failed message brings back of the original (RFC 3461 §4.3).

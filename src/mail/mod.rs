@@ -12,6 +12,6 @@ pub mod trace;
 
 pub use address::{ForwardPath, Mailbox, ReversePath};
 pub use domain::Domain;
-pub use envelope::{Envelope, EnvelopeRecipient, Notify, Orcpt, Ret, Xtext};
+pub use envelope::{Envelope, EnvelopeRecipient, Notify, Orcpt, Ret, SenderTls, Xtext};
 pub use message::{Origin, QueueId};
 pub use reply::{EnhancedCode, Reply};

@@ -175,7 +175,7 @@ impl PolicyService {
     /// The stored policy while it applies, and nothing that was looked up now (`check --from-cache`).
     pub async fn cached(&self, domain: &Domain) -> Applicable {
         let row = self.inner.load(domain).await.unwrap_or_default();
-        Applicable { policy: self.inner.valid(&row), fetch_failure: None }
+        Applicable { policy: self.inner.valid(&row), ..Applicable::default() }
     }
 
     /// Whether an enforce policy is stored and holds; asks nobody outside. A null MX or NXDOMAIN may be forged
@@ -202,7 +202,7 @@ impl PolicyService {
             Txt::Nothing(_) | Txt::Failed => None,
         };
         let applicable = match &live {
-            Some(Ok(policy)) => Applicable { policy: Some(Arc::clone(policy)), fetch_failure: None },
+            Some(Ok(policy)) => Applicable { policy: Some(Arc::clone(policy)), ..Applicable::default() },
             Some(Err(failure)) => applicable(self.inner.valid(&row), Some(failure.clone())),
             None => {
                 let policy = self.inner.valid(&row);
@@ -260,7 +260,7 @@ impl Inner {
 /// Mode none behaves as if there were no policy, so nothing about it is reported (RPT-64).
 fn applicable(policy: Option<Arc<StoredPolicy>>, failure: Option<FetchFailure>) -> Applicable {
     let silent = policy.as_ref().is_some_and(|p| p.policy.mode == Mode::None);
-    Applicable { policy, fetch_failure: failure.filter(|_| !silent) }
+    Applicable { policy, fetch_failure: failure.filter(|_| !silent), lookup_failed: None }
 }
 
 fn differs(a: &StoredPolicy, b: &StoredPolicy) -> bool {

@@ -10,7 +10,7 @@ pub const EVENT: &str = "delivery";
 
 /// The fields of a `delivery` event, in the order of the interface description. Each is on every line: a text without
 /// a value is `""`, a number without one is 0.
-pub const DELIVERY: [&str; 32] = [
+pub const DELIVERY: [&str; 34] = [
     "message_id",
     "queue_id",
     "sender",
@@ -43,6 +43,8 @@ pub const DELIVERY: [&str; 32] = [
     "maybe_delivered",
     "remote_id",
     "next_attempt",
+    "sender_tls",
+    "requiretls",
 ];
 
 static DOMAIN_ONLY: AtomicBool = AtomicBool::new(false);

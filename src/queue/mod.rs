@@ -15,7 +15,9 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use crate::clock::Timestamp;
-use crate::mail::{Domain, Envelope, ForwardPath, Notify, Orcpt, Origin, QueueId, Ret, ReversePath, Xtext};
+use crate::mail::{
+    Domain, Envelope, ForwardPath, Notify, Orcpt, Origin, QueueId, Ret, ReversePath, SenderTls, Xtext,
+};
 
 pub mod health;
 pub mod manager;
@@ -270,6 +272,8 @@ pub struct MessageMeta {
     pub ret: Option<Ret>,
     /// `ENVID=`.
     pub envid: Option<Xtext>,
+    /// What the sender says about TLS on the way.
+    pub sender_tls: SenderTls,
     /// Needs SMTPUTF8.
     pub smtputf8: bool,
     /// Has octets above 127.

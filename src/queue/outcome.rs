@@ -1,7 +1,8 @@
 //! What an attempt ends in for a recipient, and everything that is said about it afterwards.
 //!
 //! [`FailReason`] is a closed list without a TLS, certificate, policy or DNSSEC variant, so no such failure
-//! can end a message before its lifetime does (`What always holds` 2). Log, timeline, `queue show`, DSN and
+//! can end a message before its lifetime does (`What always holds` 2); what a sender's REQUIRETLS asks for and no host has is
+//! the one exception. Log, timeline, `queue show`, DSN and
 //! `check` all read one [`Diagnosis`].
 
 use std::net::IpAddr;
@@ -68,6 +69,8 @@ pub enum DeferReason {
     TlsCertificate,
     /// Whether the host has TLSA records cannot be found out, or the operator demands some and it has none (RFC 7672 §2.2).
     TlsaLookup,
+    /// The sender asked for REQUIRETLS, and what that needs besides TLS cannot be found out now (RTLS-29).
+    RequireTls,
     /// Forged or broken DNS would end the message although a policy speaks against it (NMX-06, OUT-09).
     PolicyContradiction,
     /// The DNS points to addresses that this relay may not dial.
@@ -86,7 +89,7 @@ pub enum DeferReason {
 
 impl DeferReason {
     /// Every reason.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Reply,
         Self::Connect,
         Self::Lost,
@@ -98,6 +101,7 @@ impl DeferReason {
         Self::TlsHandshake,
         Self::TlsCertificate,
         Self::TlsaLookup,
+        Self::RequireTls,
         Self::PolicyContradiction,
         Self::Forbidden,
         Self::Loop,
@@ -120,6 +124,7 @@ impl DeferReason {
             Self::TlsHandshake => "tls_handshake",
             Self::TlsCertificate => "tls_certificate",
             Self::TlsaLookup => "tlsa_lookup",
+            Self::RequireTls => "requiretls",
             Self::PolicyContradiction => "policy_contradiction",
             Self::Forbidden => "forbidden",
             Self::Loop => "loop",
@@ -148,7 +153,8 @@ impl DeferReason {
     }
 }
 
-/// Why a recipient is returned. Closed, and without anything that TLS, a policy or a DNS failure could cause.
+/// Why a recipient is returned. Closed, and without anything that TLS, a policy or a DNS failure could cause, unless the
+/// sender asked for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailReason {
@@ -168,6 +174,8 @@ pub enum FailReason {
     TooLarge,
     /// Needs SMTPUTF8 and no host offers it (5.6.7, 5.6.9).
     Smtputf8,
+    /// The sender asked for REQUIRETLS, and every host conclusively lacks what that needs (5.7.30, 5.7.10; RTLS-29).
+    RequireTls,
     /// A stored address cannot be written on the wire (OUT-54, 5.1.3).
     BadAddress,
     /// The lifetime ended; the diagnosis is that of the last attempt (DSN-09).
@@ -188,6 +196,7 @@ impl FailReason {
             Self::Loop => "loop",
             Self::TooLarge => "too_large",
             Self::Smtputf8 => "smtputf8",
+            Self::RequireTls => "requiretls_missing",
             Self::BadAddress => "bad_address",
             Self::Expired => "expired",
             Self::Operator => "operator",
@@ -354,6 +363,9 @@ pub struct SessionFacts {
     /// 8-bit content went to a host that does not offer 8BITMIME (OUT-28).
     #[serde(default)]
     pub body_8bit_undeclared: bool,
+    /// MAIL carried REQUIRETLS, so that the host keeps the promise on (RFC 8689 §4.2.1).
+    #[serde(default)]
+    pub requiretls: bool,
     /// The host offered DSN, so that success is its to report (RFC 3461 §5.2.2, OUT-49).
     #[serde(default)]
     pub dsn_offered: bool,

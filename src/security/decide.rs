@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::dane::{TlsaAnswer, TlsaSet};
-use crate::mail::{Domain, Origin};
+use crate::mail::{Domain, Origin, ReversePath, SenderTls};
 use crate::mtasts::{FetchFailure, Mode, StoredPolicy};
 use crate::security::failure::TlsFailure;
 
@@ -44,13 +44,15 @@ impl Demand {
     }
 }
 
-/// Who asked for something: `mta-sts`, `dane` or `local` in every text.
+/// Who asked for something: `mta-sts`, `dane`, `requiretls` or `local` in every text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     /// The recipient domain's enforce policy (RFC 8461 §5).
     MtaSts,
     /// The host's TLSA records (RFC 7672 §2.2).
     Dane,
+    /// The sender of the message (RFC 8689 §4.2.1).
+    Sender,
     /// The operator.
     Operator,
 }
@@ -61,6 +63,7 @@ impl Reason {
         match self {
             Self::MtaSts => "mta-sts",
             Self::Dane => "dane",
+            Self::Sender => "requiretls",
             Self::Operator => "local",
         }
     }
@@ -71,16 +74,34 @@ impl Reason {
 pub enum MessageKind {
     /// Recipient policies bind.
     Normal,
+    /// REQUIRETLS: they bind, and an assured name, an authenticated host and the same promise from it are demanded
+    /// besides (RFC 8689 §4.2.1).
+    RequireTls,
+    /// REQUIRETLS with the null reverse-path: they bind. The parameter goes along where all that is met; a host that
+    /// lacks it gets the notification all the same (RFC 8689 §5, RTLS-32, RTLS-42).
+    RequireTlsNotice,
+    /// `TLS-Required: No`: what a recipient domain published is looked at and reported, and stands in nobody's way
+    /// (RFC 8689 §4.2.2).
+    TlsOptional,
     /// A TLS report of ours: delivered whatever TLS does, and never recorded (RFC 8460 §3).
     TlsReport,
 }
 
-impl From<Origin> for MessageKind {
-    fn from(origin: Origin) -> Self {
-        match origin {
-            Origin::TlsReport => Self::TlsReport,
-            Origin::Submitted | Origin::Dsn => Self::Normal,
+impl MessageKind {
+    /// The kind of a message from what is stored of it.
+    pub const fn of(origin: Origin, sender_tls: SenderTls, reverse_path: &ReversePath) -> Self {
+        match (origin, sender_tls, reverse_path) {
+            (Origin::TlsReport, ..) => Self::TlsReport,
+            (_, SenderTls::Unsaid, _) => Self::Normal,
+            (_, SenderTls::Required, ReversePath::Mailbox(_)) => Self::RequireTls,
+            (_, SenderTls::Required, ReversePath::Null) => Self::RequireTlsNotice,
+            (_, SenderTls::Optional, _) => Self::TlsOptional,
         }
+    }
+
+    /// Whether what recipient domains publish binds.
+    pub const fn heeds_policies(self) -> bool {
+        matches!(self, Self::Normal | Self::RequireTls | Self::RequireTlsNotice)
     }
 }
 
@@ -110,6 +131,8 @@ pub struct Sources<'a> {
     pub operator: Demand,
     /// What kind of message asks.
     pub message: MessageKind,
+    /// Whether DNSSEC answers are believed. Where they are not, a name that nothing assures may yet be sound.
+    pub dnssec: bool,
 }
 
 /// The policy as it applies to one candidate.
@@ -144,6 +167,8 @@ pub struct TlsPolicy {
     pub name_assured: bool,
     /// Whether sessions leave records at all (RPT-27).
     pub recorded: bool,
+    /// What kind of message asked.
+    pub message: MessageKind,
 }
 
 impl TlsPolicy {
@@ -156,6 +181,12 @@ impl TlsPolicy {
     /// The TLSA records that a certificate is matched with; `None` where none can be used.
     pub fn dane(&self) -> Option<&TlsaSet> {
         self.tlsa.usable()
+    }
+
+    /// Whether nobody but the sender has a say about TLS with this host: no policy of the domain, in force or perhaps, and no
+    /// rule of the operator.
+    pub fn is_senders_alone(&self) -> bool {
+        self.reasons == [Reason::Sender] && self.sts.is_none() && self.fetch_failure.is_none()
     }
 
     /// The name for SNI: the TLSA base domain (RFC 7672 §8.1, DANE-32), else the MX host (RFC 8461 §7.1).
@@ -173,9 +204,9 @@ pub enum Gate {
     Contact(TlsPolicy),
 }
 
-/// Joins the sources for one candidate (R3 to R6).
+/// Joins the sources for one candidate (R3 to R6, and of R9 what can be known before a connection).
 pub fn decide(sources: &Sources<'_>) -> Gate {
-    let normal = sources.message == MessageKind::Normal;
+    let heeds = sources.message.heeds_policies();
     let usable = sources.tlsa.usable().is_some();
     // R6: DANE replaces MTA-STS where the host itself was identified securely. With an insecure MX set both must
     // pass: who forges that could point it to a signed host of his own, and so switch the policy off.
@@ -184,35 +215,54 @@ pub fn decide(sources: &Sources<'_>) -> Gate {
         .policy
         .filter(|(stored, _)| stored.policy.mode != Mode::None && !replaced)
         .map(|(stored, lists_host)| StsPolicy { stored: Arc::clone(stored), lists_host });
-    let enforced = normal && sts.as_ref().is_some_and(|s| s.stored.policy.mode == Mode::Enforce);
+    let enforced = heeds && sts.as_ref().is_some_and(|s| s.stored.policy.mode == Mode::Enforce);
     // RFC 7672 §2.2: records that cannot be used still demand TLS (DANE-19).
     let dane = match sources.tlsa {
-        TlsaAnswer::Found(_) if !normal => Demand::NOTHING,
+        TlsaAnswer::Found(_) if !heeds => Demand::NOTHING,
         TlsaAnswer::Found(_) if usable => Demand::DANE,
         TlsaAnswer::Found(_) => Demand::ENCRYPTED,
         TlsaAnswer::None | TlsaAnswer::Failed(_) => Demand::NOTHING,
     };
     let sts_demand = if enforced { Demand::VERIFIED } else { Demand::NOTHING };
+    // R9: authenticated by DANE where there are usable records, else by PKIX (RTLS-23, RTLS-24).
+    let sender = match sources.message {
+        MessageKind::RequireTls if usable => Demand::DANE,
+        MessageKind::RequireTls => Demand::VERIFIED,
+        _ => Demand::NOTHING,
+    };
     let mut demand = Demand::NOTHING;
     let mut reasons = Vec::new();
-    let asked = [(Reason::MtaSts, sts_demand), (Reason::Dane, dane), (Reason::Operator, sources.operator)];
+    let asked = [
+        (Reason::MtaSts, sts_demand),
+        (Reason::Dane, dane),
+        (Reason::Sender, sender),
+        (Reason::Operator, sources.operator),
+    ];
     for (reason, wanted) in asked {
         if wanted != Demand::NOTHING {
             demand = demand.join(wanted);
             reasons.push(reason);
         }
     }
+    // RTLS-20, RTLS-21: a testing policy came over verified HTTPS like any other.
     let listed = sources.policy.is_some_and(|(p, listed)| listed && p.policy.mode != Mode::None);
+    let name_assured = sources.name_assured || listed;
     // A cached policy of mode none lapses in silence (RFC 8461 §8.3, STS-51).
     let opted_out = sources.policy.is_some_and(|(p, _)| p.policy.mode == Mode::None);
     let blocked = if let TlsaAnswer::Failed(failed) = sources.tlsa
-        && normal
+        && heeds
     {
         Some(TlsFailure::TlsaLookup(failed.clone()))
     } else if sources.operator.dane && !usable {
         Some(TlsFailure::DaneRequired)
     } else if enforced && !sts.as_ref().is_some_and(|s| s.lists_host) {
         Some(TlsFailure::NotListed)
+    } else if sources.message == MessageKind::RequireTls && !name_assured {
+        Some(match sources.fetch_failure {
+            // D103: there may be a policy that lists the host.
+            Some(failure) => TlsFailure::PolicyNotFetched(failure.clone()),
+            None => TlsFailure::NameNotAssured { conclusive: sources.dnssec },
+        })
     } else {
         None
     };
@@ -222,8 +272,9 @@ pub fn decide(sources: &Sources<'_>) -> Gate {
         demand,
         reasons,
         fetch_failure: sources.fetch_failure.filter(|_| !opted_out && !replaced).cloned(),
-        name_assured: sources.name_assured || listed,
+        name_assured,
         recorded: sources.message != MessageKind::TlsReport,
+        message: sources.message,
         sts,
         tlsa: sources.tlsa.clone(),
         references: sources.references.to_vec(),

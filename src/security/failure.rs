@@ -5,13 +5,15 @@ use std::fmt;
 use crate::dane::{DaneFault, TlsaLookupFailed};
 use crate::dns::DnsErrorKind;
 use crate::mail::{Domain, Reply};
+use crate::mtasts::FetchFailure;
 use crate::queue::outcome::CertificateFacts;
 use crate::security::decide::TlsPolicy;
 use crate::security::pkix::PkixFault;
 use crate::security::verdict::HandshakeFault;
 use crate::tlsrpt::{FailureDetail, ResultType};
 
-/// Why a session does not meet its demand. Always temporary (`What always holds` 2).
+/// Why a session does not meet its demand. Always temporary (`What always holds` 2), but for what the sender's REQUIRETLS
+/// asks for beyond what the recipient's domain promised: `delivery::classify` says when.
 #[derive(Debug, Clone)]
 pub enum TlsFailure {
     /// An enforce policy does not list the host.
@@ -30,6 +32,16 @@ pub enum TlsFailure {
     Certificate(Vec<PkixFault>),
     /// The certificate does not match the TLSA records; at least one fault.
     Dane(Vec<DaneFault>),
+    /// REQUIRETLS: anybody may have put this name into the DNS. `conclusive`: DNSSEC answers are believed, so this one would
+    /// have said otherwise.
+    NameNotAssured {
+        /// Whether that is known for certain.
+        conclusive: bool,
+    },
+    /// REQUIRETLS: whether a policy lists the host cannot be found out.
+    PolicyNotFetched(FetchFailure),
+    /// REQUIRETLS: the EHLO reply inside TLS does not list it (RFC 8689 §4.2.1).
+    NoRequireTls,
 }
 
 impl TlsFailure {
@@ -49,12 +61,15 @@ impl TlsFailure {
             Self::Handshake(h) => one(ResultType::ValidationFailure, Some(h.token.clone())),
             Self::Certificate(faults) => faults.iter().map(|f| f.detail()).collect(),
             Self::Dane(faults) => faults.iter().map(|f| f.detail()).collect(),
+            Self::PolicyNotFetched(f) => one(f.result, Some(f.reason.clone())),
+            // Nothing that a report tells of: TLS did what it should (RPT-66), or nobody was asked.
+            Self::NameNotAssured { .. } | Self::NoRequireTls => Vec::new(),
         }
     }
 
-    /// The first cause's result type: `tls_failure` of the log line.
-    pub fn result_type(&self) -> ResultType {
-        self.details().first().map_or(ResultType::ValidationFailure, |d| d.result)
+    /// The first cause's result type: `tls_failure` of the log line. `None` where TLS itself did nothing wrong.
+    pub fn result_type(&self) -> Option<ResultType> {
+        self.details().first().map(|d| d.result)
     }
 
     /// The stored text: a stable prefix, then the detail (requirements §3.2).
@@ -80,6 +95,16 @@ impl TlsFailure {
                 format!("certificate of {mx} matches no TLSA record")
             }
             Self::Dane(faults) => format!("certificate of {mx} not acceptable: {}", Faults(faults)),
+            Self::NameNotAssured { conclusive: true } => format!(
+                "REQUIRETLS: neither DNSSEC nor an MTA-STS policy of {nh} vouches for the name of {mx}"
+            ),
+            Self::NameNotAssured { conclusive: false } => format!(
+                "REQUIRETLS: no MTA-STS policy of {nh} vouches for the name of {mx}, and this relay cannot ask DNSSEC"
+            ),
+            Self::PolicyNotFetched(f) => {
+                format!("REQUIRETLS: MTA-STS policy of {nh} could not be fetched: {}", f.detail)
+            }
+            Self::NoRequireTls => format!("REQUIRETLS: {mx} does not offer it"),
         }
     }
 
@@ -117,6 +142,9 @@ impl TlsFailure {
                     .collect();
                 clauses.join("; ")
             }
+            Self::NameNotAssured { .. } => format!("nothing vouches for the name of the mail server {mx}"),
+            Self::PolicyNotFetched(_) => "the MTA-STS policy could not be fetched".to_owned(),
+            Self::NoRequireTls => format!("the mail server {mx} does not offer REQUIRETLS"),
         }
     }
 }

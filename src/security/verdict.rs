@@ -15,7 +15,7 @@ use crate::dane::verify::{self, Terms};
 use crate::mail::{Domain, Reply};
 use crate::queue::outcome::{CertificateFacts, Promise};
 use crate::security::Level;
-use crate::security::decide::{Reason, TlsPolicy};
+use crate::security::decide::{MessageKind, Reason, TlsPolicy};
 pub use crate::security::failure::TlsFailure;
 use crate::security::pkix::PkixFault;
 use crate::tlsrpt::{PolicyVerdict, ResultType};
@@ -32,6 +32,8 @@ pub struct Evidence {
     pub host: Domain,
     /// How STARTTLS went.
     pub tls: TlsState,
+    /// Whether the EHLO reply inside TLS lists REQUIRETLS. What was said before TLS does not count (RTLS-25).
+    pub requiretls: bool,
 }
 
 /// How STARTTLS went.
@@ -134,12 +136,18 @@ impl TlsFacts {
 #[derive(Debug)]
 pub struct Clearance {
     level: Level,
+    requiretls: bool,
 }
 
 impl Clearance {
     /// The security of the session, as logs, timeline and `check` say it.
     pub const fn level(&self) -> Level {
         self.level
+    }
+
+    /// Whether MAIL carries the parameter REQUIRETLS: asked for by the sender, and all that it needs is met (RTLS-26).
+    pub const fn requiretls(&self) -> bool {
+        self.requiretls
     }
 }
 
@@ -197,11 +205,21 @@ impl Findings {
     }
 }
 
+/// R9: whether the promise goes on with the message (RFC 8689 §2).
+fn requiretls_met(policy: &TlsPolicy, evidence: &Evidence, found: &Findings) -> bool {
+    let authenticated = if policy.dane().is_some() { found.dane.is_none() } else { found.pkix.is_none() };
+    policy.name_assured && found.encrypted && authenticated && evidence.requiretls
+}
+
 /// Judges a session on its evidence. The same evidence may be judged again for another next hop (OUT-51).
 pub fn judge(policy: &TlsPolicy, evidence: &Evidence) -> Judgement {
     let found = Findings::of(policy, evidence);
     let unlisted = policy.sts.as_ref().is_some_and(|s| !s.lists_host);
     let demand = policy.demand;
+    let requiretls = match policy.message {
+        MessageKind::RequireTls | MessageKind::RequireTlsNotice => requiretls_met(policy, evidence, &found),
+        MessageKind::Normal | MessageKind::TlsOptional | MessageKind::TlsReport => false,
+    };
     // DANE asks for more than any certificate can make up for: its failure is never rescued (STS-75).
     let blocking = if unlisted && policy.reasons.contains(&Reason::MtaSts) {
         Some(TlsFailure::NotListed)
@@ -212,6 +230,9 @@ pub fn judge(policy: &TlsPolicy, evidence: &Evidence) -> Judgement {
     } else {
         None
     };
+    // Asked last, so that only a host that met everything else is heard on it.
+    let unsupported = policy.message == MessageKind::RequireTls && !requiretls;
+    let blocking = blocking.or_else(|| unsupported.then_some(TlsFailure::NoRequireTls));
     let certificate = match &evidence.tls {
         TlsState::On(facts) => facts.certificate.clone(),
         _ => None,
@@ -220,7 +241,7 @@ pub fn judge(policy: &TlsPolicy, evidence: &Evidence) -> Judgement {
         verdicts: verdicts(policy, &found),
         promise: promise(policy, &found, certificate),
         cleared: match blocking {
-            None => Ok(Clearance { level: found.level }),
+            None => Ok(Clearance { level: found.level, requiretls }),
             Some(f) => Err(f),
         },
     }

@@ -60,6 +60,8 @@ pub struct Mail {
     pub ret: Option<Ret>,
     /// `ENVID=`.
     pub envid: Option<Xtext>,
+    /// `REQUIRETLS` (RFC 8689 §2). Whether it may be said here is for the session to know.
+    pub requiretls: bool,
 }
 
 /// The parts of a RCPT command.
@@ -124,7 +126,14 @@ pub fn helo(argument: &str) -> Result<&str, Answer> {
 /// 550 5.6.7 for a non-ASCII path without SMTPUTF8, 555 and 501 5.5.4 for parameters.
 pub fn mail(argument: &str, extended: bool) -> Result<Mail, Answer> {
     let (inner, rest) = path(argument, "FROM:")?;
-    let mut mail = Mail { path: ReversePath::Null, size: None, smtputf8: false, ret: None, envid: None };
+    let mut mail = Mail {
+        path: ReversePath::Null,
+        size: None,
+        smtputf8: false,
+        ret: None,
+        envid: None,
+        requiretls: false,
+    };
     let (mut body, mut auth) = (None, None);
     for parameter in parameters(rest, extended)? {
         let (keyword, value) = parameter;
@@ -133,6 +142,8 @@ pub fn mail(argument: &str, extended: bool) -> Result<Mail, Answer> {
             "BODY" => once(&mut body, value.and_then(body_type))?,
             "SMTPUTF8" if value.is_some() || mail.smtputf8 => return Err(bad_parameter()),
             "SMTPUTF8" => mail.smtputf8 = true,
+            "REQUIRETLS" if value.is_some() || mail.requiretls => return Err(bad_parameter()),
+            "REQUIRETLS" => mail.requiretls = true,
             "RET" => once(&mut mail.ret, value.and_then(Ret::parse))?,
             "ENVID" => once(&mut mail.envid, bounded(value, 100).and_then(Xtext::parse))?,
             // RFC 4954 §5: read, and treated as AUTH=<>, whoever says it (SUB-57).
@@ -266,7 +277,8 @@ fn bad_parameter() -> Answer {
     Answer::new(501, 5, 4, "bad or repeated parameter")
 }
 
-fn unknown_parameter() -> Answer {
+/// A parameter that is not offered here.
+pub fn unknown_parameter() -> Answer {
     Answer::new(555, 5, 4, "unknown parameter")
 }
 

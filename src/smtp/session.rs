@@ -9,7 +9,7 @@ use super::answer::Answer;
 use super::command::{self, Mail, Verb};
 use super::ehlo::{self, Offer};
 use super::sasl::{self, Credentials, Exchange};
-use crate::mail::{Domain, Envelope, EnvelopeRecipient, ForwardPath, QueueId, ReversePath};
+use crate::mail::{Domain, Envelope, EnvelopeRecipient, ForwardPath, QueueId, ReversePath, SenderTls};
 
 /// What does not change while a session lasts.
 #[derive(Debug, Clone)]
@@ -30,6 +30,8 @@ pub struct Terms {
     pub auth_required: bool,
     /// The peer's address lies in a trusted network (SUB-24).
     pub trusted: bool,
+    /// REQUIRETLS would be kept on the way onward (RTLS-01).
+    pub requiretls: bool,
     /// Failed AUTH commands before the session ends (LIM-20).
     pub max_auth_failures: u32,
 }
@@ -230,6 +232,7 @@ impl Session {
             max_message_size: self.terms.max_message_size,
             starttls: self.terms.can_tls && !self.tls,
             auth: self.tls && self.terms.can_auth,
+            requiretls: self.tls && self.terms.requiretls,
         };
         ehlo::write(&self.terms.hostname, offer, out);
         Ok(None)
@@ -257,6 +260,13 @@ impl Session {
                 4,
                 format!("the limit is {} octets", self.terms.max_message_size),
             ));
+        }
+        if mail.requiretls && !self.terms.requiretls {
+            return Err(command::unknown_parameter());
+        }
+        if mail.requiretls && !self.tls {
+            // RFC 8689 §2: only in a session that is protected itself (RTLS-03).
+            return Err(Answer::new(523, 7, 10, "REQUIRETLS needs TLS: STARTTLS comes first"));
         }
         judge.sender(&mail.path)?;
         self.transaction =
@@ -376,6 +386,7 @@ impl Session {
             recipients,
             ret: mail.ret,
             envid: mail.envid,
+            sender_tls: if mail.requiretls { SenderTls::Required } else { SenderTls::Unsaid },
             smtputf8,
             has_8bit: false,
         })

@@ -65,6 +65,7 @@ pub(super) fn message(n: u64, recipients: &[&str]) -> NewMessage {
                 .collect(),
             ret: None,
             envid: None,
+            sender_tls: crate::mail::SenderTls::Unsaid,
             smtputf8: false,
             has_8bit: false,
         },

@@ -13,12 +13,12 @@ use tokio::sync::Semaphore;
 use tracing::{error, info, warn};
 
 use super::content::{Received as Content, Spooled};
-use super::fixup::{FixupContext, Refused, fix_header, reencode_long_lines};
+use super::fixup::{FixupContext, Refused, TlsRequired, fix_header, reencode_long_lines};
 use super::{Settings, User};
 use crate::clock::{Clock, Timestamp};
 use crate::dkim::Signers;
 use crate::mail::trace::{Received, With};
-use crate::mail::{Domain, EnhancedCode, Envelope, Origin, QueueId, ReversePath};
+use crate::mail::{Domain, EnhancedCode, Envelope, Origin, QueueId, ReversePath, SenderTls};
 use crate::observe::fields;
 use crate::queue::{ContentSource, Intake, NewMessage, QueueStore, StoreError};
 
@@ -217,6 +217,17 @@ impl Acceptor {
         }
         let scan = content.scan;
         envelope.smtputf8 |= fixed.needs_smtputf8;
+        // RFC 8689 §4.1: the parameter outranks the header (RTLS-05).
+        match fixed.tls_required {
+            TlsRequired::No if envelope.sender_tls == SenderTls::Unsaid => {
+                envelope.sender_tls = SenderTls::Optional;
+            }
+            TlsRequired::Malformed => {
+                info!(event = "tls-required-ignored", queue_id = %id, session = %who.session, "a TLS-Required field that does not say No");
+            }
+            TlsRequired::No | TlsRequired::Absent => {}
+        }
+        let sender_tls = envelope.sender_tls.as_str().unwrap_or_default();
         envelope.has_8bit = scan.body_8bit || !fixed.bytes.is_ascii();
         let mut content = content.with_header(fixed.bytes);
         if scan.longest_line > MAX_LINE {
@@ -243,7 +254,7 @@ impl Acceptor {
         self.intake.arrived(permit, stored.lease);
         info!(
             event = "accepted", queue_id = %id, message_id = %fixed.message_id, sender = &*fields::shown_address(&sender), recipients, size,
-            client = %who.client, user = user.as_deref(), tls = who.tls.as_deref(), session = %who.session,
+            client = %who.client, user = user.as_deref(), tls = who.tls.as_deref(), sender_tls, session = %who.session,
             dkim = signed_by.as_ref().map_or("none", Domain::as_str),
         );
         Ok(id)

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::dns::Dnssec;
 use crate::mail::{Domain, ReversePath};
 use fixup::SenderRule;
 
@@ -42,6 +43,8 @@ pub struct Settings {
     pub users: Vec<User>,
     /// Where large messages lie while they come in.
     pub data_dir: PathBuf,
+    /// Whether DNSSEC answers are believed. Only then can REQUIRETLS be kept, and only then is it offered (RTLS-01, RTLS-29).
+    pub dnssec: Dnssec,
     /// Deadlines.
     pub timers: Timers,
 }

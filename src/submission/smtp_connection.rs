@@ -134,6 +134,7 @@ impl<'a> Connection<'a> {
             can_auth: service.authenticator.has_users(),
             auth_required: rules.auth == AuthRule::Required,
             trusted: settings.trusts(peer),
+            requiretls: settings.dnssec.is_believed(),
             max_auth_failures: MAX_AUTH_FAILURES,
         };
         Self {

@@ -11,6 +11,7 @@
 mod authority;
 mod dane;
 mod hostile;
+mod sender_tls;
 mod server;
 mod transfer;
 mod walk;

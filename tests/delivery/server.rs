@@ -14,6 +14,8 @@ pub(crate) struct Manners {
     pub(crate) greeting: Option<&'static str>,
     /// Further keywords of EHLO.
     pub(crate) offers: Vec<&'static str>,
+    /// Further keywords of the EHLO before TLS.
+    pub(crate) offers_in_the_clear: Vec<&'static str>,
     /// Replies in place of the usual ones, by the beginning of the command.
     pub(crate) instead: Vec<(&'static str, &'static str)>,
     /// Says nothing to the end of data.
@@ -65,6 +67,9 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
             "EHLO" => {
                 let mut words = vec!["mx.example.net"];
                 words.extend(manners.offers.iter().copied());
+                if !inside {
+                    words.extend(manners.offers_in_the_clear.iter().copied());
+                }
                 if manners.tls.is_some() && !inside {
                     words.push("STARTTLS");
                 }

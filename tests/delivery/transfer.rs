@@ -80,7 +80,8 @@ async fn a_group_of_thousands_of_commands_does_not_stop_at_full_buffers() {
     let (next_hop, mx) = (domain("a.example"), host("mx.example.net", 10, &["127.0.0.1"]));
     let route =
         Route { next_hop, kind: RouteKind::Mx, mx_secure: false, expanded: None, hosts: vec![mx.clone()] };
-    let terms = Terms { operator: Demand::NOTHING, message: MessageKind::Normal, require_both: false };
+    let (operator, message) = (Demand::NOTHING, MessageKind::Normal);
+    let terms = Terms { operator, message, require_both: false, dnssec: false };
     let Gate::Contact(policy) = gate(&route, &mx, &TlsaAnswer::None, &Applicable::default(), terms) else {
         panic!("nothing is demanded of this host")
     };

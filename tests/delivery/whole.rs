@@ -156,6 +156,7 @@ impl Relay {
                 recipients: vec![recipient],
                 ret: None,
                 envid: None,
+                sender_tls: sealpost::mail::SenderTls::Unsaid,
                 smtputf8: false,
                 has_8bit: false,
             },

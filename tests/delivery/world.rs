@@ -14,7 +14,7 @@ use sealpost::delivery::starttls::Tls;
 use sealpost::delivery::{AttemptReport, Ledger};
 use sealpost::dns::Resolver;
 use sealpost::dns::zone::ZoneResolver;
-use sealpost::mail::{Domain, ForwardPath, Origin, QueueId, ReversePath};
+use sealpost::mail::{Domain, ForwardPath, Origin, QueueId, ReversePath, SenderTls};
 use sealpost::mtasts::{Applicable, Discovery, Mode, Policy, StoredPolicy};
 use sealpost::queue::{
     self, Lease, LeaseId, LeasedRecipient, MessageMeta, Outcome, QueueStore, Step, StoreError,
@@ -63,12 +63,13 @@ impl SessionStore for Notes {
 #[derive(Default)]
 struct Known {
     routes: Mutex<HashMap<Domain, Result<Route, RouteFailure>>>,
-    policies: Mutex<HashMap<Domain, Applicable>>,
+    policies: Mutex<HashMap<Domain, Discovery>>,
 }
 
 impl Known {
-    fn policy(&self, domain: &Domain) -> Applicable {
-        self.policies.lock().unwrap().get(domain).cloned().unwrap_or_default()
+    fn policy(&self, domain: &Domain) -> Discovery {
+        let known = self.policies.lock().unwrap().get(domain).cloned();
+        known.unwrap_or_else(|| Discovery::Known(Applicable::default()))
     }
 }
 
@@ -81,12 +82,15 @@ impl Routes for Known {
 
 impl Policies for Known {
     fn discover<'a>(&'a self, domain: &'a Domain) -> BoxFuture<'a, Discovery> {
-        let applicable = self.policy(domain);
-        Box::pin(async move { Discovery::Known(applicable) })
+        let discovery = self.policy(domain);
+        Box::pin(async move { discovery })
     }
 
     fn has_enforce<'a>(&'a self, domain: &'a Domain) -> BoxFuture<'a, bool> {
-        let enforce = self.policy(domain).policy.is_some_and(|p| p.policy.mode == Mode::Enforce);
+        let enforce = match self.policy(domain) {
+            Discovery::Known(known) => known.policy.is_some_and(|p| p.policy.mode == Mode::Enforce),
+            Discovery::Wait(_) => false,
+        };
         Box::pin(async move { enforce })
     }
 
@@ -145,6 +149,7 @@ pub(crate) fn lease(name: &str, recipients: u32) -> Lease {
         reverse_path: ReversePath::parse("app@example.org").unwrap(),
         ret: None,
         envid: None,
+        sender_tls: SenderTls::Unsaid,
         smtputf8: false,
         has_8bit: false,
         size: 1000,
@@ -236,10 +241,19 @@ impl World {
         self.known.routes.lock().unwrap().insert(domain(name), route);
     }
 
+    /// What is found out about the policy of `name`.
+    pub(crate) fn discovers(&self, name: &str, discovery: Discovery) {
+        self.known.policies.lock().unwrap().insert(domain(name), discovery);
+    }
+
     pub(crate) fn enforce(&self, name: &str, mx: &[&str]) {
+        self.promises(name, Mode::Enforce, mx);
+    }
+
+    pub(crate) fn promises(&self, name: &str, mode: Mode, mx: &[&str]) {
         let now = Timestamp::from_millis(1_795_333_080_000);
         let policy = Policy {
-            mode: Mode::Enforce,
+            mode,
             mx: mx.iter().map(|m| (*m).to_owned()).collect(),
             max_age: Duration::from_secs(86_400),
             lines: vec!["version: STSv1".into()],
@@ -252,8 +266,8 @@ impl World {
             expires: now.after(Duration::from_secs(86_400)),
             last_used: now,
         };
-        let applicable = Applicable { policy: Some(Arc::new(stored)), fetch_failure: None };
-        self.known.policies.lock().unwrap().insert(domain(name), applicable);
+        let applicable = Applicable { policy: Some(Arc::new(stored)), ..Applicable::default() };
+        self.discovers(name, Discovery::Known(applicable));
     }
 
     pub(crate) async fn deliver(&self, name: &str, recipients: u32) -> (AttemptReport, Vec<Outcome>) {

@@ -40,21 +40,29 @@ impl Client {
 
     /// The last line of the next reply, without CRLF; `None` at the end.
     pub(crate) async fn reply(&mut self) -> Option<String> {
+        self.reply_lines().await.pop()
+    }
+
+    /// All lines of the next reply; none at the end.
+    pub(crate) async fn reply_lines(&mut self) -> Vec<String> {
+        let mut lines = Vec::new();
         loop {
             if let Some(end) = self.read.windows(2).position(|w| w == b"\r\n") {
                 let line: Vec<u8> = self.read.drain(..end + 2).collect();
                 let line = String::from_utf8(line[..end].to_vec()).unwrap();
                 assert!(line.len() <= 510, "SUB-47: {line}");
-                if line.as_bytes().get(3) != Some(&b'-') {
-                    self.replies.push(line.clone());
-                    return Some(line);
+                let more = line.as_bytes().get(3) == Some(&b'-');
+                lines.push(line);
+                if !more {
+                    self.replies.extend(lines.last().cloned());
+                    return lines;
                 }
                 continue;
             }
             let mut buf = [0; 4096];
             match timeout(PATIENCE, self.io().read(&mut buf)).await.unwrap() {
                 Ok(n) if n > 0 => self.read.extend_from_slice(&buf[..n]),
-                _ => return None,
+                _ => return Vec::new(),
             }
         }
     }

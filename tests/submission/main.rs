@@ -13,4 +13,5 @@ mod dialogue;
 mod hostile;
 mod process;
 mod relay;
+mod sender_tls;
 mod sockets;

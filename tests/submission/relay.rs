@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use sealpost::clock::{ManualClock, Timestamp};
 use sealpost::dkim::{Signers, SigningKey};
+use sealpost::dns::Dnssec;
 use sealpost::mail::{Domain, Envelope, QueueId};
 use sealpost::queue::{
     ClaimTerms, Delayed, Due, DueQuery, Enqueued, Filter, Finish, Intake, Lease, LeaseId, ListedRecipient,
@@ -120,6 +121,15 @@ pub(crate) async fn relay(timers: Timers) -> Relay {
 
 /// A relay with room for so many connections.
 pub(crate) async fn relay_for(connections: usize, timers: Timers) -> Relay {
+    relay_with(connections, timers, Dnssec::new(true)).await
+}
+
+/// A relay that cannot ask DNSSEC, and so keeps no REQUIRETLS.
+pub(crate) async fn relay_without_dnssec() -> Relay {
+    relay_with(100, Timers::default(), Dnssec::new(false)).await
+}
+
+async fn relay_with(connections: usize, timers: Timers, dnssec: Dnssec) -> Relay {
     let dir = tempfile::tempdir().unwrap();
     let made = rcgen::generate_simple_self_signed(vec!["relay.example.net".to_owned()]).unwrap();
     let file = |name: &str| dir.path().join(name);
@@ -151,6 +161,7 @@ pub(crate) async fn relay_for(connections: usize, timers: Timers) -> Relay {
             allowed_senders: vec![SenderRule::parse("app1@example.org").unwrap()],
         }],
         data_dir: dir.path().to_owned(),
+        dnssec,
         timers,
     });
     let store = Arc::new(Store::default());

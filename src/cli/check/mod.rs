@@ -67,11 +67,12 @@ impl Bench {
         let stored = SqliteStore::open_read_only(&config.data_dir).ok();
         let store = Arc::new(cache::ReadOnly(stored));
         let policies = outbound::policies(config, &resolver, &roots, store, &clock)?;
-        let settings = outbound::attempt_settings(config);
+        let settings = outbound::attempt_settings(config, self_test.belief.dnssec());
         let terms = Terms {
             operator: settings.operator,
             message: MessageKind::Normal,
             require_both: settings.require_both,
+            dnssec: settings.dnssec.is_believed(),
         };
         let (tlsa, port) = (outbound::tlsa(config, &resolver), settings.port);
         let prober = Prober::new(settings, Tls::new(roots), Arc::clone(&clock));
@@ -80,9 +81,10 @@ impl Bench {
 }
 
 async fn examine(command: &Command, domain: &Domain, config: &Config) -> Result<Report, String> {
-    let bench = Bench::new(config)?;
+    let mut bench = Bench::new(config)?;
     // First, because all that follows goes by what it finds.
     bench.self_test.once().await;
+    bench.terms.dnssec = bench.self_test.belief.holds();
     let route =
         crate::route::resolve::resolve(&*bench.resolver, &outbound::route_settings(config), domain, 0).await;
     let not_asked = match &route {

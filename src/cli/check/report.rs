@@ -256,7 +256,7 @@ impl Probe {
                 .map(|f| f.pkix.iter().map(ToString::to_string).collect())
                 .unwrap_or_default(),
             broken: judgement.promise.as_ref().and_then(|p| p.broken.clone()),
-            error: judgement.cleared.as_ref().err().map(|f| f.result_type().to_string()),
+            error: judgement.cleared.as_ref().err().and_then(|f| f.result_type()).map(|t| t.to_string()),
         }
     }
 

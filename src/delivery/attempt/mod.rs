@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Timestamp};
 use crate::dane::TlsaAnswer;
-use crate::dns::Resolver;
+use crate::dns::{Dnssec, Resolver};
 use crate::mail::Domain;
 use crate::mtasts::service::PolicyService;
 use crate::mtasts::{Applicable, Discovery};
@@ -135,6 +135,8 @@ pub struct AttemptSettings {
     pub operator: Demand,
     /// `dane.require_both`.
     pub require_both: bool,
+    /// Whether DNSSEC answers are believed.
+    pub dnssec: Dnssec,
     /// Deadlines of a session.
     pub timers: Timers,
     /// Sessions that reach MAIL, per attempt (OUT-02).
@@ -155,6 +157,7 @@ impl AttemptSettings {
             own_listeners: Vec::new(),
             operator: Demand::NOTHING,
             require_both: false,
+            dnssec: Dnssec::default(),
             timers: Timers::default(),
             max_sessions: 2,
             patience: Duration::from_secs(5),
@@ -283,6 +286,7 @@ pub fn gate(route: &Route, host: &Host, tlsa: &TlsaAnswer, applicable: &Applicab
         fetch_failure: applicable.fetch_failure.as_ref(),
         operator: terms.operator,
         message: terms.message,
+        dnssec: terms.dnssec,
     })
 }
 
@@ -295,6 +299,8 @@ pub struct Terms {
     pub message: MessageKind,
     /// `dane.require_both`.
     pub require_both: bool,
+    /// Whether DNSSEC answers are believed.
+    pub dnssec: bool,
 }
 
 /// The names that a certificate below a DANE-TA authority may carry (RFC 7672 §3.2.2, DANE-28): the base domain and the
@@ -365,6 +371,7 @@ fn facts(seen: &Seen, route: &Route, reused: bool, connect: Duration) -> Session
         mx_secure: route.mx_secure,
         reused,
         body_8bit_undeclared: false,
+        requiretls: false,
         dsn_offered: false,
         connect_ms: ms(connect),
         transfer_ms: 0,

@@ -95,7 +95,8 @@ impl<'a> Walk<'a> {
 
     pub(super) async fn run(mut self) -> AttemptReport {
         let domain = &self.lease.domain;
-        let kind = MessageKind::from(self.lease.message.origin);
+        let meta = &self.lease.message;
+        let kind = MessageKind::of(meta.origin, meta.sender_tls, &meta.reverse_path);
         // STS-55: the attempt before broke on an enforce policy.
         let broke = |r: &LeasedRecipient| {
             let last = r.last.as_ref();
@@ -118,15 +119,20 @@ impl<'a> Walk<'a> {
         };
         let applicable = match self.parts.policies.discover(&route.next_hop).await {
             Discovery::Known(applicable) => applicable,
-            // A report about TLS does not wait for TLS policies (R2).
-            Discovery::Wait(_) if kind == MessageKind::TlsReport => Applicable::default(),
+            // Who does not heed policies does not wait for them (R2).
+            Discovery::Wait(_) if !kind.heeds_policies() => Applicable::default(),
             Discovery::Wait(error) => {
-                let mut ruling = classify::lookup_failed(&error);
-                ruling.stage = Stage::Policy;
+                let ruling = classify::policy_lookup_failed(&error);
                 self.settle_pending(|_| (ruling.clone(), None)).await;
                 return self.report;
             }
         };
+        // R2: for REQUIRETLS the grace of a lookup never ends (RTLS-29).
+        if let (MessageKind::RequireTls, Some(error)) = (kind, &applicable.lookup_failed) {
+            let ruling = classify::policy_lookup_failed(error);
+            self.settle_pending(|_| (ruling.clone(), None)).await;
+            return self.report;
+        }
         match self.hosts(&route, &applicable, kind).await {
             Flow::Done => {}
             Flow::HandBack(until) => self.hand_back(until),
@@ -198,9 +204,12 @@ impl<'a> Walk<'a> {
                 operator: self.settings.operator,
                 message: kind,
                 require_both: self.settings.require_both,
+                dnssec: self.settings.dnssec.is_believed(),
             };
             let policy = match gate(route, host, &tlsa, applicable, terms) {
                 Gate::Contact(policy) => policy,
+                // R3 comes before R9: where no address can be found out, nothing is conclusive.
+                Gate::Refuse(policy, TlsFailure::NameNotAssured { .. }) if host.addresses.is_err() => policy,
                 Gate::Refuse(policy, failure) => {
                     self.refuse_host(host, &policy, failure);
                     continue;

@@ -3,7 +3,7 @@
 use crate::mail::{Domain, EnhancedCode, Reply};
 use crate::queue::outcome::{DeferReason, FailReason, Stage};
 use crate::route::NoAddress;
-use crate::security::decide::TlsPolicy;
+use crate::security::decide::{MessageKind, TlsPolicy};
 use crate::security::verdict::TlsFailure;
 
 use super::super::transcript::{Fault, Transcript};
@@ -112,14 +112,29 @@ pub fn host(failure: &HostFailure<'_>, host: &Domain, policy: &TlsPolicy) -> Hos
                 TlsFailure::Certificate(_) | TlsFailure::Dane(_) => {
                     (DeferReason::TlsCertificate, Stage::Starttls, code4(7, 5))
                 }
+                TlsFailure::NameNotAssured { .. } | TlsFailure::PolicyNotFetched(_) => {
+                    (DeferReason::RequireTls, Stage::Policy, code4(7, 0))
+                }
+                TlsFailure::NoRequireTls => (DeferReason::RequireTls, Stage::Ehlo, code4(7, 30)),
             };
             let code = match failure {
                 TlsFailure::Refused(reply) => Some(reply.code),
                 _ => None,
             };
             let mut ruling = deferred(reason, stage, code, enhanced, failure.text(policy));
-            ruling.tls_failure = Some(failure.result_type());
-            transient(ruling)
+            ruling.tls_failure = failure.result_type();
+            match lacking(failure, policy) {
+                Some((enhanced, text)) => HostRuling {
+                    permanent: Some(Ruling {
+                        decision: Decision::Failed(FailReason::RequireTls),
+                        enhanced,
+                        text,
+                        ..ruling.clone()
+                    }),
+                    transient: ruling,
+                },
+                None => transient(ruling),
+            }
         }
         HostFailure::TooLarge { size, max } => {
             let text = format!("message size {size} exceeds {max}, the most that {host} takes");
@@ -132,6 +147,26 @@ pub fn host(failure: &HostFailure<'_>, host: &Domain, policy: &TlsPolicy) -> Hos
             let ruling = deferred(DeferReason::Reply, Stage::Mail, None, code4(6, detail), text);
             may_fail(ruling, FailReason::Smtputf8, EnhancedCode::new(5, 6, detail))
         }
+    }
+}
+
+/// R9, RTLS-29: what a sender who asked for REQUIRETLS wants and a host conclusively lacks, as code and text for the case
+/// that no host has it. `None` for what is broken and may be mended, and for what the recipient's domain promised.
+fn lacking(failure: &TlsFailure, policy: &TlsPolicy) -> Option<(EnhancedCode, String)> {
+    if policy.message != MessageKind::RequireTls {
+        return None;
+    }
+    let nh = &policy.next_hop;
+    match failure {
+        TlsFailure::NameNotAssured { conclusive: true } | TlsFailure::NoRequireTls => Some((
+            EnhancedCode::new(5, 7, 30),
+            format!("REQUIRETLS support required: no server for {nh} offers it"),
+        )),
+        TlsFailure::NotOffered if policy.is_senders_alone() => Some((
+            EnhancedCode::new(5, 7, 10),
+            format!("Encryption needed: no server for {nh} could be reached over verified TLS"),
+        )),
+        _ => None,
     }
 }
 

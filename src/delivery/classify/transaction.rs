@@ -29,6 +29,8 @@ pub struct Context<'a> {
     pub clear: Option<ResultType>,
     /// The session ran over IPv6 and the same route offers IPv4, untried.
     pub ipv4_left: bool,
+    /// The sender wants delivery whatever TLS does (`TLS-Required: No`, our own reports): waiting for TLS helps nobody.
+    pub in_the_clear_if_need_be: bool,
 }
 
 /// Judges one recipient of a transaction, by its place in the transcript.
@@ -92,7 +94,7 @@ pub fn recipient(t: &Transcript, place: usize, context: Context<'_>) -> (Next, R
 }
 
 fn judge_reply(stage: Stage, command: &str, reply: &Reply, context: Context<'_>) -> (Next, Ruling) {
-    let Context { host, clear, ipv4_left } = context;
+    let Context { host, clear, ipv4_left, in_the_clear_if_need_be } = context;
     let text = format!("{host} said: {reply} (in reply to {command})");
     let code = Some(reply.code);
     let subject_detail = reply.enhanced.map(|e| (e.subject, e.detail));
@@ -108,8 +110,10 @@ fn judge_reply(stage: Stage, command: &str, reply: &Reply, context: Context<'_>)
     if !reply.is_permanent() {
         return protocol(stage, host, "a reply code out of place", false);
     }
-    // RFC 8461 owes nobody TLS here; the host itself wants it and could not give it.
+    // RFC 8461 owes nobody TLS here; the host itself wants it and could not give it. Who asked for delivery without TLS is
+    // told at once (RFC 8689 §4.2.2, RTLS-51).
     if let Some(tls_failure) = clear
+        && !in_the_clear_if_need_be
         && stage == Stage::Mail
         && reply.code == 530
         && matches!(subject_detail, None | Some((7, 0 | 10)))

@@ -219,7 +219,7 @@ impl Session {
         let (mut line, ehlo) = introduce(line, &o).await?;
         let mut seen = Seen {
             helo: ehlo.as_ref().and_then(|e| e.name.clone()).or(greeted_by),
-            evidence: Evidence { host: o.host.clone(), tls: TlsState::NotOffered },
+            evidence: Evidence { host: o.host.clone(), tls: TlsState::NotOffered, requiretls: false },
             peer: o.to,
             local,
         };
@@ -248,6 +248,7 @@ impl Session {
                         Ok((inside, offered)) => {
                             line = inside;
                             seen.helo = offered.name.clone().or(seen.helo);
+                            seen.evidence.requiretls = offered.requiretls;
                             ehlo = offered;
                         }
                         Err(why) => return Err(OpenFault { why, seen: Some(Box::new(seen)) }),

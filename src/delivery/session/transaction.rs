@@ -59,7 +59,7 @@ impl Session {
     /// terminator (OUT-45), for whoever outlives a transaction that is cut off.
     pub async fn mail(
         &mut self,
-        _cleared: &Clearance,
+        cleared: &Clearance,
         mail: &Mail<'_>,
         rcpts: &[Rcpt<'_>],
         content: &Content,
@@ -69,7 +69,7 @@ impl Session {
         self.transactions = self.transactions.saturating_add(1);
         self.state = State::Unfinished;
         let mut t = Transcript { rcpt: vec![None; rcpts.len()], ..Transcript::default() };
-        match self.commands(mail, rcpts) {
+        match self.commands(cleared, mail, rcpts) {
             Ok(commands) if self.ehlo.pipelining => self.pipelined(&commands, &mut t, timers).await,
             Ok(commands) => self.lock_step(&commands, &mut t, timers).await,
             Err(fault) => t.fault = Some((Stage::Local, fault)),
@@ -83,9 +83,14 @@ impl Session {
         t
     }
 
-    fn commands(&self, mail: &Mail<'_>, rcpts: &[Rcpt<'_>]) -> Result<Vec<String>, Fault> {
+    fn commands(
+        &self,
+        cleared: &Clearance,
+        mail: &Mail<'_>,
+        rcpts: &[Rcpt<'_>],
+    ) -> Result<Vec<String>, Fault> {
         let damaged = |_| Fault::Damaged("a stored address is damaged and cannot be sent".to_owned());
-        let mut commands = vec![mail_command(mail, &self.ehlo).map_err(damaged)?];
+        let mut commands = vec![mail_command(mail, &self.ehlo, cleared.requiretls()).map_err(damaged)?];
         for rcpt in rcpts {
             commands.push(rcpt_command(rcpt, mail, &self.ehlo).map_err(damaged)?);
         }

@@ -6,7 +6,7 @@ use mail_parser::{MessageParser, MimeHeaders};
 use proptest::prelude::*;
 
 use super::*;
-use crate::mail::{EnhancedCode, Orcpt, Ret, Xtext};
+use crate::mail::{EnhancedCode, Orcpt, Ret, SenderTls, Xtext};
 use crate::queue::outcome::{CertificateFacts, Promise, Stage};
 use crate::tlsrpt::ResultType;
 
@@ -28,6 +28,7 @@ fn message() -> MessageMeta {
         reverse_path: ReversePath::parse("app@example.net").unwrap(),
         ret: None,
         envid: None,
+        sender_tls: SenderTls::Unsaid,
         smtputf8: false,
         has_8bit: false,
         size: 1000,

@@ -67,7 +67,7 @@ impl Inner {
                 if txt == Txt::Failed {
                     tracing::warn!(%domain, event = "sts-discovery-dns-error", error = ?dns_error, "going on without a policy");
                 }
-                Discovery::Known(Applicable::default())
+                Discovery::Known(Applicable { lookup_failed: dns_error, ..Applicable::default() })
             }
         }
     }

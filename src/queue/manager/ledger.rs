@@ -305,6 +305,8 @@ impl<'a> LeaseLedger<'a> {
             maybe_delivered = d.maybe_delivered,
             remote_id = d.remote_id.as_deref().unwrap_or_default(),
             next_attempt = s.next_attempt.map(|t| t.to_rfc3339()).unwrap_or_default(),
+            sender_tls = word(message.sender_tls.as_str()),
+            requiretls = session.requiretls,
             cause = cause(&s.outcome),
             body_8bit = if session.body_8bit_undeclared { "undeclared" } else { "" },
         );

@@ -415,6 +415,7 @@ mod tests {
             reverse_path: crate::mail::ReversePath::Null,
             ret: None,
             envid: None,
+            sender_tls: crate::mail::SenderTls::Unsaid,
             smtputf8: false,
             has_8bit: false,
             size: 1,

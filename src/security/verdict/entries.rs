@@ -18,6 +18,13 @@ pub fn refused(policy: &TlsPolicy, failure: TlsFailure) -> Judgement {
             success: false,
             details: failure.details(),
         }),
+        // D90: who vouches for the name is nothing that sessions are counted by.
+        TlsFailure::NameNotAssured { .. } => None,
+        // D103, RPT-20
+        TlsFailure::PolicyNotFetched(_) => Some(match &policy.sts {
+            Some(sts) => sts_entry(policy, sts, false, TlsFailure::NotListed.details()),
+            None => unfetched_entry(policy, failure.details()),
+        }),
         _ => Some(PolicyVerdict {
             policy: AppliedPolicy::Tlsa { domain: policy.host.clone(), records: Vec::new() },
             success: false,
@@ -26,6 +33,7 @@ pub fn refused(policy: &TlsPolicy, failure: TlsFailure) -> Judgement {
     };
     let promised = match &failure {
         TlsFailure::NotListed => policy.sts.as_ref().map(sts_promise),
+        TlsFailure::NameNotAssured { .. } | TlsFailure::PolicyNotFetched(_) => None,
         _ => Some(dane_promise(policy)),
     };
     Judgement {
@@ -49,15 +57,9 @@ pub(super) fn verdicts(policy: &TlsPolicy, found: &Findings) -> Vec<PolicyVerdic
             entries.push(sts_entry(policy, sts, seen.is_empty(), details));
         }
         // Nothing to judge by, so no session can be called compliant (RPT-26).
-        (None, Some(failure)) => entries.push(PolicyVerdict {
-            policy: AppliedPolicy::Sts {
-                domain: policy.next_hop.clone(),
-                lines: failure.lines.clone(),
-                mx: Vec::new(),
-            },
-            success: false,
-            details: fetch_detail(policy).into_iter().collect(),
-        }),
+        (None, Some(_)) => {
+            entries.push(unfetched_entry(policy, fetch_detail(policy).into_iter().collect()));
+        }
         (None, None) => {}
     }
     if entries.is_empty() {
@@ -118,6 +120,13 @@ fn sts_entry(
         success,
         details,
     }
+}
+
+/// The entry of a policy that could not be had, with the lines that came of it.
+fn unfetched_entry(policy: &TlsPolicy, details: Vec<FailureDetail>) -> PolicyVerdict {
+    let lines = policy.fetch_failure.as_ref().map(|f| f.lines.clone()).unwrap_or_default();
+    let policy = AppliedPolicy::Sts { domain: policy.next_hop.clone(), lines, mx: Vec::new() };
+    PolicyVerdict { policy, success: false, details }
 }
 
 fn fetch_detail(policy: &TlsPolicy) -> Option<FailureDetail> {

@@ -21,6 +21,7 @@ fn session(auth_required: bool, trusted: bool, tls: bool) -> Session {
         can_auth: true,
         auth_required,
         trusted,
+        requiretls: true,
         max_auth_failures: 3,
     };
     Session::new(terms, tls)

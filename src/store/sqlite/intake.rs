@@ -121,6 +121,7 @@ impl SqliteStore {
             reverse_path: envelope.reverse_path.clone(),
             ret: envelope.ret,
             envid: envelope.envid.clone(),
+            sender_tls: envelope.sender_tls,
             smtputf8: envelope.smtputf8,
             has_8bit: envelope.has_8bit,
             size,
@@ -204,7 +205,7 @@ pub(super) fn insert(
     tx.conn
         .prepare_cached(
             "INSERT INTO message (seq, id, origin, sender, ret, envid, smtputf8, has_8bit, size, arrived, message_id, \
-             submitter, open) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+             submitter, open, sender_tls) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
         )?
         .execute(rusqlite::params![
             seq,
@@ -220,6 +221,7 @@ pub(super) fn insert(
             message.message_id,
             message.submitter,
             number(envelope.recipients.len()),
+            envelope.sender_tls.as_str(),
         ])?;
     let mut lease = claim.and_then(|terms| {
         let domain = terms.domain.clone()?;

@@ -7,7 +7,7 @@ use rusqlite::types::{ToSqlOutput, Type, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, ToSql};
 
 use crate::clock::Timestamp;
-use crate::mail::{Domain, ForwardPath, Notify, Orcpt, Origin, QueueId, Ret, ReversePath, Xtext};
+use crate::mail::{Domain, ForwardPath, Notify, Orcpt, Origin, QueueId, Ret, ReversePath, SenderTls, Xtext};
 use crate::queue::{Diagnosis, LeasedRecipient, MessageMeta, RecipientState, Suspension};
 use crate::tlsrpt::Day;
 
@@ -148,9 +148,9 @@ pub(super) fn queue_id(row: &Row<'_>, column: usize) -> rusqlite::Result<QueueId
 
 /// The columns that [`meta`] reads, of a table `m`.
 pub(super) const META: &str = "m.id, m.origin, m.sender, m.ret, m.envid, m.smtputf8, m.has_8bit, m.size, m.arrived, \
-                               m.message_id";
+                               m.message_id, m.sender_tls";
 /// How many there are.
-pub(super) const META_COLUMNS: usize = 10;
+pub(super) const META_COLUMNS: usize = 11;
 
 /// A message from the columns [`META`], which are the first of the row.
 pub(super) fn meta(row: &Row<'_>) -> rusqlite::Result<Arc<MessageMeta>> {
@@ -163,6 +163,13 @@ pub(super) fn meta(row: &Row<'_>) -> rusqlite::Result<Arc<MessageMeta>> {
         reverse_path: ReversePath::parse(sender).map_err(|_| bad(2, "not a reverse-path"))?,
         ret: text(3)?.and_then(Ret::parse),
         envid: text(4)?.and_then(Xtext::parse),
+        // A tag that cannot be read must not turn into none.
+        sender_tls: match text(10)? {
+            None => SenderTls::Unsaid,
+            Some(word) => {
+                SenderTls::parse(word).ok_or_else(|| bad(10, "not what a sender says about TLS"))?
+            }
+        },
         smtputf8: row.get(5)?,
         has_8bit: row.get(6)?,
         size: row.get::<_, i64>(7)?.try_into().unwrap_or_default(),

@@ -1,6 +1,7 @@
 use super::*;
 use crate::clock::{ManualClock, Timestamp};
-use crate::mail::{Domain, EnvelopeRecipient, ForwardPath};
+use crate::dns::Dnssec;
+use crate::mail::{Domain, EnvelopeRecipient, ForwardPath, SenderTls};
 use crate::queue::{ClaimTerms, Lease, Permit};
 use crate::smtp::data::{Limits, Progress, Receiver};
 use crate::store::sqlite::{SqliteSettings, SqliteStore};
@@ -41,6 +42,7 @@ pub(in crate::submission) fn house(change: impl FnOnce(&mut Settings)) -> House 
         reserve: 0,
         users: Vec::new(),
         data_dir: dir.path().to_owned(),
+        dnssec: Dnssec::default(),
         timers: Timers::default(),
     };
     change(&mut settings);
@@ -73,6 +75,7 @@ impl House {
             recipients: vec![EnvelopeRecipient { path, notify: None, orcpt: None }],
             ret: None,
             envid: None,
+            sender_tls: SenderTls::Unsaid,
             smtputf8: false,
             has_8bit: false,
         };

@@ -1,7 +1,7 @@
 //! [`fix_header`]: one pass over the header section of a submission.
 
 use super::{
-    FixedHeader, FixupContext, MAX_FIELDS, MAX_HEADER, Refused,
+    FixedHeader, FixupContext, MAX_FIELDS, MAX_HEADER, Refused, TlsRequired,
     encode::encode_field,
     from::{check_senders, parse_mailboxes},
 };
@@ -32,6 +32,7 @@ pub fn fix_header(header_section: &[u8], ctx: &FixupContext<'_>) -> Result<Fixed
         needs_smtputf8: false,
         received_count: 0,
         received_by_us: 0,
+        tls_required: TlsRequired::Absent,
     };
     pass.out.extend_from_slice(ctx.received.as_bytes());
     let mut rest = text;
@@ -104,6 +105,7 @@ struct Pass<'a> {
     needs_smtputf8: bool,
     received_count: usize,
     received_by_us: usize,
+    tls_required: TlsRequired,
 }
 
 /// Fields that a header section has at most once (RFC 5322 §3.6, RFC 2045 §3, RFC 2183). A second one lets
@@ -155,6 +157,11 @@ impl Pass<'_> {
         } else if field.name.eq_ignore_ascii_case("Received") {
             self.received_count += 1;
             self.received_by_us += usize::from(names_us(field.body, self.ctx.hostname.as_str()));
+        } else if field.name.eq_ignore_ascii_case("TLS-Required") {
+            self.tls_required = match (self.tls_required, says_no(field.body)) {
+                (TlsRequired::Absent | TlsRequired::No, true) => TlsRequired::No,
+                _ => TlsRequired::Malformed,
+            };
         }
         self.write(field)
     }
@@ -231,6 +238,7 @@ impl Pass<'_> {
             needs_smtputf8: self.needs_smtputf8,
             received_count: self.received_count,
             received_by_us: self.received_by_us,
+            tls_required: self.tls_required,
         })
     }
 
@@ -254,6 +262,11 @@ impl Pass<'_> {
     fn add(&mut self, name: &str, body: &str) {
         self.out.extend_from_slice(format!("{name}: {body}\r\n").as_bytes());
     }
+}
+
+/// RFC 8689 §3: `[FWS] "No"`, and nothing else, comments neither (RTLS-06).
+fn says_no(body: &str) -> bool {
+    body.trim_start_matches([' ', '\t', '\r', '\n']).eq_ignore_ascii_case("no")
 }
 
 /// Whether the `by` clause of a Received field names `hostname` (LIM-30).

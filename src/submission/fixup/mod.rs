@@ -59,10 +59,24 @@ pub struct FixedHeader {
     pub message_id: String,
     /// The header has octets that only SMTPUTF8 can carry (RFC 6531 §3.5).
     pub needs_smtputf8: bool,
+    /// What the TLS-Required fields say (RFC 8689 §3).
+    pub tls_required: TlsRequired,
     /// Received fields that the message came with; ours on top is not counted (LIM-30).
     pub received_count: usize,
     /// Those among them whose `by` clause names us.
     pub received_by_us: usize,
+}
+
+/// What the TLS-Required fields of a header section come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TlsRequired {
+    /// There is none.
+    #[default]
+    Absent,
+    /// `No`, by all of them (RTLS-07).
+    No,
+    /// Something that RFC 8689 does not define: of no effect.
+    Malformed,
 }
 
 /// The reply that a message gets instead of a place in the queue.

@@ -8,7 +8,9 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{Inner, PAGE, Round, line};
 use crate::clock::Timestamp;
-use crate::mail::{Envelope, EnvelopeRecipient, ForwardPath, Mailbox, Notify, Origin, ReversePath};
+use crate::mail::{
+    Envelope, EnvelopeRecipient, ForwardPath, Mailbox, Notify, Origin, ReversePath, SenderTls,
+};
 use crate::observe::fields::shown_text;
 use crate::queue::{NewMessage, StoreError};
 use crate::tlsrpt::day::Day;
@@ -242,6 +244,7 @@ fn envelope(
             }],
             ret: None,
             envid: None,
+            sender_tls: SenderTls::Optional,
         },
         message_id: message_id.to_owned(),
         submitter: "tls-rpt".to_owned(),

@@ -48,6 +48,9 @@ impl Walk<'_> {
             }
         };
         base.security = Some(cleared.level());
+        if let Some(facts) = &mut base.session {
+            facts.requiretls = cleared.requiretls();
+        }
         let unfit = if session.ehlo.refuses_size(meta.size) {
             Some(HostFailure::TooLarge { size: meta.size, max: session.ehlo.size.unwrap_or(0) })
         } else if meta.smtputf8 && !session.ehlo.smtputf8 {
@@ -108,6 +111,7 @@ impl Walk<'_> {
                 host: &t.host.name,
                 clear: session.seen.evidence.tls.missing(),
                 ipv4_left: t.ipv4_left,
+                in_the_clear_if_need_be: !t.policy.message.heeds_policies(),
             };
             let mut settled = Vec::new();
             for (place, i) in group.iter().copied().enumerate() {
