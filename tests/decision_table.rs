@@ -258,6 +258,8 @@ fn ruled(case: Case) -> (Result<String, HostRuling>, Vec<PolicyVerdict>) {
         policy: policy.as_ref().map(|(p, listed)| (p, *listed)),
         fetch_failure: failure.as_ref(),
         operator,
+        floor: Demand::NOTHING,
+        exception: None,
         message,
         dnssec: case.dnssec,
     });

@@ -27,6 +27,7 @@ use crate::mtasts::PolicyStore;
 use crate::observe;
 use crate::queue::manager::{Manager, ManagerSettings};
 use crate::queue::{Intake, QueueStore};
+use crate::security::exception::Exceptions;
 use crate::store::sqlite::{OpenError, SqliteSettings, SqliteStore};
 use crate::submission::accept::Acceptor;
 use crate::submission::smtp_connection::Service;
@@ -163,6 +164,7 @@ async fn start(config: &Config) -> Result<Relay, String> {
     let pool = Pool::new(outbound::pool_settings(config), Arc::clone(&clock));
     let poster = outbound::poster(config, &resolver, &roots, &clock)?;
     let (report_resolver, standing_resolver) = (Arc::clone(&resolver), Arc::clone(&resolver));
+    let exceptions = Arc::new(Exceptions::new(config.exception.iter().cloned(), &[]));
     let attempts = outbound::Outbound {
         resolver,
         policies: policies.clone(),
@@ -170,6 +172,7 @@ async fn start(config: &Config) -> Result<Relay, String> {
         roots,
         records: Arc::clone(&store) as Arc<dyn SessionStore>,
         store: Arc::clone(&queue),
+        exceptions: Arc::clone(&exceptions),
         clock: Arc::clone(&clock),
         dnssec: believed.clone(),
     }

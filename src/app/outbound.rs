@@ -8,7 +8,7 @@ use rustls::RootCertStore;
 use tokio_util::sync::CancellationToken;
 
 use super::dnssec::SelfTesting;
-use super::settings;
+use super::{settings, trust};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::attempt::{AttemptSettings, Attempts, DnsRoutes, DnsTlsa, Parts};
@@ -26,6 +26,8 @@ use crate::mtasts::service::{PolicyService, ServiceSettings};
 use crate::queue::manager::Deliverer;
 use crate::queue::{Lease, QueueStore};
 use crate::route::RouteSettings;
+use crate::route::source::Source;
+use crate::security::exception::Exceptions;
 use crate::tlsrpt::SessionStore;
 use crate::tlsrpt::https::{HttpsPoster, PosterSettings};
 
@@ -98,6 +100,12 @@ pub fn attempt_settings(config: &Config, dnssec: Dnssec) -> AttemptSettings {
     AttemptSettings {
         port: route.port,
         own_listeners: route.own_listeners,
+        sources: config
+            .delivery
+            .source_addresses
+            .iter()
+            .map(|s| Source { address: s.address, ehlo: s.ehlo.clone() })
+            .collect(),
         require_both: config.dane.require_both,
         dnssec,
         ..AttemptSettings::new(config.hostname.clone())
@@ -108,6 +116,19 @@ pub fn attempt_settings(config: &Config, dnssec: Dnssec) -> AttemptSettings {
 /// nobody is asked either (DANE-01, DANE-07).
 pub fn tlsa(config: &Config, resolver: &Arc<dyn Resolver>) -> DnsTlsa {
     DnsTlsa::new(config.dane.enabled.then(|| Arc::clone(resolver)))
+}
+
+/// The authorities of hosts: `[trust]`, and in its place the `roots` of rules that have some.
+///
+/// # Errors
+/// One sentence, naming the file and what is wrong with it.
+pub fn tls(config: &Config, roots: Arc<RootCertStore>) -> Result<Tls, String> {
+    let own = (1..).zip(&config.destination).filter(|(_, d)| !d.roots.is_empty());
+    let own = own.map(|(number, d)| {
+        let roots = trust::load_files(&d.roots, &format!("destination[{number}].roots"))?;
+        Ok((number, Arc::new(roots)))
+    });
+    Ok(Tls::new(roots).with_roots_of_rules(own.collect::<Result<Vec<_>, String>>()?))
 }
 
 /// The limits of the pool.
@@ -135,6 +156,8 @@ pub struct Outbound {
     pub records: Arc<dyn SessionStore>,
     /// Content that is not at hand.
     pub store: Arc<dyn QueueStore>,
+    /// The operator's exceptions.
+    pub exceptions: Arc<Exceptions>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Whether DNSSEC answers are believed.
@@ -152,9 +175,10 @@ impl Outbound {
             routes: Arc::new(DnsRoutes::new(self.resolver, route_settings(config))),
             policies: Arc::new(self.policies),
             pool: self.pool,
-            tls: Tls::new(self.roots),
+            tls: tls(config, self.roots)?,
             records: self.records,
             store: self.store,
+            exceptions: self.exceptions,
             clock: self.clock,
         };
         Ok(Attempts::new(attempt_settings(config, self.dnssec), parts))

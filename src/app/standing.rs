@@ -200,7 +200,7 @@ mod tests {
 
     fn config(text: &str) -> Config {
         let text = format!("hostname = \"relay.example.net\"\n{text}");
-        Config::parse(&text, Path::new("/etc/sealpost.toml"), &System).unwrap()
+        Config::parse(&text, Path::new("/etc/sealpost.toml"), &System::RELAY).unwrap()
     }
 
     #[test]

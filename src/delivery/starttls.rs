@@ -7,6 +7,7 @@
 //!
 //! No resumption: a resumed session would skip the evidence (TLS-27).
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -29,20 +30,35 @@ use x509_parser::public_key::PublicKey;
 
 use crate::clock::Timestamp;
 use crate::mail::Domain;
+use crate::route::smart_host::Rule;
 use crate::security::pkix;
 use crate::security::verdict::{HandshakeFault, PeerChain, TlsFacts};
 
-/// The authorities and algorithms of outbound TLS. One per set of roots; cloning is cheap.
+/// The authorities and algorithms of outbound TLS. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub struct Tls {
     roots: Arc<RootCertStore>,
     provider: Arc<CryptoProvider>,
+    /// Those of rules with authorities of their own, by the rule's number.
+    own: Arc<BTreeMap<u32, Self>>,
 }
 
 impl Tls {
     /// Trusts `roots` for MX hosts.
     pub fn new(roots: Arc<RootCertStore>) -> Self {
-        Self { roots, provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()) }
+        Self { roots, provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()), own: Arc::default() }
+    }
+
+    /// Trusts other authorities for the next hops of some rules, by the rule's number.
+    #[must_use]
+    pub fn with_roots_of_rules(self, roots: impl IntoIterator<Item = (u32, Arc<RootCertStore>)>) -> Self {
+        let own = roots.into_iter().map(|(number, roots)| (number, Self::new(roots))).collect();
+        Self { own: Arc::new(own), ..self }
+    }
+
+    /// The authorities for hosts of `rule`.
+    pub fn of_rule(&self, rule: Option<&Rule>) -> &Self {
+        rule.filter(|r| r.own_roots).and_then(|r| self.own.get(&r.number)).unwrap_or(self)
     }
 
     /// Shakes hands within `limit`. The chain is judged for `host`, `sni` is asked for; `strict` where the peer is to be

@@ -20,9 +20,13 @@ impl Authority {
 
     /// What a relay that trusts this authority has.
     pub(crate) fn tls(&self) -> Tls {
+        Tls::new(self.roots())
+    }
+
+    pub(crate) fn roots(&self) -> Arc<rustls::RootCertStore> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from(self.ca.as_ref().der().to_vec())).unwrap();
-        Tls::new(Arc::new(roots))
+        Arc::new(roots)
     }
 
     pub(crate) fn server(&self, name: &str, expired: bool) -> Arc<rustls::ServerConfig> {

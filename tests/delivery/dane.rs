@@ -370,6 +370,7 @@ fn route_over(w: &World, name: &str, host: Host) {
         mx_secure: true,
         expanded: None,
         hosts: vec![host],
+        rule: None,
     };
     w.resolves(name, Ok(route));
 }

@@ -10,9 +10,11 @@
 
 mod authority;
 mod dane;
+mod exception;
 mod hostile;
 mod sender_tls;
 mod server;
+mod smart_host;
 mod transfer;
 mod walk;
 mod whole;

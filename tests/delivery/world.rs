@@ -20,6 +20,7 @@ use sealpost::queue::{
     self, Lease, LeaseId, LeasedRecipient, MessageMeta, Outcome, QueueStore, Step, StoreError,
 };
 use sealpost::route::{Host, Route, RouteFailure, RouteKind};
+use sealpost::security::exception::Exceptions;
 use sealpost::tlsrpt::{SessionRecord, SessionStore};
 use tokio_util::sync::CancellationToken;
 
@@ -202,6 +203,11 @@ impl World {
     }
 
     pub(crate) fn with(settings: AttemptSettings, tls: Tls) -> Self {
+        Self::excepting(settings, tls, Arc::default())
+    }
+
+    /// With exceptions of the operator.
+    pub(crate) fn excepting(settings: AttemptSettings, tls: Tls, exceptions: Arc<Exceptions>) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(RealClock(std::time::Instant::now()));
         let (known, notes) = (Arc::new(Known::default()), Arc::new(Notes::default()));
         let zone = Arc::new(ZoneResolver::new("").unwrap());
@@ -214,6 +220,7 @@ impl World {
             tls,
             records: Arc::clone(&notes) as Arc<dyn SessionStore>,
             store: Arc::new(NoStore),
+            exceptions,
             clock,
         };
         Self { known, zone, notes, pool, attempts: Attempts::new(settings, parts) }
@@ -223,7 +230,10 @@ impl World {
     pub(crate) fn route(&self, name: &str, hosts: &[(&str, &[&str])]) {
         let hosts = (10..).zip(hosts).map(|(preference, (name, ips))| host(name, preference, ips)).collect();
         let (next_hop, kind) = (domain(name), RouteKind::Mx);
-        self.resolves(name, Ok(Route { next_hop, kind, mx_secure: false, expanded: None, hosts }));
+        self.resolves(
+            name,
+            Ok(Route { next_hop, kind, mx_secure: false, expanded: None, hosts, rule: None }),
+        );
     }
 
     /// The like, where DNSSEC vouches for the hosts' addresses and, if `mx_secure`, for the MX set.
@@ -234,7 +244,7 @@ impl World {
         };
         let hosts = (10..).zip(hosts).map(signed).collect();
         let (next_hop, kind) = (domain(name), RouteKind::Mx);
-        self.resolves(name, Ok(Route { next_hop, kind, mx_secure, expanded: None, hosts }));
+        self.resolves(name, Ok(Route { next_hop, kind, mx_secure, expanded: None, hosts, rule: None }));
     }
 
     pub(crate) fn resolves(&self, name: &str, route: Result<Route, RouteFailure>) {

@@ -19,13 +19,13 @@ use crate::config::Config;
 use crate::dane::TlsaAnswer;
 use crate::delivery::attempt::{self, DnsTlsa, Prober, Terms, TlsaRecords};
 use crate::delivery::classify::{self, Decision, HostFailure, HostRuling, Ruling};
-use crate::delivery::starttls::Tls;
 use crate::dns::Resolver;
 use crate::mail::Domain;
 use crate::mtasts::service::{LiveLook, PolicyService};
 use crate::mtasts::{Applicable, Discovery, Mode};
 use crate::route::{Host, Route, RouteFailure};
 use crate::security::decide::{Gate, MessageKind, TlsPolicy};
+use crate::security::exception::Exceptions;
 use crate::security::verdict::refused;
 use crate::store::sqlite::SqliteStore;
 
@@ -53,7 +53,8 @@ struct Bench {
     prober: Prober,
     tlsa: DnsTlsa,
     port: u16,
-    terms: Terms,
+    exceptions: Exceptions,
+    require_both: bool,
     self_test: SelfTesting,
     clock: Arc<dyn Clock>,
 }
@@ -68,23 +69,18 @@ impl Bench {
         let store = Arc::new(cache::ReadOnly(stored));
         let policies = outbound::policies(config, &resolver, &roots, store, &clock)?;
         let settings = outbound::attempt_settings(config, self_test.belief.dnssec());
-        let terms = Terms {
-            operator: settings.operator,
-            message: MessageKind::Normal,
-            require_both: settings.require_both,
-            dnssec: settings.dnssec.is_believed(),
-        };
+        let exceptions = Exceptions::new(config.exception.iter().cloned(), &[]);
+        let require_both = settings.require_both;
         let (tlsa, port) = (outbound::tlsa(config, &resolver), settings.port);
-        let prober = Prober::new(settings, Tls::new(roots), Arc::clone(&clock));
-        Ok(Self { resolver, policies, prober, tlsa, port, terms, self_test, clock })
+        let prober = Prober::new(settings, outbound::tls(config, roots)?, Arc::clone(&clock));
+        Ok(Self { resolver, policies, prober, tlsa, port, exceptions, require_both, self_test, clock })
     }
 }
 
 async fn examine(command: &Command, domain: &Domain, config: &Config) -> Result<Report, String> {
-    let mut bench = Bench::new(config)?;
+    let bench = Bench::new(config)?;
     // First, because all that follows goes by what it finds.
     bench.self_test.once().await;
-    bench.terms.dnssec = bench.self_test.belief.holds();
     let route =
         crate::route::resolve::resolve(&*bench.resolver, &outbound::route_settings(config), domain, 0).await;
     let not_asked = match &route {
@@ -127,7 +123,7 @@ async fn examine(command: &Command, domain: &Domain, config: &Config) -> Result<
         }
         (Ok(_), Err(error)) => say(domain, &classify::lookup_failed(&error)),
         (Ok(route), Ok(applicable)) => {
-            let (hosts, answer) = hosts(command, &bench, route, &applicable).await;
+            let (hosts, answer) = hosts(command, &bench, domain, route, &applicable).await;
             report.hosts = hosts;
             answer
         }
@@ -165,12 +161,12 @@ async fn applied(
 async fn hosts(
     command: &Command,
     bench: &Bench,
+    domain: &Domain,
     route: &Route,
     applicable: &Applicable,
 ) -> (Vec<HostReport>, Conclusion) {
     let judged =
-        join_all(route.hosts.iter().map(|host| judge(command, bench, route, host, applicable))).await;
-    let domain = &route.next_hop;
+        join_all(route.hosts.iter().map(|host| judge(command, bench, domain, route, host, applicable))).await;
     let mut best = None;
     let mut failures = Vec::new();
     let mut reports = Vec::new();
@@ -206,15 +202,22 @@ async fn hosts(
 async fn judge(
     command: &Command,
     bench: &Bench,
+    domain: &Domain,
     route: &Route,
     host: &Host,
     applicable: &Applicable,
 ) -> (HostReport, Result<Option<&'static str>, HostRuling>) {
     let tlsa = match &host.addresses {
-        Ok(_) => bench.tlsa.look_up(host, bench.port).await,
+        Ok(_) => bench.tlsa.look_up(host, route.port(bench.port)).await,
         Err(_) => TlsaAnswer::None,
     };
-    let gate = attempt::gate(route, host, &tlsa, applicable, bench.terms);
+    let terms = Terms {
+        exception: bench.exceptions.of(domain, bench.clock.now()),
+        message: MessageKind::Normal,
+        require_both: bench.require_both,
+        dnssec: bench.self_test.belief.holds(),
+    };
+    let gate = attempt::gate(route, host, &tlsa, applicable, terms);
     let mut report = HostReport::new(host, &gate);
     let policy = match gate {
         Gate::Contact(policy) => policy,
@@ -242,11 +245,12 @@ async fn judge(
         report.verdict = format!("would be contacted; {}", text::demand(&policy));
         return (report, Ok(None));
     }
-    probe(bench, &policy, addresses, report).await
+    probe(bench, route, &policy, addresses, report).await
 }
 
 async fn probe(
     bench: &Bench,
+    route: &Route,
     policy: &TlsPolicy,
     addresses: &[std::net::IpAddr],
     mut report: HostReport,
@@ -254,7 +258,7 @@ async fn probe(
     let mut last = None;
     // As an attempt does: the next address only when this one did not come to a verdict.
     for address in addresses.iter().take(2) {
-        match bench.prober.probe(*address, policy).await {
+        match bench.prober.probe(*address, route, policy).await {
             Ok((seen, judgement)) => {
                 report.probes.push(Probe::new(*address, &seen, &judgement));
                 match judgement.cleared {
