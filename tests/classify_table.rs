@@ -157,8 +157,8 @@ fn demanded(enforce: bool) -> TlsPolicy {
         recorded: true,
         tlsa: TlsaAnswer::None,
         references: Vec::new(),
-        waiver: None,
         message: MessageKind::Normal,
+        waiver: None,
     }
 }
 

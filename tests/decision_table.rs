@@ -747,6 +747,8 @@ fn unreachable_host() -> HostRuling {
         policy: None,
         fetch_failure: None,
         operator: Demand::NOTHING,
+        floor: Demand::NOTHING,
+        exception: None,
         message: MessageKind::RequireTls,
         dnssec: true,
     }) else {

@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 use rustls::RootCertStore;
 use tokio_util::sync::CancellationToken;
 
+use super::dnssec::SelfTesting;
 use super::{settings, trust};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -14,6 +15,7 @@ use crate::delivery::attempt::{AttemptSettings, Attempts, DnsRoutes, DnsTlsa, Pa
 use crate::delivery::pool::{Pool, PoolSettings};
 use crate::delivery::starttls::Tls;
 use crate::delivery::{AttemptReport, Ledger};
+use crate::dns::belief::{Belief, Believing};
 use crate::dns::cache::{CacheSettings, CachingResolver};
 use crate::dns::hickory::HickoryResolver;
 use crate::dns::{Dnssec, Resolver};
@@ -29,19 +31,17 @@ use crate::security::exception::Exceptions;
 use crate::tlsrpt::SessionStore;
 use crate::tlsrpt::https::{HttpsPoster, PosterSettings};
 
-/// Whether DNSSEC answers are believed, as the configuration has it.
-pub fn dnssec(config: &Config) -> Dnssec {
-    Dnssec::new(settings::dns(config).0.trust_ad)
-}
-
-/// The resolver, and what is believed of it about DNSSEC, in words.
+/// The resolver, and the self-test of what is believed of it about DNSSEC.
 ///
 /// # Errors
 /// One sentence, when there is no resolver to ask.
-pub fn resolver(config: &Config, clock: &Arc<dyn Clock>) -> Result<(Arc<dyn Resolver>, String), String> {
+pub fn resolver(config: &Config, clock: &Arc<dyn Clock>) -> Result<(Arc<dyn Resolver>, SelfTesting), String> {
     let (settings, word) = settings::dns(config);
-    let inner = HickoryResolver::new(settings).map_err(|e| format!("[dns]: {e}"))?;
-    Ok((Arc::new(CachingResolver::new(inner, CacheSettings::default(), Arc::clone(clock))), word))
+    let asker = || HickoryResolver::new(settings.clone()).map_err(|e| format!("[dns]: {e}"));
+    let belief = Arc::new(Belief::new(settings.trust_ad, word));
+    let cache = CachingResolver::new(asker()?, CacheSettings::default(), Arc::clone(clock));
+    let resolver = Arc::new(Believing::new(cache, Arc::clone(&belief)));
+    Ok((resolver, SelfTesting { asker: asker()?, names: config.dns.self_test.clone(), belief }))
 }
 
 /// The policy service over `store`.

@@ -153,9 +153,6 @@ pub(crate) fn dns(config: &Config) -> (DnsSettings, String) {
         Belief::Auto => {
             (false, "off: not every resolver is on this machine or in dns.trusted_servers".to_owned())
         }
-        Belief::Validate => {
-            (false, "off: dns.dnssec = \"validate\" has no effect in this version".to_owned())
-        }
     };
     (DnsSettings { trust_ad, ..base }, word)
 }

@@ -289,7 +289,7 @@ pub struct Dns {
     pub dnssec: Dnssec,
     /// Resolvers elsewhere whose word is taken.
     pub trusted_servers: Vec<SocketAddr>,
-    /// Root keys for `validate`.
+    /// Root keys for validation in this process, which comes later.
     pub trust_anchor: Option<PathBuf>,
     /// Names asked for at start and hourly.
     pub self_test: SelfTest,
@@ -302,8 +302,6 @@ pub enum Dnssec {
     Auto,
     /// The AD bit.
     TrustAd,
-    /// In this process.
-    Validate,
     /// Nobody: every answer counts as insecure.
     Off,
 }

@@ -17,10 +17,10 @@ pub struct Ehlo {
     pub smtputf8: bool,
     /// DSN (RFC 3461).
     pub dsn: bool,
-    /// AUTH (RFC 4954): whether PLAIN and LOGIN are among its mechanisms.
-    pub auth: AuthOffer,
     /// REQUIRETLS (RFC 8689); it counts inside TLS only.
     pub requiretls: bool,
+    /// AUTH (RFC 4954): whether PLAIN and LOGIN are among its mechanisms.
+    pub auth: AuthOffer,
     /// SIZE (RFC 1870): whether offered, and the largest message taken; 0 is "no limit known".
     pub size: Option<u64>,
     /// `RCPTMAX` of LIMITS (RFC 9422).
@@ -42,13 +42,13 @@ impl Ehlo {
                 "8BITMIME" => out.eight_bit = true,
                 "SMTPUTF8" => out.smtputf8 = true,
                 "DSN" => out.dsn = true,
+                "REQUIRETLS" => out.requiretls = true,
                 "AUTH" => {
                     for mechanism in words {
                         out.auth.plain |= mechanism.eq_ignore_ascii_case("PLAIN");
                         out.auth.login |= mechanism.eq_ignore_ascii_case("LOGIN");
                     }
                 }
-                "REQUIRETLS" => out.requiretls = true,
                 "SIZE" => out.size = Some(words.next().and_then(|n| n.parse().ok()).unwrap_or(0)),
                 "LIMITS" => {
                     out.rcpt_max = words

@@ -202,16 +202,16 @@ impl TlsPolicy {
         self.tlsa.usable()
     }
 
-    /// Whether anybody asked for TLS, an exception or not: what such a host says before it proves itself may be
-    /// anybody's word (STS-76).
-    pub const fn owes_tls(&self) -> bool {
-        self.demand.tls || self.waiver.is_some()
-    }
-
     /// Whether nobody but the sender has a say about TLS with this host: no policy of the domain, in force or perhaps, and no
     /// rule of the operator.
     pub fn is_senders_alone(&self) -> bool {
         self.reasons == [Reason::Sender] && self.sts.is_none() && self.fetch_failure.is_none()
+    }
+
+    /// Whether anybody asked for TLS, an exception or not: what such a host says before it proves itself may be
+    /// anybody's word (STS-76).
+    pub const fn owes_tls(&self) -> bool {
+        self.demand.tls || self.waiver.is_some()
     }
 
     /// The name for SNI: the TLSA base domain (RFC 7672 §8.1, DANE-32), else the MX host (RFC 8461 §7.1).

@@ -223,10 +223,10 @@ pub fn judge(policy: &TlsPolicy, evidence: &Evidence) -> Judgement {
         MessageKind::RequireTls | MessageKind::RequireTlsNotice => requiretls_met(policy, evidence, &found),
         MessageKind::Normal | MessageKind::TlsOptional | MessageKind::TlsReport => false,
     };
-    let blocking = shortcoming(policy, &found, policy.demand, policy.waiver.is_none());
     // Asked last, so that only a host that met everything else is heard on it.
     let unsupported = policy.message == MessageKind::RequireTls && !requiretls;
-    let blocking = blocking.or_else(|| unsupported.then_some(TlsFailure::NoRequireTls));
+    let blocking = shortcoming(policy, &found, policy.demand, policy.waiver.is_none())
+        .or_else(|| unsupported.then_some(TlsFailure::NoRequireTls));
     let missing = policy.waiver.as_ref().map(|w| match &w.blocked {
         Some(failure) => Some(failure.clone()),
         None => shortcoming(policy, &found, w.full, true),

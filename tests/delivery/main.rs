@@ -9,6 +9,7 @@
 )]
 
 mod authority;
+mod dane;
 mod exception;
 mod hostile;
 mod sender_tls;

@@ -10,6 +10,7 @@ use sealpost::queue::{DeferReason, FailReason, MessageMeta, Outcome};
 use sealpost::route::smart_host::Rule;
 use sealpost::route::{Route, RouteFailure, RouteKind};
 use sealpost::security::Level;
+use sealpost::security::decide::Demand;
 use sealpost::tlsrpt::ResultType;
 
 use crate::authority::Authority;
@@ -387,11 +388,12 @@ async fn d117_without_a_host_there_is_nothing_to_send_to_whatever_the_header_say
 async fn what_the_operator_demands_outranks_the_header() {
     let authority = Authority::new();
     let (port, ears) = serve("127.0.0.1", 0, expired(&authority, "mx.example.net")).await;
-    let settings = AttemptSettings { port, ..AttemptSettings::new(domain("relay.example.org")) };
-    let w = World::with(settings, authority.tls());
-    w.route("a.example", &[("mx.example.net", &["127.0.0.1"])]);
-    let minimum = Some(sealpost::security::decide::Demand::VERIFIED);
-    w.ruled("a.example", Rule { pattern: "*".into(), minimum, ..Rule::default() });
+    let w = World::new(port, authority.tls());
+    let rule = Rule { minimum: Some(Demand::VERIFIED), ..Rule::default() };
+    let hosts = vec![host("mx.example.net", 10, &["127.0.0.1"])];
+    let (next_hop, kind) = (domain("a.example"), RouteKind::Mx);
+    let rule = Some(Arc::new(rule));
+    w.resolves("a.example", Ok(Route { next_hop, kind, mx_secure: false, expanded: None, hosts, rule }));
     let outcome = send(&w, "a.example", SenderTls::Optional).await;
     assert_eq!((outcome.word(), enhanced(&outcome)), ("deferred", "4.7.5".to_owned()));
     assert_eq!(mails(&ears).len(), 0);

@@ -78,6 +78,7 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
                 let last = words.pop().unwrap();
                 words.iter().map(|w| format!("250-{w}\r\n")).collect::<String>() + &format!("250 {last}")
             }
+            "STARTTLS" if scripted.is_some() => scripted.unwrap_or_default(),
             "STARTTLS" => {
                 io.write_all(b"220 go\r\n").await.ok()?;
                 return Some(io.into_inner());

@@ -12,6 +12,7 @@ use super::advice::advice;
 use super::args::Check as Command;
 use super::print::json;
 use super::{Failure, Io, failed, relay, standing};
+use crate::app::dnssec::SelfTesting;
 use crate::app::{self, outbound};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -54,31 +55,32 @@ struct Bench {
     port: u16,
     exceptions: Exceptions,
     require_both: bool,
-    believed: bool,
-    dnssec: String,
+    self_test: SelfTesting,
     clock: Arc<dyn Clock>,
 }
 
 impl Bench {
     fn new(config: &Config) -> Result<Self, String> {
         let clock: Arc<dyn Clock> = Arc::new(app::SystemClock::new());
-        let (resolver, dnssec) = outbound::resolver(config, &clock)?;
+        let (resolver, self_test) = outbound::resolver(config, &clock)?;
         let roots = Arc::new(app::trust::load(config.trust.roots, &config.trust.extra_roots)?);
         // No relay has run here yet, or we may not read its database: then nothing is cached.
         let stored = SqliteStore::open_read_only(&config.data_dir).ok();
         let store = Arc::new(cache::ReadOnly(stored));
         let policies = outbound::policies(config, &resolver, &roots, store, &clock)?;
-        let settings = outbound::attempt_settings(config, outbound::dnssec(config));
+        let settings = outbound::attempt_settings(config, self_test.belief.dnssec());
         let exceptions = Exceptions::new(config.exception.iter().cloned(), &[]);
-        let (require_both, believed) = (settings.require_both, settings.dnssec.is_believed());
+        let require_both = settings.require_both;
         let (tlsa, port) = (outbound::tlsa(config, &resolver), settings.port);
         let prober = Prober::new(settings, outbound::tls(config, roots)?, Arc::clone(&clock));
-        Ok(Self { resolver, policies, prober, tlsa, port, exceptions, require_both, believed, dnssec, clock })
+        Ok(Self { resolver, policies, prober, tlsa, port, exceptions, require_both, self_test, clock })
     }
 }
 
 async fn examine(command: &Command, domain: &Domain, config: &Config) -> Result<Report, String> {
     let bench = Bench::new(config)?;
+    // First, because all that follows goes by what it finds.
+    bench.self_test.once().await;
     let route =
         crate::route::resolve::resolve(&*bench.resolver, &outbound::route_settings(config), domain, 0).await;
     let not_asked = match &route {
@@ -96,7 +98,7 @@ async fn examine(command: &Command, domain: &Domain, config: &Config) -> Result<
     let mut report = Report {
         domain: domain.clone(),
         at: bench.clock.now(),
-        dnssec: bench.dnssec.clone(),
+        dnssec: bench.self_test.belief.words(),
         route: RouteReport::new(&route, domain),
         policy: match &look {
             Some(look) => PolicyReport::new(look, applicable.as_ref().ok(), command.from_cache),
@@ -213,7 +215,7 @@ async fn judge(
         exception: bench.exceptions.of(domain, bench.clock.now()),
         message: MessageKind::Normal,
         require_both: bench.require_both,
-        dnssec: bench.believed,
+        dnssec: bench.self_test.belief.holds(),
     };
     let gate = attempt::gate(route, host, &tlsa, applicable, terms);
     let mut report = HostReport::new(host, &gate);

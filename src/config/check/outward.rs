@@ -43,22 +43,15 @@ impl Check<'_> {
     pub(super) fn dns(&self, section: Section<'_>) -> Dns {
         let servers = section.get("servers", Vec::new(), |f| f.list(|i| server(i.string()?)));
         let dnssec = section.get("dnssec", Dnssec::Auto, |f| {
-            word(
-                f,
-                &[
-                    ("auto", Dnssec::Auto),
-                    ("trust-ad", Dnssec::TrustAd),
-                    ("validate", Dnssec::Validate),
-                    ("off", Dnssec::Off),
-                ],
-            )
+            // Never silently off: whoever asks for validation counts on it.
+            if f.string().is_ok_and(|text| text == "validate") {
+                return Err(Wrong::new(
+                    "\"validate\" is not in this version",
+                    "run a validating resolver on this machine and write \"auto\", or write \"off\"",
+                ));
+            }
+            word(f, &[("auto", Dnssec::Auto), ("trust-ad", Dnssec::TrustAd), ("off", Dnssec::Off)])
         });
-        if dnssec == Dnssec::Validate {
-            self.later("dns.dnssec = \"validate\"");
-            self.warn(
-                "dns.dnssec: \"validate\" is treated as \"off\" in this version: no answer counts as secure",
-            );
-        }
         let trusted_servers = section.get("trusted_servers", Vec::new(), |f| f.list(|i| server(i.string()?)));
         let trust_anchor =
             section.get("trust_anchor", None, |f| optional_file(f, |f| self.file(f).map(|(path, _)| path)));
@@ -66,9 +59,6 @@ impl Check<'_> {
             self.later("dns.trust_anchor");
         }
         let test = section.section("self_test");
-        if test.written() {
-            self.later("dns.self_test");
-        }
         let name = |f: &Field<'_>| {
             let text = f.string()?;
             if text.is_empty() || text == "." || Domain::parse_host(text).is_ok() {

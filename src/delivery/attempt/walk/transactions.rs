@@ -52,6 +52,9 @@ impl Walk<'_> {
             }
         };
         base.security = Some(cleared.level());
+        if let Some(facts) = &mut base.session {
+            facts.requiretls = cleared.requiretls();
+        }
         if let Some(credentials) = t.route.rule.as_ref().and_then(|rule| rule.credentials.as_ref())
             && let Err(fault) = session.authenticate(&cleared, credentials, &self.settings.timers).await
         {
@@ -61,9 +64,6 @@ impl Walk<'_> {
             session.quit();
             self.fail(&HostFailure::Auth(&fault), t.policy, base);
             return Some(Flow::On);
-        }
-        if let Some(facts) = &mut base.session {
-            facts.requiretls = cleared.requiretls();
         }
         let unfit = if session.ehlo.refuses_size(meta.size) {
             Some(HostFailure::TooLarge { size: meta.size, max: session.ehlo.size.unwrap_or(0) })
