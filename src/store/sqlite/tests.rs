@@ -453,3 +453,20 @@ async fn suspensions_that_ran_out_long_ago_are_forgotten() {
     assert_eq!(here.count("SELECT count(*) FROM suspension WHERE domain = 'old.example'"), 0);
     assert_eq!(here.count("SELECT count(*) FROM suspension"), 1);
 }
+
+// An exception that was found to be of no need does not come back with the next start.
+#[tokio::test]
+async fn an_exception_that_ended_stays_ended() {
+    use crate::security::exception::ExceptionMemory as _;
+    let dir = tempfile::tempdir().unwrap();
+    let clock: Arc<dyn Clock> = Arc::new(crate::clock::ManualClock::new(Timestamp::from_millis(0)));
+    let open = || SqliteStore::open(&SqliteSettings::new(dir.path()), Arc::clone(&clock)).unwrap();
+    let store = open();
+    assert!(store.ended_exceptions().await.unwrap().is_empty());
+    for _ in 0..2 {
+        store.remember("a.example/plain/2026-12-24".into(), clock.now()).await;
+    }
+    store.close().await;
+    drop(store);
+    assert_eq!(open().ended_exceptions().await.unwrap(), ["a.example/plain/2026-12-24"]);
+}
