@@ -41,6 +41,7 @@ mod nginx_takes_a_report;
 mod others_take_a_report_as_it_leaves_the_relay;
 mod parsedmarc_takes_our_reports;
 mod postfix_takes_verified_mail;
+mod requiretls_is_kept_from_hop_to_hop;
 mod signatures_verify_elsewhere;
 mod sigterm_finishes_what_runs_and_restart_goes_on;
 mod silent_clients_leave_the_rest_working;

@@ -101,7 +101,7 @@ async fn a_database_that_is_not_ours_is_left_alone() {
         .execute_batch("INSERT INTO refinery_schema_history SELECT 99, name, applied_on, checksum FROM refinery_schema_history LIMIT 1")
         .unwrap();
     let Err(error) = SqliteStore::open(&here.settings(), clock()) else { panic!("opened") };
-    assert!(matches!(error, OpenError::Newer { found: 99, known: 2 }), "{error}");
+    assert!(matches!(error, OpenError::Newer { found: 99, known: 3 }), "{error}");
 }
 
 // DUR-12
@@ -350,6 +350,24 @@ async fn counters_of_the_first_schema_are_carried_over() {
     assert_eq!((of.success, of.failure, of.details.len()), (5, 2, 2));
     assert_eq!(store.counted(day, None, 9).await.unwrap(), [domain("x.example"), domain("y.example")]);
     assert_eq!(here.count("SELECT details FROM counted_day WHERE domain = 'x.example'"), 2);
+    store.close().await;
+}
+
+// DUR-15: mail of an older release says nothing about TLS.
+#[tokio::test]
+async fn messages_of_the_second_schema_carry_no_tag() {
+    let here = Here::new();
+    open::migrated_to(&here.database(), 2).unwrap();
+    here.raw()
+        .execute_batch(
+            "INSERT INTO message VALUES (1, zeroblob(16), 'submitted', 'a@x.example', NULL, NULL, 0, 0, 5, 1, '', '', 1, NULL);
+             INSERT INTO recipient (id, domain, address, state, arrived, next_attempt)
+             VALUES (1048576, 'b.example', 'b@b.example', 0, 1, 1)",
+        )
+        .unwrap();
+    let store = here.open(clock());
+    let lease = claim(&store, "b.example", 1).await.remove(0);
+    assert_eq!(lease.message.sender_tls, crate::mail::SenderTls::Unsaid);
     store.close().await;
 }
 
