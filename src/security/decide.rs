@@ -292,7 +292,9 @@ pub fn decide(sources: &Sources<'_>) -> Gate {
         None
     };
     // Where nothing is asked for, there is nothing to be let off; what cannot be found out may have been asked for.
-    let waiver = sources.exception.filter(|_| demand.tls || blocked.is_some()).map(|exception| Waiver {
+    // What a sender asks for himself is not the operator's to let off (RFC 8689 §4.2.1).
+    let waivable = sources.message != MessageKind::RequireTls && (demand.tls || blocked.is_some());
+    let waiver = sources.exception.filter(|_| waivable).map(|exception| Waiver {
         exception: Arc::clone(exception),
         full: demand,
         blocked: blocked.clone(),
