@@ -10,7 +10,7 @@ use crate::cli::{Failure, Io, failed, relay};
 use crate::config::Config;
 use crate::mail::Domain;
 use crate::store::sqlite::SqliteReader;
-use crate::tlsrpt::service::{Preview, SendSummary};
+use crate::tlsrpt::service::{Preview, SendSummary, without_identity};
 use crate::tlsrpt::{
     Day, DestinationState, ListedDestination, ListedReport, ReportFilter, ReportState, read as received,
 };
@@ -69,7 +69,7 @@ async fn offline_preview(
     domain: Option<Domain>,
     now: crate::clock::Timestamp,
 ) -> Result<Previewed, String> {
-    let identity = app::report_settings(config).identity()?;
+    let identity = app::report_settings(config).identity().map_err(|e| without_identity(&e))?;
     let today = Day::of(now);
     let day = day.unwrap_or(today);
     let words = |e: crate::queue::StoreError| e.to_string();
