@@ -165,7 +165,14 @@ fn a_private_key_that_another_user_cannot_read_stops_the_relay_and_no_command() 
         let (status, _, err) = sealpost(&[&["--config", file], command].concat(), "");
         assert!(status == 2 && err.contains("tls.private_key"), "{command:?} {status} {err}");
     }
-    for command in [&["queue", "list"][..], &["policy", "list"]] {
+    for command in [
+        &["queue", "list"][..],
+        &["policy", "list"],
+        &["report", "list"],
+        &["report", "show", "1"],
+        &["report", "preview"],
+        &["report", "send"],
+    ] {
         let (status, _, err) = sealpost(&[&["--config", file], command].concat(), "");
         assert!(status == 1 && err.contains("does not answer"), "{command:?} {status} {err}");
     }
