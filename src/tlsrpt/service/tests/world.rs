@@ -210,7 +210,7 @@ impl Relay {
     /// The mail to this domain is taken by its receiver, or refused.
     pub(super) async fn deliver(&self, name: &str, accepted: bool) {
         let lease = self.lease(name).await;
-        let (code, text) = if accepted { (250, "taken") } else { (550, "no such user") };
+        let (code, text) = if accepted { (250, "250 2.0.0 taken") } else { (550, "550 5.1.1 no such user") };
         let now = self.clock.now();
         let diagnosis =
             Diagnosis { stage: Stage::Dot, code: Some(code), ..Diagnosis::local(now, text.to_owned()) };
