@@ -446,6 +446,8 @@ async fn operators_send_a_part_of_today_a_closed_day_ahead_and_once_more() {
     assert_eq!((whole.report_id.clone(), whole.sessions()), (summary.sent[0].report_id.clone(), (2, 0)));
     let refused = relay.service.send(Some(today), None, false).await.unwrap();
     assert!(refused.sent.is_empty() && refused.refused[0].why.contains("--again"), "{refused:?}");
+    let made = relay.service.preview(Some(today), None).await.unwrap_err();
+    assert!(made.contains("were made already"), "{made}");
     w.clock.advance(DAY);
     relay.step().await;
     assert_eq!(w.posts.bodies().len(), 3, "its own moment brings no second one");
@@ -567,5 +569,25 @@ async fn a_silent_receiver_of_posts_holds_up_no_mail() {
         relay.report_of(Day::of(w.clock.now()).earlier(2), "a.example").await.state,
         ReportState::Sending
     );
+    relay.close().await;
+}
+
+// What a day came to is not called nothing, whichever of its domains is named or comes first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_of_which_nothing_is_left_says_what_became_of_it() {
+    let w = World::new();
+    w.asks("b.example", "https://reports.example/b");
+    let relay = w.open();
+    let day = Day::of(w.clock.now());
+    for name in ["a.example", "b.example"] {
+        relay.session(name, true).await;
+    }
+    w.clock.advance(DAY);
+    relay.step().await;
+    let preview = async |name: Option<&str>| relay.service.preview(Some(day), name.map(domain)).await;
+    assert!(preview(None).await.unwrap_err().contains("were made already"));
+    let unwanted = preview(Some("a.example")).await.unwrap_err();
+    assert!(unwanted.contains("no report of") && unwanted.contains("a.example: "), "{unwanted}");
+    assert!(preview(Some("c.example")).await.unwrap().reports.is_empty());
     relay.close().await;
 }
