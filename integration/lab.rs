@@ -151,6 +151,10 @@ async fn show(stay: bool) -> ExitCode {
     wrong += usize::from(line["outcome"] != "delivered");
 
     println!();
+    say("how the relay stands in the eyes of others: `check --probe`");
+    let standing = relay.cli(&["check", "--probe"]).await.unwrap();
+    println!("{}", String::from_utf8_lossy(&standing.stdout));
+    wrong += usize::from(!standing.status.success());
     say("sending the reports of the day so far: `report send`");
     wrong += reports(&relay, &hosts, &collector).await;
 
@@ -404,8 +408,12 @@ and look at it with (this program is `sealpost` too):
   {sealpost} policy show cached.example --config {config}
   {sealpost} policy refresh cached.example --config {config}
   {sealpost} queue retry ID --config {config}
+  {sealpost} check --config {config}
+  {sealpost} report check --config {config}
   {sealpost} report preview --config {config}
+  {sealpost} report send --config {config}
   {sealpost} report list --config {config}
+  {sealpost} report show 1 --config {config}
 Its DNS answers at:
   dig @{dns} -p {port} MX onebad.example",
         ip = at.ip(),

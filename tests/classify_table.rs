@@ -158,6 +158,7 @@ fn demanded(enforce: bool) -> TlsPolicy {
         tlsa: TlsaAnswer::None,
         references: Vec::new(),
         message: MessageKind::Normal,
+        waiver: None,
     }
 }
 

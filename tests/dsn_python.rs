@@ -69,6 +69,7 @@ fn read_by_python(kind: DsnKind, ret: Option<Ret>) -> Vec<String> {
         tls_failure: None,
         maybe_delivered: false,
         security: None,
+        waived: None,
         promise: None,
         session: None,
         remote_id: None,

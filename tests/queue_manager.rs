@@ -72,6 +72,7 @@ impl Scripted {
             tls_failure: None,
             maybe_delivered: false,
             security: None,
+            waived: None,
             promise: None,
             session: None,
             remote_id: None,

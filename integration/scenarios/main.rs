@@ -36,7 +36,9 @@ mod check_explains_and_leaves_no_trace;
 mod every_domain_gets_what_it_promised;
 mod greylisted_mail_is_retried;
 mod kill_9_at_any_moment_loses_nothing;
+mod kill_9_while_reports_go_out_makes_each_once;
 mod nginx_takes_a_report;
+mod others_take_a_report_as_it_leaves_the_relay;
 mod parsedmarc_takes_our_reports;
 mod postfix_takes_verified_mail;
 mod requiretls_is_kept_from_hop_to_hop;
@@ -94,7 +96,9 @@ fn can_run(scenario: &str, programs: &[&str], root: bool) -> bool {
 
 /// The Python of `integration/test`, or the one on the PATH, when it has this module; says so where not.
 async fn python_with(scenario: &str, module: &str) -> Option<PathBuf> {
-    let python = std::env::var_os("SEALPOST_PYTHON").map_or_else(|| PathBuf::from("python3"), PathBuf::from);
+    let installed = || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/python/bin/python");
+    let python = std::env::var_os("SEALPOST_PYTHON").map_or_else(installed, PathBuf::from);
+    let python = if python.exists() { python } else { PathBuf::from("python3") };
     let asked = find(python.to_str()?).is_some()
         && run(&python, &["-c", &format!("import {module}; print('it is here')")])
             .await
@@ -109,7 +113,7 @@ async fn python_with(scenario: &str, module: &str) -> Option<PathBuf> {
 fn could_not_run(scenario: &str, needs: &str) {
     let line = format!("{scenario}: needs {needs}\n");
     let Some(list) = std::env::var_os("SEALPOST_COULD_NOT_RUN") else {
-        panic!("could not run {line}");
+        panic!("could not run {scenario}: needs {needs}. Not installed: run integration/test");
     };
     let mut file = std::fs::OpenOptions::new().append(true).create(true).open(list).unwrap();
     file.write_all(line.as_bytes()).unwrap();

@@ -2,6 +2,7 @@
 //! finds the same numbers; `report read` finds them too.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use sealpost::clock::Timestamp;
 use sealpost::mail::{Domain, Mailbox};
@@ -29,6 +30,15 @@ for name in sys.argv[1:]:
         out.append(parsedmarc.parse_smtp_tls_report_json(parsedmarc.extract_report(octets)))
 print(json.dumps(out))
 "#;
+
+/// What parsedmarc makes of each file.
+pub(crate) async fn parsedmarc(python: &Path, files: &[&str]) -> Vec<Value> {
+    let said = run(python, &[&["-c", PARSEDMARC], files].concat()).await;
+    let line = said.lines().find(|l| l.starts_with('[')).unwrap_or_else(|| panic!("{said}"));
+    let theirs: Vec<Value> = serde_json::from_str(line).unwrap();
+    assert_eq!(theirs.len(), files.len(), "{said}");
+    theirs
+}
 
 fn counted() -> DayCounters {
     let domain = |text| Domain::parse(text).unwrap();
@@ -109,10 +119,7 @@ async fn json_gzip_and_mail_give_the_same_numbers() {
     });
     let paths = paths.each_ref().map(String::as_str);
 
-    let said = run(&python, &[&["-c", PARSEDMARC], &paths[..]].concat()).await;
-    let line = said.lines().find(|l| l.starts_with('[')).unwrap_or_else(|| panic!("{said}"));
-    let theirs: Vec<Value> = serde_json::from_str(line).unwrap();
-    assert_eq!(theirs.len(), 3);
+    let theirs = parsedmarc(&python, &paths).await;
     for (found, path) in theirs.iter().zip(paths) {
         assert_eq!(found["organization_name"], "Example Net", "{path}");
         assert_eq!(found["report_id"], json!(packed.report_id), "{path}");
@@ -131,7 +138,7 @@ async fn json_gzip_and_mail_give_the_same_numbers() {
 }
 
 /// Policy type, sessions good and failed, and per failure its type, reason, MX host and sessions.
-type Numbers = BTreeSet<(String, u64, u64, Vec<(String, String, String, u64)>)>;
+pub(crate) type Numbers = BTreeSet<(String, u64, u64, Vec<(String, String, String, u64)>)>;
 
 fn expected() -> Numbers {
     let detail =
@@ -153,7 +160,7 @@ fn expected() -> Numbers {
     ])
 }
 
-fn numbers_of_parsedmarc(found: &Value) -> Numbers {
+pub(crate) fn numbers_of_parsedmarc(found: &Value) -> Numbers {
     let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
     let policies = found["policies"].as_array().unwrap().iter().map(|policy| {
         let details = policy["failure_details"].as_array().into_iter().flatten().map(|d| {

@@ -10,7 +10,7 @@ use crate::world::{World, eventually};
 use crate::{SENDER, can_run, relay, relay_with};
 
 /// Makes Postfix the MX host of `a.example`, under an enforce policy.
-async fn postfix_for(world: &World, flaw: Flaw, more: &str) -> Postfix {
+pub(crate) async fn postfix_for(world: &World, flaw: Flaw, more: &str) -> Postfix {
     let at = world.address(5);
     world.dns.a("mx.a.example", at.ip());
     world.dns.mx("a.example", &[(10, "mx.a.example")]);

@@ -14,7 +14,7 @@ use crate::world::relay::{Relay, Setup};
 use crate::{SENDER, can_run, path_of, program, relay_with, run};
 
 /// Debian's Python, whose packages these are.
-const PYTHON: &str = "/usr/bin/python3";
+pub(crate) const PYTHON: &str = "/usr/bin/python3";
 
 /// Prints, for each message file, the result of each of its signatures.
 const DKIMPY: &str = r#"
@@ -32,7 +32,7 @@ for path in sys.argv[2:]:
 "#;
 
 /// Makes keys of both kinds with the program itself; the sections that use them, and their records by name.
-async fn keys(world: &World, domains: &[&str]) -> (String, BTreeMap<String, String>) {
+pub(crate) async fn keys(world: &World, domains: &[&str]) -> (String, BTreeMap<String, String>) {
     let (mut sections, mut records) = (String::new(), BTreeMap::new());
     for domain in domains {
         for algorithm in ["rsa", "ed25519"] {
@@ -52,7 +52,7 @@ async fn keys(world: &World, domains: &[&str]) -> (String, BTreeMap<String, Stri
 }
 
 /// The verifiers, fed with files.
-struct Verifiers {
+pub(crate) struct Verifiers {
     folder: PathBuf,
     records: PathBuf,
     config: PathBuf,
@@ -60,7 +60,7 @@ struct Verifiers {
 }
 
 impl Verifiers {
-    fn new(world: &World, records: &BTreeMap<String, String>) -> Self {
+    pub(crate) fn new(world: &World, records: &BTreeMap<String, String>) -> Self {
         let folder = world.dir.path().join("verify");
         std::fs::create_dir(&folder).unwrap();
         let at = |name: &str| folder.join(name);
@@ -97,14 +97,16 @@ impl Verifiers {
         (dkimpy, opendkim)
     }
 
-    async fn pass(&mut self, name: &str, message: &[u8]) {
+    /// Each verifier finds both signatures good.
+    pub(crate) async fn pass(&mut self, name: &str, message: &[u8]) {
         let text = String::from_utf8_lossy(message);
         let (dkimpy, opendkim) = self.judge(message).await;
         assert_eq!(dkimpy, ["True", "True"], "{name}: dkimpy\n{text}");
         assert_eq!(opendkim, [true, true], "{name}: OpenDKIM\n{text}");
     }
 
-    async fn fail(&mut self, name: &str, message: &[u8]) {
+    /// Each verifier finds both signatures bad.
+    pub(crate) async fn fail(&mut self, name: &str, message: &[u8]) {
         let (dkimpy, opendkim) = self.judge(message).await;
         assert!(!dkimpy.contains(&"True".to_owned()) && dkimpy.len() == 2, "{name}: dkimpy {dkimpy:?}");
         assert_eq!(opendkim, [false, false], "{name}: OpenDKIM");

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -12,6 +13,8 @@ use super::ca::Leaf;
 /// A POST that came in.
 #[derive(Debug, Clone)]
 pub struct Post {
+    /// When its last octet came.
+    pub at: Instant,
     /// The first line.
     pub line: String,
     /// All header lines.
@@ -29,13 +32,16 @@ struct Inner {
     posts: Mutex<Vec<Post>>,
     /// The status line's end, and header lines each ending in CRLF.
     answer: Mutex<String>,
+    /// Silence before the answer.
+    delay: Mutex<Duration>,
 }
 
 impl Collector {
     /// Listens on `address` and shows `leaf`; answers 200.
     pub async fn start(address: SocketAddr, leaf: &Leaf) -> Self {
         let answer = Mutex::new("200 OK\r\n".to_owned());
-        let collector = Self(Arc::new(Inner { address, posts: Mutex::default(), answer }));
+        let (posts, delay) = (Mutex::default(), Mutex::default());
+        let collector = Self(Arc::new(Inner { address, posts, answer, delay }));
         let acceptor = TlsAcceptor::from(leaf.server_config());
         let listener = TcpListener::bind(address).await.unwrap();
         let server = collector.clone();
@@ -55,6 +61,11 @@ impl Collector {
     /// Answers so from now on: the end of the status line and header lines, each ending in CRLF.
     pub fn answer(&self, head: &str) {
         head.clone_into(&mut self.0.answer.lock().unwrap());
+    }
+
+    /// Is silent for so long before each answer from now on.
+    pub fn delay(&self, time: Duration) {
+        *self.0.delay.lock().unwrap() = time;
     }
 
     /// What came so far.
@@ -79,8 +90,10 @@ impl Collector {
         if tls.read_exact(&mut body).await.is_err() {
             return;
         }
-        let post = Post { line: line.to_owned(), headers: headers.to_owned(), body };
+        let post = Post { at: Instant::now(), line: line.to_owned(), headers: headers.to_owned(), body };
         self.0.posts.lock().unwrap().push(post);
+        let delay = *self.0.delay.lock().unwrap();
+        tokio::time::sleep(delay).await;
         let answer = format!("HTTP/1.1 {}Content-Length: 0\r\n\r\n", self.0.answer.lock().unwrap());
         let _ = tls.write_all(answer.as_bytes()).await;
         let _ = tls.shutdown().await;

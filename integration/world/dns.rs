@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use hickory_resolver::proto::op::{Message, OpCode, ResponseCode};
 use hickory_resolver::proto::rr::rdata::tlsa::{CertUsage, Matching, Selector};
-use hickory_resolver::proto::rr::rdata::{CNAME, MX, SOA, TLSA, TXT};
+use hickory_resolver::proto::rr::rdata::{CNAME, MX, PTR, SOA, TLSA, TXT};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
+use sealpost::dns::reverse_name;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
@@ -78,6 +79,12 @@ impl Dns {
             IpAddr::V4(v4) => self.set(name, RecordType::A, vec![RData::A(v4.into())]),
             IpAddr::V6(v6) => self.set(name, RecordType::AAAA, vec![RData::AAAA(v6.into())]),
         }
+    }
+
+    /// Replaces the names of `address` by one.
+    pub fn ptr(&self, address: IpAddr, name: &str) {
+        let at = reverse_name(address).unwrap();
+        self.set(at.as_str(), RecordType::PTR, vec![RData::PTR(PTR(fqdn(name)))]);
     }
 
     /// Replaces the TXT records of `name` by one.

@@ -38,7 +38,7 @@ use collector::Collector;
 use dns::Dns;
 use mx::MxHost;
 use policy_host::PolicyHost;
-use relay::Setup;
+use relay::{HOSTNAME, Setup};
 use sealpost::dkim::{Algorithm, SigningKey, keygen};
 use sealpost::mail::Domain;
 
@@ -135,7 +135,7 @@ impl World {
     }
 
     /// Makes `domain`, which has an MX host already, a sound sender of TLS reports: a key, and the records that
-    /// others look for. The answer is the configuration of its relay.
+    /// others look for, those of the address it sends from among them. The answer is the configuration of its relay.
     pub fn reporting(&self, domain: &str) -> Setup {
         let pem = keygen::generate(Algorithm::Ed25519).unwrap();
         let key = SigningKey::from_pem(Domain::parse(domain).unwrap(), "tlsrpt".to_owned(), &pem).unwrap();
@@ -146,8 +146,14 @@ impl World {
         self.dns.txt(domain, "v=spf1 +all");
         self.dns.txt(&format!("_dmarc.{domain}"), "v=DMARC1; p=reject");
         let key = "selector = \"tlsrpt\"\nprivate_key = \"dkim.pem\"";
+        let source = self.address(1).ip();
+        self.dns.a(HOSTNAME, source);
+        self.dns.ptr(source, HOSTNAME);
         Setup {
-            keys: vec![("tls_rpt", format!("from = \"tls-reports@{domain}\""))],
+            keys: vec![
+                ("tls_rpt", format!("from = \"tls-reports@{domain}\"")),
+                ("delivery", format!("source_addresses = [\"{source}\"]")),
+            ],
             sections: format!("[[dkim]]\ndomain = \"{domain}\"\n{key}\n"),
             ..Setup::default()
         }

@@ -19,6 +19,9 @@ use super::{World, eventually};
 /// How long a start, a stop or a command may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Its name.
+pub const HOSTNAME: &str = "relay.lab.example";
+
 /// What differs from the plain relay of a world.
 #[derive(Debug, Clone, Default)]
 pub struct Setup {
@@ -304,7 +307,7 @@ fn configuration(world: &World, setup: &Setup, data_dir: &Path) -> String {
         }
     }
     let data_dir = data_dir.display();
-    let mut text = format!("hostname = \"relay.lab.example\"\ndata_dir = \"{data_dir}\"\n{}\n", setup.top);
+    let mut text = format!("hostname = \"{HOSTNAME}\"\ndata_dir = \"{data_dir}\"\n{}\n", setup.top);
     let _ = writeln!(text, "[[listener]]\naddress = \"{}\"\n", world.address(1));
     for (name, keys) in sections {
         let _ = writeln!(text, "[{name}]\n{keys}\n");

@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 
 use crate::admin::{AdminActions, Readiness};
 use crate::delivery::pool::Pool;
+use crate::dns::belief::Belief;
 use crate::mail::Domain;
 use crate::mtasts::service::PolicyService;
 use crate::mtasts::{FetchFailure, StoredPolicy};
@@ -22,7 +23,7 @@ pub(super) struct Actions {
     pub(super) queue: Arc<dyn QueueStore>,
     pub(super) reserve: u64,
     pub(super) listening: Arc<AtomicBool>,
-    pub(super) dnssec: String,
+    pub(super) belief: Arc<Belief>,
 }
 
 impl AdminActions for Actions {
@@ -55,7 +56,7 @@ impl AdminActions for Actions {
             disk_free: health.free,
             disk_ok: health.free > self.reserve,
             listeners_up: self.listening.load(Ordering::Relaxed),
-            dnssec: self.dnssec.clone(),
+            dnssec: self.belief.words(),
         }
     }
 }

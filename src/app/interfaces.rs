@@ -5,9 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 /// The addresses at which a listener on `listen` answers. Interfaces are looked at when this is called; an address
 /// that joins later is learnt at the next start.
 pub(super) fn answering(listen: SocketAddr) -> Vec<SocketAddr> {
+    expand(listen, local)
+}
+
+/// The addresses of this machine, as its interfaces have them now.
+pub(super) fn local() -> Vec<IpAddr> {
     // A machine without these files has loopback at least.
     let read = |file| std::fs::read_to_string(file).unwrap_or_default();
-    expand(listen, || local_addresses(&read("/proc/net/fib_trie"), &read("/proc/net/if_inet6")))
+    local_addresses(&read("/proc/net/fib_trie"), &read("/proc/net/if_inet6"))
 }
 
 /// A listener on every address answers at each of this machine; one on `::` at those of IPv4 too.

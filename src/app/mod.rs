@@ -27,6 +27,7 @@ use crate::mtasts::PolicyStore;
 use crate::observe;
 use crate::queue::manager::{Manager, ManagerSettings};
 use crate::queue::{Intake, QueueStore};
+use crate::security::exception::Exceptions;
 use crate::store::sqlite::{OpenError, SqliteSettings, SqliteStore};
 use crate::submission::accept::Acceptor;
 use crate::submission::smtp_connection::Service;
@@ -37,6 +38,7 @@ use crate::tlsrpt::{ReportStore, SessionStore};
 
 mod admin;
 mod clock;
+pub mod dnssec;
 mod interfaces;
 mod mailer;
 pub mod outbound;
@@ -148,9 +150,10 @@ async fn start(config: &Config) -> Result<Relay, String> {
     let store = open_store(config, &clock).await?;
     let token = admin_token::read_or_make(&config.admin.token, &config.data_dir)
         .map_err(|e| format!("admin.token: cannot be read or made in {}: {e}", config.data_dir.display()))?;
-    let (resolver, dnssec) = outbound::resolver(config, &clock)?;
-    let believed = outbound::dnssec(config);
-    tracing::info!(event = "dnssec", "DNSSEC {dnssec}");
+    let (resolver, self_test) = outbound::resolver(config, &clock)?;
+    let belief = Arc::clone(&self_test.belief);
+    tracing::info!(event = "dnssec", "DNSSEC {}", belief.words());
+    let believed = belief.dnssec();
     let roots = Arc::new(trust::load(config.trust.roots, &config.trust.extra_roots)?);
     let certificate = certificate(config)?;
 
@@ -161,6 +164,7 @@ async fn start(config: &Config) -> Result<Relay, String> {
     let pool = Pool::new(outbound::pool_settings(config), Arc::clone(&clock));
     let poster = outbound::poster(config, &resolver, &roots, &clock)?;
     let (report_resolver, standing_resolver) = (Arc::clone(&resolver), Arc::clone(&resolver));
+    let exceptions = Arc::new(Exceptions::new(config.exception.iter().cloned(), &[]));
     let attempts = outbound::Outbound {
         resolver,
         policies: policies.clone(),
@@ -168,6 +172,7 @@ async fn start(config: &Config) -> Result<Relay, String> {
         roots,
         records: Arc::clone(&store) as Arc<dyn SessionStore>,
         store: Arc::clone(&queue),
+        exceptions: Arc::clone(&exceptions),
         clock: Arc::clone(&clock),
         dnssec: believed.clone(),
     }
@@ -209,7 +214,7 @@ async fn start(config: &Config) -> Result<Relay, String> {
         queue: Arc::clone(&queue),
         reserve: config.queue.reserve,
         listening: Arc::clone(&relay.listening),
-        dnssec,
+        belief,
     };
     let state = AdminState {
         queue,
@@ -228,6 +233,7 @@ async fn start(config: &Config) -> Result<Relay, String> {
         stop.run_until_cancelled(observe::limit::report()).await;
     });
     relay.background.spawn(reports.run(relay.stop_background.clone()));
+    relay.background.spawn(self_test.watch(relay.stop_background.clone()));
     let watch = standing::watch(config.clone(), signers, standing_resolver, relay.stop_background.clone());
     relay.background.spawn(watch);
     if let Some(certificate) = &relay.certificate {

@@ -7,13 +7,15 @@ use futures_util::future::BoxFuture;
 use rustls::RootCertStore;
 use tokio_util::sync::CancellationToken;
 
-use super::settings;
+use super::dnssec::SelfTesting;
+use super::{settings, trust};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::attempt::{AttemptSettings, Attempts, DnsRoutes, DnsTlsa, Parts};
 use crate::delivery::pool::{Pool, PoolSettings};
 use crate::delivery::starttls::Tls;
 use crate::delivery::{AttemptReport, Ledger};
+use crate::dns::belief::{Belief, Believing};
 use crate::dns::cache::{CacheSettings, CachingResolver};
 use crate::dns::hickory::HickoryResolver;
 use crate::dns::{Dnssec, Resolver};
@@ -24,22 +26,22 @@ use crate::mtasts::service::{PolicyService, ServiceSettings};
 use crate::queue::manager::Deliverer;
 use crate::queue::{Lease, QueueStore};
 use crate::route::RouteSettings;
+use crate::route::source::Source;
+use crate::security::exception::Exceptions;
 use crate::tlsrpt::SessionStore;
 use crate::tlsrpt::https::{HttpsPoster, PosterSettings};
 
-/// Whether DNSSEC answers are believed, as the configuration has it.
-pub fn dnssec(config: &Config) -> Dnssec {
-    Dnssec::new(settings::dns(config).0.trust_ad)
-}
-
-/// The resolver, and what is believed of it about DNSSEC, in words.
+/// The resolver, and the self-test of what is believed of it about DNSSEC.
 ///
 /// # Errors
 /// One sentence, when there is no resolver to ask.
-pub fn resolver(config: &Config, clock: &Arc<dyn Clock>) -> Result<(Arc<dyn Resolver>, String), String> {
+pub fn resolver(config: &Config, clock: &Arc<dyn Clock>) -> Result<(Arc<dyn Resolver>, SelfTesting), String> {
     let (settings, word) = settings::dns(config);
-    let inner = HickoryResolver::new(settings).map_err(|e| format!("[dns]: {e}"))?;
-    Ok((Arc::new(CachingResolver::new(inner, CacheSettings::default(), Arc::clone(clock))), word))
+    let asker = || HickoryResolver::new(settings.clone()).map_err(|e| format!("[dns]: {e}"));
+    let belief = Arc::new(Belief::new(settings.trust_ad, word));
+    let cache = CachingResolver::new(asker()?, CacheSettings::default(), Arc::clone(clock));
+    let resolver = Arc::new(Believing::new(cache, Arc::clone(&belief)));
+    Ok((resolver, SelfTesting { asker: asker()?, names: config.dns.self_test.clone(), belief }))
 }
 
 /// The policy service over `store`.
@@ -98,6 +100,12 @@ pub fn attempt_settings(config: &Config, dnssec: Dnssec) -> AttemptSettings {
     AttemptSettings {
         port: route.port,
         own_listeners: route.own_listeners,
+        sources: config
+            .delivery
+            .source_addresses
+            .iter()
+            .map(|s| Source { address: s.address, ehlo: s.ehlo.clone() })
+            .collect(),
         require_both: config.dane.require_both,
         dnssec,
         ..AttemptSettings::new(config.hostname.clone())
@@ -108,6 +116,19 @@ pub fn attempt_settings(config: &Config, dnssec: Dnssec) -> AttemptSettings {
 /// nobody is asked either (DANE-01, DANE-07).
 pub fn tlsa(config: &Config, resolver: &Arc<dyn Resolver>) -> DnsTlsa {
     DnsTlsa::new(config.dane.enabled.then(|| Arc::clone(resolver)))
+}
+
+/// The authorities of hosts: `[trust]`, and in its place the `roots` of rules that have some.
+///
+/// # Errors
+/// One sentence, naming the file and what is wrong with it.
+pub fn tls(config: &Config, roots: Arc<RootCertStore>) -> Result<Tls, String> {
+    let own = (1..).zip(&config.destination).filter(|(_, d)| !d.roots.is_empty());
+    let own = own.map(|(number, d)| {
+        let roots = trust::load_files(&d.roots, &format!("destination[{number}].roots"))?;
+        Ok((number, Arc::new(roots)))
+    });
+    Ok(Tls::new(roots).with_roots_of_rules(own.collect::<Result<Vec<_>, String>>()?))
 }
 
 /// The limits of the pool.
@@ -135,6 +156,8 @@ pub struct Outbound {
     pub records: Arc<dyn SessionStore>,
     /// Content that is not at hand.
     pub store: Arc<dyn QueueStore>,
+    /// The operator's exceptions.
+    pub exceptions: Arc<Exceptions>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Whether DNSSEC answers are believed.
@@ -152,9 +175,10 @@ impl Outbound {
             routes: Arc::new(DnsRoutes::new(self.resolver, route_settings(config))),
             policies: Arc::new(self.policies),
             pool: self.pool,
-            tls: Tls::new(self.roots),
+            tls: tls(config, self.roots)?,
             records: self.records,
             store: self.store,
+            exceptions: self.exceptions,
             clock: self.clock,
         };
         Ok(Attempts::new(attempt_settings(config, self.dnssec), parts))

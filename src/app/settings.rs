@@ -5,12 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::interfaces;
-use crate::config::{Config, Dnssec as Belief, IpFamily, Listener, ListenerAuth, Protocol};
+use crate::config::{
+    Config, Destination, Dnssec as Belief, IpFamily, Listener, ListenerAuth, MinimumTls, Protocol,
+};
 use crate::dns::Dnssec;
 use crate::dns::hickory::DnsSettings;
 use crate::queue::RetrySchedule;
 use crate::queue::manager::ManagerSettings;
+use crate::route::smart_host::{Rule, Rules, SmartHost};
 use crate::route::{Families, RouteSettings};
+use crate::security::decide::Demand;
+use crate::smtp::sasl::Credentials;
 use crate::submission::fixup::SenderRule;
 use crate::submission::{self, AuthRule};
 use crate::tlsrpt::service::ReportSettings;
@@ -72,6 +77,7 @@ pub(super) fn manager(config: &Config) -> ManagerSettings {
         history: q.history,
         history_limit: q.history_limit,
         places: config.delivery.max_connections,
+        rules: Arc::new(rules(config)),
         drain: config.delivery.drain,
         ..ManagerSettings::new(config.hostname.clone())
     }
@@ -104,7 +110,32 @@ pub(crate) fn route(config: &Config) -> RouteSettings {
         },
         deny: d.deny_networks.nets.clone(),
         allow: d.allow_networks.nets.clone(),
+        rules: Arc::new(rules(config)),
     }
+}
+
+/// The rules per recipient domain.
+pub(crate) fn rules(config: &Config) -> Rules {
+    let local = interfaces::local();
+    let rule = |(number, d): (u32, &Destination)| Rule {
+        number,
+        pattern: d.domain.clone(),
+        minimum: d.minimum_tls.map(|minimum| match minimum {
+            MinimumTls::None => Demand::NOTHING,
+            MinimumTls::Encrypt => Demand::ENCRYPTED,
+            MinimumTls::Verify => Demand::VERIFIED,
+            MinimumTls::Dane => Demand::DANE,
+        }),
+        next_hop: d.next_hop.as_ref().and_then(|h| SmartHost::new(&h.host, h.port, h.implicit_tls, &local)),
+        credentials: d
+            .password
+            .as_ref()
+            .map(|password| Credentials { user: d.user.clone(), password: password.expose().to_owned() }),
+        own_roots: !d.roots.is_empty(),
+        rate: d.rate,
+        max_connections: d.max_connections,
+    };
+    Rules::new((1..).zip(&config.destination).map(rule))
 }
 
 /// What the resolver is told, and the sentence that says so (`/readyz`, `check`, the log).
@@ -121,9 +152,6 @@ pub(crate) fn dns(config: &Config) -> (DnsSettings, String) {
         }
         Belief::Auto => {
             (false, "off: not every resolver is on this machine or in dns.trusted_servers".to_owned())
-        }
-        Belief::Validate => {
-            (false, "off: dns.dnssec = \"validate\" has no effect in this version".to_owned())
         }
     };
     (DnsSettings { trust_ad, ..base }, word)

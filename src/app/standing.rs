@@ -10,6 +10,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use tokio_util::sync::CancellationToken;
 
+use super::dnssec::SelfTesting;
 use super::{settings, signing};
 use crate::clock::Timestamp;
 use crate::config::{Config, IpFamily, Roots as Base};
@@ -45,6 +46,7 @@ pub async fn reports(config: &Config, resolver: &dyn Resolver) -> Result<Vec<Fin
 pub async fn relay(
     config: &Config,
     resolver: &dyn Resolver,
+    self_test: &SelfTesting,
     now: Timestamp,
     last_written: Option<Timestamp>,
     probe: bool,
@@ -55,8 +57,8 @@ pub async fn relay(
         let tried = reach(config, resolver, &subject).await;
         findings.push(relay::reach(config.delivery.port, &tried));
     }
-    let (dns, words) = settings::dns(config);
-    findings.push(relay::dnssec(dns.trust_ad, &words));
+    let warned = self_test.once().await.is_some_and(|v| v.warn);
+    findings.push(relay::dnssec(self_test.belief.holds(), warned, &self_test.belief.words()));
     findings.push(relay::clock(now, last_written));
     findings.extend(relay::roots(now, &roots(config)));
     Ok(findings)
@@ -198,7 +200,7 @@ mod tests {
 
     fn config(text: &str) -> Config {
         let text = format!("hostname = \"relay.example.net\"\n{text}");
-        Config::parse(&text, Path::new("/etc/sealpost.toml"), &System).unwrap()
+        Config::parse(&text, Path::new("/etc/sealpost.toml"), &System::RELAY).unwrap()
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub fn load(roots: Roots, extra: &[PathBuf]) -> Result<RootCertStore, String> {
         Roots::None => {}
     }
     for path in extra {
-        add_file(&mut store, path)?;
+        add_file(&mut store, path, "trust.extra_roots")?;
     }
     if store.is_empty() {
         return Err(
@@ -39,8 +39,20 @@ pub fn load(roots: Roots, extra: &[PathBuf]) -> Result<RootCertStore, String> {
     Ok(store)
 }
 
-fn add_file(store: &mut RootCertStore, path: &Path) -> Result<(), String> {
-    let bad = |what: String| format!("trust.extra_roots: {}: {what}", path.display());
+/// Reads the authorities in some files alone; `key` is where the files are named.
+///
+/// # Errors
+/// One sentence naming the file and what is wrong with it.
+pub(super) fn load_files(files: &[PathBuf], key: &str) -> Result<RootCertStore, String> {
+    let mut store = RootCertStore::empty();
+    for path in files {
+        add_file(&mut store, path, key)?;
+    }
+    Ok(store)
+}
+
+fn add_file(store: &mut RootCertStore, path: &Path, key: &str) -> Result<(), String> {
+    let bad = |what: String| format!("{key}: {}: {what}", path.display());
     let pem = std::fs::read(path).map_err(|e| bad(e.to_string()))?;
     let mut any = false;
     for certificate in CertificateDer::pem_slice_iter(&pem) {

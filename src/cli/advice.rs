@@ -63,6 +63,10 @@ pub(super) const fn advice(reason: DeferReason) -> &'static str {
             "The message cannot be sent as it is stored. See the log; if others are affected too, look at the disk \
              and restore the database. Its sender is told when its lifetime ends."
         }
+        DeferReason::Auth => {
+            "The configured next hop does not take this relay's user and password. Look at user and password of the \
+             [[destination]], and at the next hop."
+        }
         DeferReason::Interrupted => "The relay stopped during the attempt. Retried by itself.",
     }
 }

@@ -4,7 +4,9 @@ use std::io::Write;
 use std::path::Path;
 
 use super::args::Config as Command;
-use super::{Failure, Io, failed, load_config, visit};
+use super::surroundings::System;
+use super::{Failure, Io, failed, visit};
+use crate::config::Config as Checked;
 
 /// The starter file: every key, its default, its meaning.
 pub(super) const STARTER: &str = include_str!("../../config/sealpost.toml");
@@ -12,7 +14,7 @@ pub(super) const STARTER: &str = include_str!("../../config/sealpost.toml");
 pub(super) fn run(command: Command, file: &Path, io: &mut Io<'_>) -> Result<u8, Failure> {
     match command {
         Command::Check => {
-            let config = load_config(file)?;
+            let config = Checked::load(file, &System::EXAMINER)?;
             for warning in &config.warnings {
                 writeln!(io.err, "warning: {warning}")?;
             }

@@ -157,12 +157,12 @@ fn check_config(path: &Path) -> Result<Config, ConfigErrors> {
     }
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let hostname = Domain::parse(name.trim()).map_or_else(|_| "check.invalid".to_owned(), |d| d.to_string());
-    Config::parse(&format!("hostname = \"{hostname}\"\n"), path, &System)
+    Config::parse(&format!("hostname = \"{hostname}\"\n"), path, &System::RELAY)
 }
 
 /// The configuration for a command that needs none of the relay's private keys.
 fn visit(path: &Path) -> Result<Config, ConfigErrors> {
-    Config::load(path, &surroundings::Visitor)
+    Config::load(path, &System::VISITOR)
 }
 
 /// Reads and checks the configuration at `path`, in this machine's surroundings. Also for a reload.
@@ -170,5 +170,5 @@ fn visit(path: &Path) -> Result<Config, ConfigErrors> {
 /// # Errors
 /// All errors at once.
 pub fn load_config(path: &Path) -> Result<Config, ConfigErrors> {
-    Config::load(path, &System)
+    Config::load(path, &System::RELAY)
 }

@@ -36,13 +36,13 @@ pub(super) fn reports(as_json: bool, config: &Config, io: &mut Io<'_>) -> Result
 pub(super) fn own(probe: bool, as_json: bool, config: &Config, io: &mut Io<'_>) -> Result<u8, Failure> {
     let findings = relay::block_on(async {
         let clock = clock();
-        let (resolver, _) = outbound::resolver(config, &clock)?;
+        let (resolver, self_test) = outbound::resolver(config, &clock)?;
         // No relay has run here yet, or we may not read its database: then nothing is known of its clock.
         let last_written = match SqliteStore::open_read_only(&config.data_dir) {
             Ok(stores) => stores.last_written().await.unwrap_or_default(),
             Err(_) => None,
         };
-        app::standing::relay(config, &*resolver, clock.now(), last_written, probe).await
+        app::standing::relay(config, &*resolver, &self_test, clock.now(), last_written, probe).await
     })?
     .map_err(failed)?;
     print(&findings, as_json, config, io)

@@ -7,9 +7,21 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::clock::Timestamp;
 use crate::config::Surroundings;
 
-/// The surroundings of this process.
+/// The surroundings of this process, and what it means to do with the configuration.
 #[derive(Debug, Clone, Copy)]
-pub struct System;
+pub struct System {
+    needs_keys: bool,
+    refuses_past_dates: bool,
+}
+
+impl System {
+    /// For the relay itself.
+    pub const RELAY: Self = Self { needs_keys: true, refuses_past_dates: false };
+    /// For a command that does not act as the relay: its private keys may be unreadable.
+    pub(super) const VISITOR: Self = Self { needs_keys: false, ..Self::RELAY };
+    /// For whoever asks whether the configuration is right.
+    pub(super) const EXAMINER: Self = Self { refuses_past_dates: true, ..Self::RELAY };
+}
 
 /// The most octets of a file that a configuration names.
 const MAX_FILE: u64 = 16 << 20;
@@ -46,39 +58,13 @@ impl Surroundings for System {
         let here = path.ancestors().find_map(|p| rustix::fs::statvfs(p).ok())?;
         Some(here.f_bavail.saturating_mul(here.f_frsize))
     }
-}
-
-/// The same for a command that does not act as the relay: its private keys may be unreadable.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Visitor;
-
-impl Surroundings for Visitor {
-    fn read(&self, path: &Path) -> Result<Vec<u8>, String> {
-        System.read(path)
-    }
-
-    fn mode(&self, path: &Path) -> Option<u32> {
-        System.mode(path)
-    }
-
-    fn env(&self, name: &str) -> Option<String> {
-        System.env(name)
-    }
-
-    fn gateways(&self) -> Vec<IpAddr> {
-        System.gateways()
-    }
-
-    fn now(&self) -> Timestamp {
-        System.now()
-    }
-
-    fn free(&self, path: &Path) -> Option<u64> {
-        System.free(path)
-    }
 
     fn needs_keys(&self) -> bool {
-        false
+        self.needs_keys
+    }
+
+    fn refuses_past_dates(&self) -> bool {
+        self.refuses_past_dates
     }
 }
 

@@ -29,6 +29,8 @@ pub use network::Networks;
 pub use raw::ConfigError;
 pub use secret::{Secret, SecretSource};
 
+pub use crate::security::exception::{Allow, Exception};
+
 /// What a configuration refers to outside its own text.
 pub trait Surroundings {
     /// The content of a file, or why it cannot be read, in words.
@@ -49,6 +51,11 @@ pub trait Surroundings {
     /// Whether private keys are needed, and so must be readable: not for a command that only asks the relay, which
     /// another user may run.
     fn needs_keys(&self) -> bool {
+        true
+    }
+    /// Whether an exception whose day is over is an error. Else it is a warning and without effect: a relay that is
+    /// started again must not stay down for it.
+    fn refuses_past_dates(&self) -> bool {
         true
     }
 }
@@ -282,7 +289,7 @@ pub struct Dns {
     pub dnssec: Dnssec,
     /// Resolvers elsewhere whose word is taken.
     pub trusted_servers: Vec<SocketAddr>,
-    /// Root keys for `validate`.
+    /// Root keys for validation in this process, which comes later.
     pub trust_anchor: Option<PathBuf>,
     /// Names asked for at start and hourly.
     pub self_test: SelfTest,
@@ -295,8 +302,6 @@ pub enum Dnssec {
     Auto,
     /// The AD bit.
     TrustAd,
-    /// In this process.
-    Validate,
     /// Nobody: every answer counts as insecure.
     Off,
 }
@@ -438,30 +443,6 @@ pub struct NextHop {
     pub port: u16,
     /// TLS from the first octet.
     pub implicit_tls: bool,
-}
-
-/// `[[exception]]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exception {
-    /// The recipient domain.
-    pub domain: Domain,
-    /// What is allowed.
-    pub allow: Allow,
-    /// The last moment: the end of the day given, UTC.
-    pub until: Timestamp,
-    /// Why.
-    pub reason: String,
-    /// Who said so.
-    pub by: String,
-}
-
-/// `exception.allow`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Allow {
-    /// Any certificate.
-    Encrypt,
-    /// In the clear too.
-    Plain,
 }
 
 /// `[[dkim]]`.

@@ -122,7 +122,6 @@ fn outward(t: &mut Toml, c: &Config) {
         match c.dns.dnssec {
             Dnssec::Auto => "auto",
             Dnssec::TrustAd => "trust-ad",
-            Dnssec::Validate => "validate",
             Dnssec::Off => "off",
         },
     );

@@ -19,6 +19,8 @@ pub struct Ehlo {
     pub dsn: bool,
     /// REQUIRETLS (RFC 8689); it counts inside TLS only.
     pub requiretls: bool,
+    /// AUTH (RFC 4954): whether PLAIN and LOGIN are among its mechanisms.
+    pub auth: AuthOffer,
     /// SIZE (RFC 1870): whether offered, and the largest message taken; 0 is "no limit known".
     pub size: Option<u64>,
     /// `RCPTMAX` of LIMITS (RFC 9422).
@@ -41,6 +43,12 @@ impl Ehlo {
                 "SMTPUTF8" => out.smtputf8 = true,
                 "DSN" => out.dsn = true,
                 "REQUIRETLS" => out.requiretls = true,
+                "AUTH" => {
+                    for mechanism in words {
+                        out.auth.plain |= mechanism.eq_ignore_ascii_case("PLAIN");
+                        out.auth.login |= mechanism.eq_ignore_ascii_case("LOGIN");
+                    }
+                }
                 "SIZE" => out.size = Some(words.next().and_then(|n| n.parse().ok()).unwrap_or(0)),
                 "LIMITS" => {
                     out.rcpt_max = words
@@ -59,6 +67,15 @@ impl Ehlo {
     pub fn refuses_size(&self, size: u64) -> bool {
         self.size.is_some_and(|max| max != 0 && size > max)
     }
+}
+
+/// The mechanisms of AUTH that we know, as far as they are offered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AuthOffer {
+    /// RFC 4616.
+    pub plain: bool,
+    /// Older than any RFC of its own, and still all that some hosts offer.
+    pub login: bool,
 }
 
 /// The first word of a greeting or EHLO line, fit for a report (RPT-55).
@@ -94,6 +111,7 @@ mod tests {
                 size: Some(1000),
                 rcpt_max: Some(50),
                 eight_bit: true,
+                auth: AuthOffer { plain: true, login: false },
                 ..Ehlo::default()
             }
         );

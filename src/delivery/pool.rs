@@ -1,6 +1,6 @@
 //! Open sessions, lent again, and how many there may be.
 //!
-//! Sessions are kept by MX name, address, port and our source address, and lent only through
+//! Sessions are kept by MX name, address, port, our source address and whose they are, and lent only through
 //! [`verdict`](crate::security::verdict) on their evidence with the borrower's own demand (OUT-51). Limits and
 //! pauses go by address, port and source address, whatever the name (QUE-31). Both are per process.
 
@@ -69,6 +69,8 @@ pub struct Key {
     pub name: Domain,
     /// The host.
     pub host: HostKey,
+    /// Whose sessions these are: 0 for everybody's, else those of one rule (`Route::lane`).
+    pub lane: u32,
 }
 
 /// The pool. Shared by all workers.
@@ -227,7 +229,7 @@ impl Pool {
     }
 
     /// Takes a session back. It is kept when it may serve again, and closed otherwise.
-    pub fn put_back(self: &Arc<Self>, session: Session, slot: Slot, name: &Domain) {
+    pub fn put_back(self: &Arc<Self>, session: Session, slot: Slot, key: &Key) {
         let spent = session.transactions >= self.settings.max_messages
             || session.opened.elapsed() >= self.settings.max_age
             || session.fallback
@@ -237,7 +239,6 @@ impl Pool {
             session.quit();
             return;
         }
-        let key = Key { name: name.clone(), host: slot.host };
         let mut state = self.lock();
         state.idle.entry(key.clone()).or_default().push(Idle { session, slot, since: Instant::now() });
         if let Some(host) = state.hosts.get(&key.host) {
@@ -388,7 +389,11 @@ mod tests {
 
     fn key(n: u32) -> Key {
         let to = SocketAddr::new(IpAddr::from(n.to_be_bytes()), 25);
-        Key { name: Domain::parse_host("mx.example.net").unwrap(), host: HostKey { to, source: None } }
+        Key {
+            name: Domain::parse_host("mx.example.net").unwrap(),
+            host: HostKey { to, source: None },
+            lane: 0,
+        }
     }
 
     fn dial(pool: &Arc<Pool>, n: u32) -> Option<Slot> {

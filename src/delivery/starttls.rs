@@ -7,9 +7,10 @@
 //!
 //! No resumption: a resumed session would skip the evidence (TLS-27).
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use mail_send::SmtpClient;
@@ -25,23 +26,39 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use x509_parser::asn1_rs::Any;
 use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::public_key::PublicKey;
 
 use crate::clock::Timestamp;
 use crate::mail::Domain;
+use crate::route::smart_host::Rule;
 use crate::security::pkix;
 use crate::security::verdict::{HandshakeFault, PeerChain, TlsFacts};
 
-/// The authorities and algorithms of outbound TLS. One per set of roots; cloning is cheap.
+/// The authorities and algorithms of outbound TLS. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub struct Tls {
     roots: Arc<RootCertStore>,
     provider: Arc<CryptoProvider>,
+    /// Those of rules with authorities of their own, by the rule's number.
+    own: Arc<BTreeMap<u32, Self>>,
 }
 
 impl Tls {
     /// Trusts `roots` for MX hosts.
     pub fn new(roots: Arc<RootCertStore>) -> Self {
-        Self { roots, provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()) }
+        Self { roots, provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()), own: Arc::default() }
+    }
+
+    /// Trusts other authorities for the next hops of some rules, by the rule's number.
+    #[must_use]
+    pub fn with_roots_of_rules(self, roots: impl IntoIterator<Item = (u32, Arc<RootCertStore>)>) -> Self {
+        let own = roots.into_iter().map(|(number, roots)| (number, Self::new(roots))).collect();
+        Self { own: Arc::new(own), ..self }
+    }
+
+    /// The authorities for hosts of `rule`.
+    pub fn of_rule(&self, rule: Option<&Rule>) -> &Self {
+        rule.filter(|r| r.own_roots).and_then(|r| self.own.get(&r.number)).unwrap_or(self)
     }
 
     /// Shakes hands within `limit`. The chain is judged for `host`, `sni` is asked for; `strict` where the peer is to be
@@ -62,6 +79,7 @@ impl Tls {
             provider: Arc::clone(&self.provider),
             strict,
             signature_verified: AtomicBool::new(false),
+            weak_rsa: AtomicUsize::new(0),
         });
         let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
@@ -74,7 +92,8 @@ impl Tls {
         config.enable_sni = sni_sent;
         let client = SmtpClient { stream: tcp, timeout: limit };
         let connector = TlsConnector::from(Arc::new(config));
-        let client = client.into_tls(&connector, name).await.map_err(|e| fault_of(&e))?;
+        let shaken = client.into_tls(&connector, name).await;
+        let client = shaken.map_err(|e| verifier.weak_key().unwrap_or_else(|| fault_of(&e)))?;
 
         let session = client.tls_connection();
         let chain: Vec<CertificateDer<'static>> = {
@@ -143,11 +162,17 @@ struct Recorder {
     provider: Arc<CryptoProvider>,
     strict: bool,
     signature_verified: AtomicBool,
+    /// The bits of an RSA key that was refused because it has too few.
+    weak_rsa: AtomicUsize,
 }
+
+/// RSA keys with fewer bits prove nothing: the cryptography here does not verify with them.
+const LEAST_RSA_BITS: usize = 2048;
 
 impl Recorder {
     fn recorded(
         &self,
+        certificate: &CertificateDer<'_>,
         checked: Result<HandshakeSignatureValid, rustls::Error>,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         match checked {
@@ -155,9 +180,34 @@ impl Recorder {
                 self.signature_verified.store(true, Ordering::Release);
                 Ok(valid)
             }
-            Err(e) if self.strict => Err(e),
+            Err(e) if self.strict => {
+                self.weak_rsa.store(weak_rsa_bits(certificate).unwrap_or_default(), Ordering::Release);
+                Err(e)
+            }
             Err(_) => Ok(HandshakeSignatureValid::assertion()),
         }
+    }
+}
+
+impl Recorder {
+    /// What there is to say when the handshake ended over an RSA key of too few bits.
+    fn weak_key(&self) -> Option<HandshakeFault> {
+        let bits = Some(self.weak_rsa.load(Ordering::Acquire)).filter(|bits| *bits > 0)?;
+        Some(HandshakeFault {
+            token: "weak-key".to_owned(),
+            words: format!(
+                "the RSA key of its certificate has {bits} bits, and fewer than {LEAST_RSA_BITS} prove nothing"
+            ),
+        })
+    }
+}
+
+/// The bits of an RSA key, where they are too few.
+fn weak_rsa_bits(certificate: &CertificateDer<'_>) -> Option<usize> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    match parsed.tbs_certificate.subject_pki.parsed().ok()? {
+        PublicKey::RSA(rsa) => Some(rsa.key_size()).filter(|bits| *bits < LEAST_RSA_BITS),
+        _ => None,
     }
 }
 
@@ -203,7 +253,7 @@ impl ServerCertVerifier for Recorder {
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
         let checked = verify_tls12_signature(message, cert, dss, algorithms);
-        self.recorded(checked.or_else(|e| by_key_alone(message, cert, dss, algorithms).ok_or(e)))
+        self.recorded(cert, checked.or_else(|e| by_key_alone(message, cert, dss, algorithms).ok_or(e)))
     }
 
     fn verify_tls13_signature(
@@ -214,7 +264,7 @@ impl ServerCertVerifier for Recorder {
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
         let checked = verify_tls13_signature(message, cert, dss, algorithms);
-        self.recorded(checked.or_else(|e| by_key_alone(message, cert, dss, algorithms).ok_or(e)))
+        self.recorded(cert, checked.or_else(|e| by_key_alone(message, cert, dss, algorithms).ok_or(e)))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -20,6 +20,19 @@ pub enum Fault {
     Damaged(String),
 }
 
+/// Why AUTH at a next hop did not succeed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuthFault {
+    /// The session is not one that a password may be shown in.
+    Unverified,
+    /// No mechanism that we know.
+    NotOffered,
+    /// Other than 235.
+    Refused(Reply),
+    /// The dialogue broke off.
+    Broken(Fault),
+}
+
 /// One transaction. Replies stand where they belong; a missing one is explained by `fault`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Transcript {

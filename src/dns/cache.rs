@@ -18,7 +18,8 @@ use crate::mail::Domain;
 /// Bounds of the cache.
 #[derive(Debug, Clone)]
 pub struct CacheSettings {
-    /// The shortest life of an answer, denials included: 30 s.
+    /// The shortest life of an answer, denials included: 30 s. What DNSSEC vouches for, and TLSA records, live as long
+    /// as their TTL says and no longer (DANE-39).
     pub floor: Duration,
     /// The longest life of data: 1 day.
     pub cap: Duration,
@@ -90,7 +91,7 @@ impl<R: Resolver + 'static> CachingResolver<R> {
             Data::Records(_) => self.settings.cap,
             Data::NoData | Data::NxDomain => self.settings.denial_cap,
         };
-        let floor = if shelf.exact { Duration::ZERO } else { self.settings.floor };
+        let floor = if shelf.exact || answer.secure { Duration::ZERO } else { self.settings.floor };
         answer.ttl = answer.ttl.max(floor).min(most);
         shelf.put(name, &answer, self.clock.monotonic());
         Ok(answer)
@@ -222,6 +223,35 @@ mod tests {
             clock.advance(Duration::from_secs(1));
             dns.addresses(&host, Family::V4).await.unwrap();
             assert_eq!(asked() - before, 2, "{host}: asked anew");
+        }
+    }
+
+    // DANE-39: a roll of keys is over when the TTL is.
+    #[tokio::test]
+    async fn what_is_authenticated_lives_no_longer_than_its_ttl() {
+        let (dns, clock) = cache(
+            "secure s.example\ns.example 2 MX 10 mx.s.example\n_25._tcp.mx.s.example 2 TLSA 3 1 1 aa\n\
+             _25._tcp.mx.u.example 2 TLSA 3 1 1 aa\nu.example 2 MX 10 mx.u.example",
+        );
+        for (name_, tlsa, life) in [
+            ("s.example", false, 2),
+            ("_25._tcp.mx.s.example", true, 2),
+            ("_25._tcp.mx.u.example", true, 2),
+            ("u.example", false, 30),
+        ] {
+            let (at, asked) = (name(name_), || dns.inner().queries().len());
+            let before = asked();
+            let ask = async || match tlsa {
+                true => dns.tlsa(&at).await.unwrap().ttl,
+                false => dns.mx(&at).await.unwrap().ttl,
+            };
+            assert_eq!(ask().await.as_secs(), life, "{name_}");
+            clock.advance(Duration::from_secs(life - 1));
+            ask().await;
+            assert_eq!(asked() - before, 1, "{name_}");
+            clock.advance(Duration::from_secs(1));
+            ask().await;
+            assert_eq!(asked() - before, 2, "{name_}: asked anew");
         }
     }
 

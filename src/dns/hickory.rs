@@ -23,6 +23,7 @@ use crate::dane::Tlsa;
 use crate::mail::Domain;
 
 mod exchange;
+mod look;
 
 /// What the resolver is told.
 #[derive(Debug, Clone)]
@@ -128,7 +129,9 @@ impl HickoryResolver {
             let records = chain.follow(&message, kind, &mut ttl).map_err(malformed)?;
             if !records.is_empty() {
                 ttl = records.iter().map(|r| seconds(r.ttl)).fold(ttl, Duration::min);
-                let data: Vec<T> = records.iter().filter_map(|r| read(&r.data)).take(MOST_RECORDS).collect();
+                // Of TLSA records none may be left out, usable or not; the message bounds them.
+                let most = if kind == RecordType::TLSA { usize::MAX } else { MOST_RECORDS };
+                let data: Vec<T> = records.iter().filter_map(|r| read(&r.data)).take(most).collect();
                 // Records of the right type of which none can be used are no denial.
                 return if data.is_empty() {
                     Err(malformed(()))

@@ -15,9 +15,11 @@ use futures_util::future::BoxFuture;
 use crate::dane::Tlsa;
 use crate::mail::Domain;
 
+pub mod belief;
 pub mod cache;
 pub mod flight;
 pub mod hickory;
+pub mod self_test;
 pub mod zone;
 
 /// The port. One instance serves the whole relay; every call has a deadline of its own.
@@ -57,9 +59,9 @@ impl Dnssec {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// What a look at the resolver has shown.
-    pub fn set(&self, believed: bool) {
-        self.0.store(believed, Ordering::Relaxed);
+    /// What a look at the resolver has shown; `true` when it is news.
+    pub fn set(&self, believed: bool) -> bool {
+        self.0.swap(believed, Ordering::Relaxed) != believed
     }
 }
 

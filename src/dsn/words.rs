@@ -187,7 +187,8 @@ fn explanation(kind: DsnKind, message: &MessageMeta, r: &Reported<'_>) -> Vec<Li
         .filter(|_| broken(r).is_none())
         .unwrap_or_else(|| reason(r, domain.as_str(), &host));
     lines.push(Line::Say(reason));
-    if let Some(code) = d.code {
+    // What a next hop says to our password concerns nobody but us (DSN-17).
+    if let Some(code) = d.code.filter(|_| d.stage != Stage::Auth) {
         lines.push(Line::Say("Its reply was:".to_owned()));
         lines.push(Line::Quote(spoken(code, r)));
     } else if tells_our_words(r) {
@@ -216,7 +217,7 @@ fn times(attempts: u32) -> String {
 /// Our own diagnosis is quoted only where it speaks of the recipient's side, never of our configuration.
 fn tells_our_words(r: &Reported<'_>) -> bool {
     !r.diagnosis.text.is_empty()
-        && !matches!(r.cause, "local" | "forbidden" | "interrupted" | "operator")
+        && !matches!(r.cause, "local" | "forbidden" | "interrupted" | "operator" | "auth")
         && broken(r).is_none()
 }
 
@@ -277,7 +278,7 @@ fn reason(r: &Reported<'_>, domain: &str, host: &str) -> String {
             format!("The domain name system points {domain} to addresses that no mail is sent to.")
         }
         Some(DeferReason::Loop) => format!("Mail for {domain} seems to lead back to us."),
-        Some(DeferReason::Local | DeferReason::Damaged | DeferReason::Interrupted) => {
+        Some(DeferReason::Local | DeferReason::Damaged | DeferReason::Interrupted | DeferReason::Auth) => {
             "Our own system had a problem; it is not the recipient's fault.".to_owned()
         }
         None => match r.cause {

@@ -18,7 +18,10 @@
 //! **The AD bit of a local validating resolver, not a validator of our own.** Validation is hard to get right and
 //! resolvers do it well; on loopback nobody can change the bit. Forwarders known to answer on loopback without
 //! validating are not believed. Price: without such a resolver nothing counts as DNSSEC-secure, which the log says at
-//! start and `check` each time. `dns.dnssec = "validate"` comes later.
+//! start and `check` each time. `dns.dnssec = "validate"` comes later, and is an error until then.
+//!
+//! **A self-test may withdraw trust, silence may not.** Only data with the AD bit for a name with broken signatures
+//! switches DANE off; who drops packets or answers SERVFAIL achieves nothing. Price: the operator has to name such a name.
 //!
 //! **One SQLite database, one thread that writes.** The 250 needs one durable commit, and messages that arrive together
 //! share one sync; a second writer would only wait for the first. Queue, policies and history stand in one file that
@@ -66,6 +69,6 @@
 //!
 //! ## Later
 //!
-//! Read, checked and named at start as without effect: DANE, per-destination rules, dated exceptions,
+//! Read, checked and named at start as without effect: per-destination rules, dated exceptions,
 //! metrics, HTTP submission, aliases, source addresses, rates,
 //! DNSSEC validation in this process, TLS for the admin interface.

@@ -4,7 +4,7 @@
 //! one is due, or by an operator's named command (`What always holds` 1). The unit of work is the
 //! [`Lease`]: at most [`MAX_TRANSACTION`] recipients of one message that share a recipient domain.
 //!
-//! Pure: [`state`], [`schedule`], [`select`], [`health`]. Orchestration: [`manager`]. The port is
+//! Pure: [`state`], [`schedule`], [`select`], [`rate`], [`health`]. Orchestration: [`manager`]. The port is
 //! [`QueueStore`]; the store, not its caller, judges leases and time.
 
 use std::io;
@@ -22,6 +22,7 @@ use crate::mail::{
 pub mod health;
 pub mod manager;
 pub mod outcome;
+pub mod rate;
 pub mod schedule;
 pub mod select;
 pub mod state;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::mail::{Domain, EnhancedCode};
 use crate::security::Level;
+use crate::security::exception::Waived;
 use crate::tlsrpt::ResultType;
 
 /// How an attempt ended for one recipient.
@@ -85,11 +86,13 @@ pub enum DeferReason {
     Damaged,
     /// The process ended while the attempt ran (DUR-20).
     Interrupted,
+    /// The configured next hop does not take our AUTH: ours to mend, whatever it says (OUT-56).
+    Auth,
 }
 
 impl DeferReason {
     /// Every reason.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Reply,
         Self::Connect,
         Self::Lost,
@@ -108,6 +111,7 @@ impl DeferReason {
         Self::Local,
         Self::Damaged,
         Self::Interrupted,
+        Self::Auth,
     ];
 
     /// The word that the store, `queue list --cause` and JSON use.
@@ -131,6 +135,7 @@ impl DeferReason {
             Self::Local => "local",
             Self::Damaged => "damaged",
             Self::Interrupted => "interrupted",
+            Self::Auth => "auth",
         }
     }
 
@@ -220,6 +225,8 @@ pub enum Stage {
     Ehlo,
     /// STARTTLS, handshake, certificate.
     Starttls,
+    /// AUTH at a configured next hop.
+    Auth,
     /// MAIL FROM.
     Mail,
     /// RCPT TO.
@@ -242,6 +249,7 @@ impl Stage {
             Self::Greeting => "greeting",
             Self::Ehlo => "ehlo",
             Self::Starttls => "starttls",
+            Self::Auth => "auth",
             Self::Mail => "mail",
             Self::Rcpt => "rcpt",
             Self::Data => "data",
@@ -283,6 +291,9 @@ pub struct Diagnosis {
     pub security: Option<Level>,
     /// What the recipient's domain promised, and how it was broken. Also set on a delivery under a policy.
     pub promise: Option<Promise>,
+    /// The operator's exception by which the session was good enough, and what it lacks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waived: Option<Waived>,
     /// Facts of the session for the log line and the timeline.
     pub session: Option<SessionFacts>,
     /// The queue id that the remote put into its final reply, when one can be read off.
@@ -306,6 +317,7 @@ impl Diagnosis {
             maybe_delivered: false,
             security: None,
             promise: None,
+            waived: None,
             session: None,
             remote_id: None,
         }

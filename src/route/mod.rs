@@ -1,15 +1,21 @@
 //! Where mail for a domain goes: MX, implicit MX, null MX, loops, forbidden networks (RFC 5321 §5.1, RFC 7505).
 //!
-//! Pure: [`mx`] orders and cuts. Orchestration: [`resolve`] asks the DNS and can only answer, defer or say
+//! Pure: [`mx`] orders and cuts, [`smart_host`] knows the operator's rules, [`source`] our own addresses. Orchestration: [`resolve`] asks the DNS and can only answer, defer or say
 //! that there is no such domain.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use crate::dns::DnsError;
 use crate::mail::Domain;
+use crate::security::decide::Demand;
+
+use smart_host::{Rule, Rules, SmartHost};
 
 pub mod mx;
 pub mod resolve;
+pub mod smart_host;
+pub mod source;
 
 /// The ordered hosts of a recipient domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +30,40 @@ pub struct Route {
     pub expanded: Option<Domain>,
     /// At most 16, best first; equal preferences in random order (OUT-02).
     pub hosts: Vec<Host>,
+    /// The operator's rule for the recipient domain.
+    pub rule: Option<Arc<Rule>>,
+}
+
+impl Route {
+    /// What the operator demands of every host.
+    pub fn demand(&self) -> Demand {
+        self.rule.as_ref().map_or(Demand::NOTHING, |rule| rule.demand())
+    }
+
+    /// The part of it that no exception takes away.
+    pub fn floor(&self) -> Demand {
+        self.rule.as_ref().map_or(Demand::NOTHING, |rule| rule.floor())
+    }
+
+    /// Which sessions may serve this route ([`Rule::lane`]).
+    pub fn lane(&self) -> u32 {
+        self.rule.as_ref().map_or(0, |rule| rule.lane())
+    }
+
+    /// The configured next hop.
+    pub fn smart_host(&self) -> Option<&SmartHost> {
+        self.rule.as_ref().and_then(|rule| rule.next_hop.as_ref())
+    }
+
+    /// Whether anybody can be asked for a policy: not for a next hop that was written as an address.
+    pub fn has_policy_domain(&self) -> bool {
+        self.smart_host().is_none_or(|hop| hop.address.is_none())
+    }
+
+    /// The port that its hosts are dialled on, where MX hosts are on `mx`.
+    pub fn port(&self, mx: u16) -> u16 {
+        self.smart_host().map_or(mx, |hop| hop.port)
+    }
 }
 
 /// How a route's hosts were found.
@@ -66,6 +106,8 @@ pub enum NoAddress {
         /// Whether all of them are loopback or unspecified, which no operator can mean (OUT-09).
         loopback: bool,
     },
+    /// The configured next hop is one of our own listeners (OUT-08).
+    Ourselves(IpAddr),
 }
 
 /// What ends route finding without a host to try.
@@ -133,6 +175,8 @@ pub struct RouteSettings {
     pub deny: Vec<ipnet::IpNet>,
     /// `delivery.allow_networks`.
     pub allow: Vec<ipnet::IpNet>,
+    /// The operator's rules per recipient domain.
+    pub rules: Arc<Rules>,
 }
 
 /// `delivery.ip_family`.

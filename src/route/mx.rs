@@ -122,6 +122,20 @@ pub fn cut(mut hosts: Vec<Host>, settings: &RouteSettings) -> Result<Vec<Host>, 
     Ok(hosts)
 }
 
+/// A configured next hop, with what may be dialled of it: a listener of ours would only send the mail round in circles.
+pub fn dialable(mut host: Host, settings: &RouteSettings) -> Host {
+    if let Ok(addresses) = &mut host.addresses {
+        if let Some(ours) = addresses.iter().find(|ip| is_own_listener(**ip, settings)) {
+            host.addresses = Err(NoAddress::Ourselves(*ours));
+        } else if let Some(bad) = addresses.iter().find(|ip| denied(**ip, &[], &[]).is_some()) {
+            host.addresses = Err(NoAddress::Denied { address: *bad, loopback: false });
+        } else {
+            addresses.truncate(MAX_ADDRESSES);
+        }
+    }
+    host
+}
+
 /// A host is ours when one of our listeners answers where we would dial, or when it carries our name and the
 /// DNS gives it no address at which anybody else could answer.
 fn is_ours(host: &Host, settings: &RouteSettings) -> bool {
@@ -129,7 +143,7 @@ fn is_ours(host: &Host, settings: &RouteSettings) -> bool {
         Ok(addresses) => addresses.iter().any(|ip| is_own_listener(*ip, settings)),
         Err(NoAddress::Denied { address, .. }) if is_own_listener(*address, settings) => true,
         Err(NoAddress::None | NoAddress::Denied { .. }) => settings.hostname.as_ref() == Some(&host.name),
-        Err(NoAddress::Failed(_)) => false,
+        Err(NoAddress::Failed(_) | NoAddress::Ourselves(_)) => false,
     }
 }
 
@@ -156,7 +170,7 @@ fn nothing_to_dial(hosts: &[Host], ours_was_cut: bool) -> RouteFailure {
                     denied = Some((host.name.clone(), *address, *loopback));
                 }
             }
-            Ok(_) | Err(NoAddress::None) => {}
+            Ok(_) | Err(NoAddress::None | NoAddress::Ourselves(_)) => {}
         }
     }
     match (denied, hosts.first()) {

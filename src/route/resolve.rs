@@ -4,11 +4,12 @@
 use futures_util::future::join_all;
 
 use super::mx::{self, MxSet};
+use super::smart_host::SmartHost;
 use super::{Families, Host, NoAddress, Route, RouteFailure, RouteKind, RouteSettings};
 use crate::dns::{Answer, Data, Family, Resolver};
 use crate::mail::Domain;
 
-/// The route of `domain`. `seed` decides the order of equal preferences: draw a new one for every attempt.
+/// The route of `domain`, to its configured next hop where there is one. `seed` decides the order of equal preferences: draw a new one for every attempt.
 ///
 /// Costs one MX question and, unless that ends it, the address questions of at most 16 hosts at once; the
 /// resolver bounds each in time.
@@ -21,6 +22,18 @@ pub async fn resolve(
     domain: &Domain,
     seed: u64,
 ) -> Result<Route, RouteFailure> {
+    let rule = settings.rules.of(domain).cloned();
+    if let Some(hop) = rule.as_ref().and_then(|rule| rule.next_hop.as_ref()) {
+        let host = next_hop(resolver, settings, hop).await;
+        return Ok(Route {
+            next_hop: hop.name.clone(),
+            kind: RouteKind::SmartHost,
+            mx_secure: false,
+            expanded: None,
+            hosts: vec![host],
+            rule,
+        });
+    }
     let Answer { data, secure, expanded, .. } = resolver.mx(domain).await.map_err(RouteFailure::Dns)?;
     let (kind, names) = match data {
         Data::NxDomain => return Err(RouteFailure::NoSuchDomain { secure }),
@@ -40,7 +53,24 @@ pub async fn resolve(
         }
     }
     let hosts = mx::cut(hosts, settings)?;
-    Ok(Route { next_hop: domain.clone(), kind, mx_secure: secure, expanded, hosts })
+    Ok(Route { next_hop: domain.clone(), kind, mx_secure: secure, expanded, hosts, rule })
+}
+
+/// The configured next hop: no MX question, exempt from `deny_networks`, and never a reason to return mail, for what
+/// is wrong with it is ours to mend (OUT-08, OUT-09).
+async fn next_hop(resolver: &dyn Resolver, settings: &RouteSettings, hop: &SmartHost) -> Host {
+    let settings = RouteSettings { deny: Vec::new(), port: hop.port, ..settings.clone() };
+    let host = match hop.address {
+        Some(address) => Host {
+            name: hop.name.clone(),
+            preference: 0,
+            addresses: Ok(vec![address]),
+            addresses_secure: false,
+            expanded: None,
+        },
+        None => find_host(resolver, &settings, 0, hop.name.clone()).await,
+    };
+    mx::dialable(host, &settings)
 }
 
 /// Looks up both families of one exchange. The name stays as published, whatever CNAMEs its addresses lie
@@ -59,6 +89,7 @@ async fn find_host(resolver: &dyn Resolver, settings: &RouteSettings, preference
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
+    use std::sync::Arc;
 
     use futures_util::FutureExt;
 
@@ -66,6 +97,7 @@ mod tests {
     use crate::config::network::nets_of;
     use crate::dns::DnsErrorKind;
     use crate::dns::zone::ZoneResolver;
+    use crate::route::smart_host::{Rule, Rules};
 
     fn name(text: &str) -> Domain {
         Domain::parse_host(text).unwrap()
@@ -179,6 +211,45 @@ mod tests {
         let zone = ZoneResolver::new("d.example MX 10 a.example\n a.example A 127.0.0.1").unwrap();
         assert_eq!(names(run(&zone, &lab)), ["a.example"]);
         assert!(matches!(run(&zone, &RouteSettings { port: 2525, ..lab }), Err(RouteFailure::Loop { .. })));
+    }
+
+    fn via(hop: &str, port: u16, zone: &str) -> (ZoneResolver, Route) {
+        let next_hop = SmartHost::new(hop, port, false, &[]);
+        let rule = Rule { number: 1, pattern: "*".into(), next_hop, ..Rule::default() };
+        let settings = RouteSettings { rules: Arc::new(Rules::new([rule])), ..settings() };
+        let zone = ZoneResolver::new(zone).unwrap();
+        let route = run(&zone, &settings).unwrap();
+        (zone, route)
+    }
+
+    // STS-60, OUT-09: a next hop is asked for by its own name, may lie in a denied network, and is dialled at its port.
+    #[test]
+    fn a_next_hop_takes_the_place_of_the_mx_hosts() {
+        let (zone, route) = via("relay.example", 587, "d.example MX 10 a.example\n relay.example A 10.0.0.1");
+        assert_eq!((route.kind, route.next_hop.as_str()), (RouteKind::SmartHost, "relay.example"));
+        assert_eq!(route.hosts[0].addresses, Ok(vec!["10.0.0.1".parse().unwrap()]));
+        assert_eq!((route.port(25), route.hosts.len()), (587, 1));
+        assert!(!zone.queries().iter().any(|q| q.starts_with("MX") || q.contains("d.example")));
+        let (zone, route) = via("127.0.0.1", 10025, "d.example MX 10 a.example");
+        assert_eq!(route.hosts[0].addresses, Ok(vec!["127.0.0.1".parse().unwrap()]));
+        assert!(zone.queries().is_empty() && !route.has_policy_domain());
+    }
+
+    // OUT-08, OUT-09, OUT-56: what is wrong with a next hop is the operator's to mend, so mail waits.
+    #[test]
+    fn a_next_hop_that_cannot_be_dialled_is_named_and_never_ends_a_message() {
+        for (hop, port, zone, want) in [
+            ("relay.example", 25, "d.example A 192.0.2.1", "None"),
+            ("relay.example", 25, "relay.example A SERVFAIL", "Failed"),
+            ("relay.example", 2525, "relay.example A 127.0.0.1", "Ourselves(127.0.0.1)"),
+            ("127.0.0.1", 2525, "d.example A 192.0.2.1", "Ourselves(127.0.0.1)"),
+            ("0.0.0.0", 26, "d.example A 192.0.2.1", "Denied"),
+            ("224.0.0.1", 26, "d.example A 192.0.2.1", "Denied"),
+        ] {
+            let (_, route) = via(hop, port, zone);
+            let got = format!("{:?}", route.hosts[0].addresses.as_ref().unwrap_err());
+            assert!(got.starts_with(want), "{hop}:{port} {zone}: {got}");
+        }
     }
 
     // NMX-01

@@ -1,7 +1,8 @@
 //! Joins every source of a demand on one host's session into one [`TlsPolicy`].
 //!
 //! Pure, and the only place where a demand is made. Sources are joined, never assigned: no source can take
-//! back what another asked for (STS-74). A new source is one more field of [`Sources`] and, where it asks for
+//! back what another asked for (STS-74), but for an operator's dated [`Exception`], which names itself in everything that
+//! follows. A new source is one more field of [`Sources`] and, where it asks for
 //! another kind of proof, one more field of [`Demand`].
 
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use crate::dane::{TlsaAnswer, TlsaSet};
 use crate::mail::{Domain, Origin, ReversePath, SenderTls};
 use crate::mtasts::{FetchFailure, Mode, StoredPolicy};
+use crate::security::exception::Exception;
 use crate::security::failure::TlsFailure;
 
 /// What a session must be before MAIL may be sent on it. A lattice: [`Demand::join`] is its union.
@@ -129,6 +131,10 @@ pub struct Sources<'a> {
     pub fetch_failure: Option<&'a FetchFailure>,
     /// What the operator demands for this next hop.
     pub operator: Demand,
+    /// The part of it that no exception takes away.
+    pub floor: Demand,
+    /// The operator's exception in force for the recipient domain.
+    pub exception: Option<&'a Arc<Exception>>,
     /// What kind of message asks.
     pub message: MessageKind,
     /// Whether DNSSEC answers are believed. Where they are not, a name that nothing assures may yet be sound.
@@ -169,6 +175,19 @@ pub struct TlsPolicy {
     pub recorded: bool,
     /// What kind of message asked.
     pub message: MessageKind,
+    /// The exception by which `demand` is less than what was asked for.
+    pub waiver: Option<Waiver>,
+}
+
+/// A demand that an exception lowered.
+#[derive(Debug, Clone)]
+pub struct Waiver {
+    /// The permission.
+    pub exception: Arc<Exception>,
+    /// What was asked for.
+    pub full: Demand,
+    /// Why the host would not even be contacted.
+    pub blocked: Option<TlsFailure>,
 }
 
 impl TlsPolicy {
@@ -187,6 +206,12 @@ impl TlsPolicy {
     /// rule of the operator.
     pub fn is_senders_alone(&self) -> bool {
         self.reasons == [Reason::Sender] && self.sts.is_none() && self.fetch_failure.is_none()
+    }
+
+    /// Whether anybody asked for TLS, an exception or not: what such a host says before it proves itself may be
+    /// anybody's word (STS-76).
+    pub const fn owes_tls(&self) -> bool {
+        self.demand.tls || self.waiver.is_some()
     }
 
     /// The name for SNI: the TLSA base domain (RFC 7672 §8.1, DANE-32), else the MX host (RFC 8461 §7.1).
@@ -266,6 +291,17 @@ pub fn decide(sources: &Sources<'_>) -> Gate {
     } else {
         None
     };
+    // Where nothing is asked for, there is nothing to be let off; what cannot be found out may have been asked for. What the
+    // sender asks for is not the operator's to let off (RFC 8689 §4.2.1).
+    let asked = (demand.tls || blocked.is_some()) && sources.message != MessageKind::RequireTls;
+    let waiver = sources.exception.filter(|_| asked).map(|exception| Waiver {
+        exception: Arc::clone(exception),
+        full: demand,
+        blocked: blocked.clone(),
+    });
+    if let Some(waiver) = &waiver {
+        demand = waiver.exception.allow.demand().join(sources.floor);
+    }
     let policy = TlsPolicy {
         next_hop: sources.next_hop.clone(),
         host: sources.host.clone(),
@@ -278,8 +314,9 @@ pub fn decide(sources: &Sources<'_>) -> Gate {
         sts,
         tlsa: sources.tlsa.clone(),
         references: sources.references.to_vec(),
+        waiver,
     };
-    match blocked {
+    match blocked.filter(|_| policy.waiver.is_none()) {
         Some(failure) => Gate::Refuse(policy, failure),
         None => Gate::Contact(policy),
     }

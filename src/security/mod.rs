@@ -5,6 +5,7 @@
 //! [`verdict::Clearance`].
 
 pub mod decide;
+pub mod exception;
 pub mod failure;
 pub mod level;
 pub mod pkix;

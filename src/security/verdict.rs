@@ -15,7 +15,8 @@ use crate::dane::verify::{self, Terms};
 use crate::mail::{Domain, Reply};
 use crate::queue::outcome::{CertificateFacts, Promise};
 use crate::security::Level;
-use crate::security::decide::{MessageKind, Reason, TlsPolicy};
+use crate::security::decide::{Demand, MessageKind, Reason, TlsPolicy};
+use crate::security::exception::Waived;
 pub use crate::security::failure::TlsFailure;
 use crate::security::pkix::PkixFault;
 use crate::tlsrpt::{PolicyVerdict, ResultType};
@@ -160,6 +161,10 @@ pub struct Judgement {
     pub verdicts: Vec<PolicyVerdict>,
     /// What the recipient's domain promised and how it was broken, in testing mode too.
     pub promise: Option<Promise>,
+    /// What an exception let pass: the session does not meet what was asked for.
+    pub waived: Option<Waived>,
+    /// An exception is in force, and the session meets all that it lets be missing.
+    pub exception_unneeded: bool,
 }
 
 /// What a session showed under each measure that may be applied to it.
@@ -214,14 +219,41 @@ fn requiretls_met(policy: &TlsPolicy, evidence: &Evidence, found: &Findings) -> 
 /// Judges a session on its evidence. The same evidence may be judged again for another next hop (OUT-51).
 pub fn judge(policy: &TlsPolicy, evidence: &Evidence) -> Judgement {
     let found = Findings::of(policy, evidence);
-    let unlisted = policy.sts.as_ref().is_some_and(|s| !s.lists_host);
-    let demand = policy.demand;
     let requiretls = match policy.message {
         MessageKind::RequireTls | MessageKind::RequireTlsNotice => requiretls_met(policy, evidence, &found),
         MessageKind::Normal | MessageKind::TlsOptional | MessageKind::TlsReport => false,
     };
+    // Asked last, so that only a host that met everything else is heard on it.
+    let unsupported = policy.message == MessageKind::RequireTls && !requiretls;
+    let blocking = shortcoming(policy, &found, policy.demand, policy.waiver.is_none())
+        .or_else(|| unsupported.then_some(TlsFailure::NoRequireTls));
+    let missing = policy.waiver.as_ref().map(|w| match &w.blocked {
+        Some(failure) => Some(failure.clone()),
+        None => shortcoming(policy, &found, w.full, true),
+    });
+    let certificate = match &evidence.tls {
+        TlsState::On(facts) => facts.certificate.clone(),
+        _ => None,
+    };
+    Judgement {
+        verdicts: verdicts(policy, &found),
+        exception_unneeded: matches!(missing, Some(None)),
+        waived: policy.waiver.as_ref().zip(missing.flatten()).map(|(waiver, failure)| {
+            Waived::new(&waiver.exception, failure.clause(policy, certificate.as_ref()))
+        }),
+        promise: promise(policy, &found, certificate),
+        cleared: match blocking {
+            None => Ok(Clearance { level: found.level, requiretls }),
+            Some(f) => Err(f),
+        },
+    }
+}
+
+/// What a session lacks of `demand`; with `listing`, a policy's list of hosts counts too.
+fn shortcoming(policy: &TlsPolicy, found: &Findings, demand: Demand, listing: bool) -> Option<TlsFailure> {
+    let unlisted = policy.sts.as_ref().is_some_and(|s| !s.lists_host);
     // DANE asks for more than any certificate can make up for: its failure is never rescued (STS-75).
-    let blocking = if unlisted && policy.reasons.contains(&Reason::MtaSts) {
+    if listing && unlisted && policy.reasons.contains(&Reason::MtaSts) {
         Some(TlsFailure::NotListed)
     } else if demand.dane && found.dane.is_some() {
         found.dane.clone()
@@ -229,20 +261,5 @@ pub fn judge(policy: &TlsPolicy, evidence: &Evidence) -> Judgement {
         found.pkix.clone()
     } else {
         None
-    };
-    // Asked last, so that only a host that met everything else is heard on it.
-    let unsupported = policy.message == MessageKind::RequireTls && !requiretls;
-    let blocking = blocking.or_else(|| unsupported.then_some(TlsFailure::NoRequireTls));
-    let certificate = match &evidence.tls {
-        TlsState::On(facts) => facts.certificate.clone(),
-        _ => None,
-    };
-    Judgement {
-        verdicts: verdicts(policy, &found),
-        promise: promise(policy, &found, certificate),
-        cleared: match blocking {
-            None => Ok(Clearance { level: found.level, requiretls }),
-            Some(f) => Err(f),
-        },
     }
 }

@@ -91,9 +91,9 @@ pub fn reach(port: u16, tried: &[(String, Result<(), String>)]) -> Finding {
     }
 }
 
-/// DNSSEC, in the words of the configuration.
-pub fn dnssec(trusted: bool, words: &str) -> Finding {
-    if trusted {
+/// DNSSEC: whether the AD bit is believed, whether the self-test found something to look at, and both in words.
+pub fn dnssec(believed: bool, warned: bool, words: &str) -> Finding {
+    if believed && !warned {
         return Check::Dnssec.good("", words);
     }
     Check::Dnssec.note(

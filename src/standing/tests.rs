@@ -246,6 +246,7 @@ fn one_host_that_answers_is_reach_enough() {
     ] {
         assert_eq!(relay::reach(25, &tried).mark, want);
     }
-    assert_eq!(relay::dnssec(false, "off").mark, Mark::Note);
-    assert_eq!(relay::dnssec(true, "trust-ad").mark, Mark::Good);
+    assert_eq!(relay::dnssec(false, false, "off").mark, Mark::Note);
+    assert_eq!(relay::dnssec(true, false, "trust-ad").mark, Mark::Good);
+    assert_eq!(relay::dnssec(true, true, "trust-ad; 127.0.0.1:53 authenticates nothing").mark, Mark::Note);
 }

@@ -96,6 +96,7 @@ pub(super) fn diagnosis(text: &str) -> Diagnosis {
         tls_failure: None,
         maybe_delivered: false,
         security: None,
+        waived: None,
         promise: None,
         session: None,
         remote_id: None,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sealpost::delivery::starttls::Tls;
 
@@ -19,9 +20,13 @@ impl Authority {
 
     /// What a relay that trusts this authority has.
     pub(crate) fn tls(&self) -> Tls {
+        Tls::new(self.roots())
+    }
+
+    pub(crate) fn roots(&self) -> Arc<rustls::RootCertStore> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from(self.ca.as_ref().der().to_vec())).unwrap();
-        Tls::new(Arc::new(roots))
+        Arc::new(roots)
     }
 
     pub(crate) fn server(&self, name: &str, expired: bool) -> Arc<rustls::ServerConfig> {
@@ -37,16 +42,77 @@ impl Authority {
         Arc::new(config)
     }
 
+    /// A certificate of this authority, as changed.
+    pub(crate) fn leaf(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Leaf {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        change(&mut params);
+        let leaf = params.signed_by(&key, &self.ca).unwrap();
+        Leaf { chain: vec![leaf.der().clone(), self.certificate()], key: key.serialize_der() }
+    }
+
+    /// Its own certificate.
+    pub(crate) fn certificate(&self) -> CertificateDer<'static> {
+        CertificateDer::from(self.ca.as_ref().der().to_vec())
+    }
+
     /// A server that shows a certificate whose key it does not have.
     pub(crate) fn replaying(&self, name: &str) -> Arc<rustls::ServerConfig> {
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        let leaf = params.signed_by(&KeyPair::generate().unwrap(), &self.ca).unwrap();
-        let another = PrivateKeyDer::try_from(KeyPair::generate().unwrap().serialize_der()).unwrap();
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let key = provider.key_provider.load_private_key(another).unwrap();
-        let shown = rustls::sign::CertifiedKey::new(vec![leaf.der().clone()], key);
-        Arc::new(builder().with_cert_resolver(Arc::new(Replay(Arc::new(shown)))))
+        self.leaf(name, |_| {}).without_its_key().server(rustls::DEFAULT_VERSIONS)
     }
+}
+
+/// A chain and a key to sign with, which nothing but [`Leaf::server`] holds together.
+pub(crate) struct Leaf {
+    /// Leaf first.
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    key: Vec<u8>,
+}
+
+impl Leaf {
+    /// From PEM: a certificate, and its key where there is one; else a key that is not its own.
+    pub(crate) fn from_pem(pem: &str) -> Self {
+        let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).ok();
+        let key =
+            key.map_or_else(|| KeyPair::generate().unwrap().serialize_der(), |k| k.secret_der().to_vec());
+        Self { chain: vec![certificate], key }
+    }
+
+    /// The same certificate in the hands of somebody who has copied it.
+    pub(crate) fn without_its_key(self) -> Self {
+        Self { key: KeyPair::generate().unwrap().serialize_der(), ..self }
+    }
+
+    /// `3 1 1`, of the leaf.
+    pub(crate) fn tlsa(&self) -> String {
+        tlsa(3, &self.chain[0])
+    }
+
+    /// A server that shows the chain, whatever is odd about it.
+    pub(crate) fn server(
+        &self,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> Arc<rustls::ServerConfig> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let key = PrivateKeyDer::try_from(self.key.clone()).unwrap();
+        let key = provider.key_provider.load_private_key(key).unwrap();
+        let shown = rustls::sign::CertifiedKey::new(self.chain.clone(), key);
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_no_client_auth();
+        Arc::new(config.with_cert_resolver(Arc::new(Replay(Arc::new(shown)))))
+    }
+}
+
+/// `<usage> 1 1` of a certificate, as in a zone.
+pub(crate) fn tlsa(usage: u8, certificate: &CertificateDer<'_>) -> String {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).unwrap();
+    let key = parsed.tbs_certificate.subject_pki.raw;
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, key);
+    let hex: String = digest.as_ref().iter().map(|b| format!("{b:02x}")).collect();
+    format!("{usage} 1 1 {hex}")
 }
 
 fn builder() -> rustls::ConfigBuilder<rustls::ServerConfig, rustls::server::WantsServerCert> {

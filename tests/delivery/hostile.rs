@@ -268,8 +268,14 @@ async fn stage(case: &Value, hosts: usize, enforce: bool) -> Run {
     }
     let hosts =
         [host(MX, 10, &["127.0.0.1"]), host(MX, 20, &["127.0.0.2"])].into_iter().take(hosts).collect();
-    let route =
-        Route { next_hop: domain(NEXT_HOP), kind: RouteKind::Mx, mx_secure: false, expanded: None, hosts };
+    let route = Route {
+        next_hop: domain(NEXT_HOP),
+        kind: RouteKind::Mx,
+        mx_secure: false,
+        expanded: None,
+        hosts,
+        rule: None,
+    };
     Run { world: build(Ok(route), enforce, authority.tls(), port), heard, second }
 }
 
@@ -407,6 +413,7 @@ async fn dns_decides_without_a_connection() {
             addresses_secure: false,
             expanded: None,
         }],
+        rule: None,
     };
     for (id, route, enforce, word, code) in [
         ("HR-060", Err(RouteFailure::NullMx { secure: false }), false, "bounced", "5.1.10"),

@@ -9,9 +9,12 @@
 )]
 
 mod authority;
+mod dane;
+mod exception;
 mod hostile;
 mod sender_tls;
 mod server;
+mod smart_host;
 mod transfer;
 mod walk;
 mod whole;

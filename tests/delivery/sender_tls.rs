@@ -7,8 +7,10 @@ use sealpost::dns::{DnsError, DnsErrorKind, Dnssec};
 use sealpost::mail::{Origin, ReversePath, SenderTls};
 use sealpost::mtasts::{Applicable, Discovery, FetchFailure, Mode};
 use sealpost::queue::{DeferReason, FailReason, MessageMeta, Outcome};
+use sealpost::route::smart_host::Rule;
 use sealpost::route::{Route, RouteFailure, RouteKind};
 use sealpost::security::Level;
+use sealpost::security::decide::Demand;
 use sealpost::tlsrpt::ResultType;
 
 use crate::authority::Authority;
@@ -146,7 +148,7 @@ async fn d90_a_host_without_an_assured_name_is_not_contacted() {
 /// The route of a domain whose MX set DNSSEC vouches for.
 fn secure_route(w: &World, name: &str, hosts: Vec<sealpost::route::Host>) {
     let (next_hop, kind) = (domain(name), RouteKind::Mx);
-    w.resolves(name, Ok(Route { next_hop, kind, mx_secure: true, expanded: None, hosts }));
+    w.resolves(name, Ok(Route { next_hop, kind, mx_secure: true, expanded: None, hosts, rule: None }));
 }
 
 // D97, D99, RTLS-28
@@ -176,7 +178,10 @@ async fn a_host_whose_address_is_not_known_lacks_nothing_for_good() {
     mx.addresses = Err(sealpost::route::NoAddress::Failed(dns_error(DnsErrorKind::Timeout)));
     let (next_hop, kind) = (domain("a.example"), RouteKind::Mx);
     let hosts = vec![mx];
-    w.resolves("a.example", Ok(Route { next_hop, kind, mx_secure: false, expanded: None, hosts }));
+    w.resolves(
+        "a.example",
+        Ok(Route { next_hop, kind, mx_secure: false, expanded: None, hosts, rule: None }),
+    );
     let outcome = send(&w, "a.example", SenderTls::Required).await;
     assert_eq!((outcome.word(), enhanced(&outcome)), ("deferred", "4.4.3".to_owned()));
 }
@@ -382,13 +387,12 @@ async fn d117_without_a_host_there_is_nothing_to_send_to_whatever_the_header_say
 async fn what_the_operator_demands_outranks_the_header() {
     let authority = Authority::new();
     let (port, ears) = serve("127.0.0.1", 0, expired(&authority, "mx.example.net")).await;
-    let settings = AttemptSettings {
-        port,
-        operator: sealpost::security::decide::Demand::VERIFIED,
-        ..AttemptSettings::new(domain("relay.example.org"))
-    };
-    let w = World::with(settings, authority.tls());
-    w.route("a.example", &[("mx.example.net", &["127.0.0.1"])]);
+    let w = World::new(port, authority.tls());
+    let rule = Rule { minimum: Some(Demand::VERIFIED), ..Rule::default() };
+    let hosts = vec![host("mx.example.net", 10, &["127.0.0.1"])];
+    let (next_hop, kind) = (domain("a.example"), RouteKind::Mx);
+    let rule = Some(Arc::new(rule));
+    w.resolves("a.example", Ok(Route { next_hop, kind, mx_secure: false, expanded: None, hosts, rule }));
     let outcome = send(&w, "a.example", SenderTls::Optional).await;
     assert_eq!((outcome.word(), enhanced(&outcome)), ("deferred", "4.7.5".to_owned()));
     assert_eq!(mails(&ears).len(), 0);

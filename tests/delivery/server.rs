@@ -27,6 +27,8 @@ pub(crate) struct Manners {
     /// Reads nothing of the content and keeps the connection; when notified, it reads to the end and notes
     /// `<late true>` if the terminator was there.
     pub(crate) stops_reading: Option<Arc<Notify>>,
+    /// TLS from the first octet.
+    pub(crate) implicit: bool,
     /// The buffers of its sockets, in octets.
     pub(crate) window: Option<u32>,
 }
@@ -47,7 +49,7 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
     inside: bool,
 ) -> Option<S> {
     let mut io = BufReader::new(io);
-    if !inside {
+    if !inside || manners.implicit {
         let greeting = manners.greeting.unwrap_or("220 ready");
         io.write_all(format!("{greeting}\r\n").as_bytes()).await.ok()?;
     }
@@ -76,6 +78,7 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
                 let last = words.pop().unwrap();
                 words.iter().map(|w| format!("250-{w}\r\n")).collect::<String>() + &format!("250 {last}")
             }
+            "STARTTLS" if scripted.is_some() => scripted.unwrap_or_default(),
             "STARTTLS" => {
                 io.write_all(b"220 go\r\n").await.ok()?;
                 return Some(io.into_inner());
@@ -89,6 +92,11 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
             }
             "DATA" if accepted == 0 => "503 5.5.1 no valid recipients".to_owned(),
             "DATA" => scripted.unwrap_or_else(|| "354 go".to_owned()),
+            "AUTH" if line == "AUTH LOGIN" => "334 VXNlcm5hbWU6".to_owned(),
+            "AUTH" => scripted.unwrap_or_else(|| "235 2.7.0 ok".to_owned()),
+            // `u` and `secret` in base 64.
+            "DQ==" => "334 UGFzc3dvcmQ6".to_owned(),
+            "C2VJCMV0" => "235 2.7.0 ok".to_owned(),
             "RSET" => "250 2.0.0 ok".to_owned(),
             "QUIT" => "221 2.0.0 bye".to_owned(),
             _ => "500 5.5.2 what".to_owned(),
@@ -145,7 +153,12 @@ pub(crate) async fn serve(ip: &str, port: u16, manners: Manners) -> (u16, Ears) 
             all.lock().unwrap().connections += 1;
             let (manners, ears) = (manners.clone(), Arc::clone(&all));
             tokio::spawn(async move {
-                let Some(tcp) = talk(tcp, &manners, &ears, false).await else { return };
+                let tcp = if manners.implicit {
+                    tcp
+                } else {
+                    let Some(tcp) = talk(tcp, &manners, &ears, false).await else { return };
+                    tcp
+                };
                 let acceptor = tokio_rustls::TlsAcceptor::from(manners.tls.clone().unwrap());
                 if manners.alert {
                     let mut tcp = tcp;

@@ -17,7 +17,7 @@ use sealpost::mtasts::Applicable;
 use sealpost::queue::outcome::DeferReason;
 use sealpost::queue::{Outcome, Step, StoreError};
 use sealpost::route::{Route, RouteKind};
-use sealpost::security::decide::{Demand, Gate, MessageKind};
+use sealpost::security::decide::{Gate, MessageKind};
 use sealpost::security::verdict::judge;
 use tokio_util::sync::CancellationToken;
 
@@ -78,10 +78,15 @@ async fn a_group_of_thousands_of_commands_does_not_stop_at_full_buffers() {
     };
     let (port, ears) = serve("127.0.0.1", 0, manners).await;
     let (next_hop, mx) = (domain("a.example"), host("mx.example.net", 10, &["127.0.0.1"]));
-    let route =
-        Route { next_hop, kind: RouteKind::Mx, mx_secure: false, expanded: None, hosts: vec![mx.clone()] };
-    let (operator, message) = (Demand::NOTHING, MessageKind::Normal);
-    let terms = Terms { operator, message, require_both: false, dnssec: false };
+    let route = Route {
+        next_hop,
+        kind: RouteKind::Mx,
+        mx_secure: false,
+        expanded: None,
+        hosts: vec![mx.clone()],
+        rule: None,
+    };
+    let terms = Terms { exception: None, message: MessageKind::Normal, require_both: false, dnssec: false };
     let Gate::Contact(policy) = gate(&route, &mx, &TlsaAnswer::None, &Applicable::default(), terms) else {
         panic!("nothing is demanded of this host")
     };
@@ -95,6 +100,7 @@ async fn a_group_of_thousands_of_commands_does_not_stop_at_full_buffers() {
         hostname: &domain("relay.example.org"),
         tls: &Authority::new().tls(),
         tls_demanded: false,
+        implicit_tls: false,
         strict: false,
         after: None,
         own_listeners: &[],

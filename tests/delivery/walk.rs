@@ -331,7 +331,10 @@ async fn d46_mail_through_a_relay_is_under_the_policy_of_the_relay() {
         let w = World::new(port, authority.tls());
         let hosts = vec![host("relay.example.net", 0, &["127.0.0.1"])];
         let (next_hop, kind) = (domain("relay.example.net"), RouteKind::SmartHost);
-        w.resolves("a.example", Ok(Route { next_hop, kind, mx_secure: false, expanded: None, hosts }));
+        w.resolves(
+            "a.example",
+            Ok(Route { next_hop, kind, mx_secure: false, expanded: None, hosts, rule: None }),
+        );
         w.enforce("relay.example.net", &["relay.example.net"]);
         w.enforce("a.example", &["mx.a.example"]);
         let (_, outcomes) = w.deliver("a.example", 1).await;

@@ -106,6 +106,7 @@ fn relay(port: u16, tls: Tls) -> Relay {
         tls,
         records: Arc::clone(&notes) as Arc<dyn SessionStore>,
         store: Arc::clone(&store) as Arc<dyn QueueStore>,
+        exceptions: Arc::default(),
         clock: Arc::clone(&clock),
     };
     let name = domain("relay.example.org");

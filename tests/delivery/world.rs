@@ -12,12 +12,15 @@ use sealpost::delivery::attempt::{AttemptSettings, Attempts, DnsTlsa, Parts, Pol
 use sealpost::delivery::pool::{Pool, PoolSettings};
 use sealpost::delivery::starttls::Tls;
 use sealpost::delivery::{AttemptReport, Ledger};
+use sealpost::dns::Resolver;
+use sealpost::dns::zone::ZoneResolver;
 use sealpost::mail::{Domain, ForwardPath, Origin, QueueId, ReversePath, SenderTls};
 use sealpost::mtasts::{Applicable, Discovery, Mode, Policy, StoredPolicy};
 use sealpost::queue::{
     self, Lease, LeaseId, LeasedRecipient, MessageMeta, Outcome, QueueStore, Step, StoreError,
 };
 use sealpost::route::{Host, Route, RouteFailure, RouteKind};
+use sealpost::security::exception::Exceptions;
 use sealpost::tlsrpt::{SessionRecord, SessionStore};
 use tokio_util::sync::CancellationToken;
 
@@ -186,6 +189,8 @@ pub(crate) fn host(name: &str, preference: u16, addresses: &[&str]) -> Host {
 /// One relay's attempts, and what came of them.
 pub(crate) struct World {
     known: Arc<Known>,
+    /// The TLSA records of hosts, and who was asked for.
+    pub(crate) zone: Arc<ZoneResolver>,
     pub(crate) notes: Arc<Notes>,
     pub(crate) pool: Arc<Pool>,
     pub(crate) attempts: Attempts,
@@ -198,27 +203,48 @@ impl World {
     }
 
     pub(crate) fn with(settings: AttemptSettings, tls: Tls) -> Self {
+        Self::excepting(settings, tls, Arc::default())
+    }
+
+    /// With exceptions of the operator.
+    pub(crate) fn excepting(settings: AttemptSettings, tls: Tls, exceptions: Arc<Exceptions>) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(RealClock(std::time::Instant::now()));
         let (known, notes) = (Arc::new(Known::default()), Arc::new(Notes::default()));
+        let zone = Arc::new(ZoneResolver::new("").unwrap());
         let pool = Pool::new(PoolSettings::default(), Arc::clone(&clock));
         let parts = Parts {
-            tlsa: Arc::new(DnsTlsa::new(None)),
+            tlsa: Arc::new(DnsTlsa::new(Some(Arc::clone(&zone) as Arc<dyn Resolver>))),
             routes: Arc::clone(&known) as Arc<dyn Routes>,
             policies: Arc::clone(&known) as Arc<dyn Policies>,
             pool: Arc::clone(&pool),
             tls,
             records: Arc::clone(&notes) as Arc<dyn SessionStore>,
             store: Arc::new(NoStore),
+            exceptions,
             clock,
         };
-        Self { known, notes, pool, attempts: Attempts::new(settings, parts) }
+        Self { known, zone, notes, pool, attempts: Attempts::new(settings, parts) }
     }
 
     /// Mail for `name` goes to these hosts, in this order.
     pub(crate) fn route(&self, name: &str, hosts: &[(&str, &[&str])]) {
         let hosts = (10..).zip(hosts).map(|(preference, (name, ips))| host(name, preference, ips)).collect();
         let (next_hop, kind) = (domain(name), RouteKind::Mx);
-        self.resolves(name, Ok(Route { next_hop, kind, mx_secure: false, expanded: None, hosts }));
+        self.resolves(
+            name,
+            Ok(Route { next_hop, kind, mx_secure: false, expanded: None, hosts, rule: None }),
+        );
+    }
+
+    /// The like, where DNSSEC vouches for the hosts' addresses and, if `mx_secure`, for the MX set.
+    pub(crate) fn signed_route(&self, name: &str, mx_secure: bool, hosts: &[(&str, &[&str])]) {
+        let signed = |(preference, (name, ips)): (u16, &(&str, &[&str]))| Host {
+            addresses_secure: true,
+            ..host(name, preference, ips)
+        };
+        let hosts = (10..).zip(hosts).map(signed).collect();
+        let (next_hop, kind) = (domain(name), RouteKind::Mx);
+        self.resolves(name, Ok(Route { next_hop, kind, mx_secure, expanded: None, hosts, rule: None }));
     }
 
     pub(crate) fn resolves(&self, name: &str, route: Result<Route, RouteFailure>) {

@@ -12,19 +12,20 @@ use super::advice::advice;
 use super::args::Check as Command;
 use super::print::json;
 use super::{Failure, Io, failed, relay, standing};
+use crate::app::dnssec::SelfTesting;
 use crate::app::{self, outbound};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::dane::TlsaAnswer;
 use crate::delivery::attempt::{self, DnsTlsa, Prober, Terms, TlsaRecords};
 use crate::delivery::classify::{self, Decision, HostFailure, HostRuling, Ruling};
-use crate::delivery::starttls::Tls;
 use crate::dns::Resolver;
 use crate::mail::Domain;
 use crate::mtasts::service::{LiveLook, PolicyService};
 use crate::mtasts::{Applicable, Discovery, Mode};
 use crate::route::{Host, Route, RouteFailure};
 use crate::security::decide::{Gate, MessageKind, TlsPolicy};
+use crate::security::exception::Exceptions;
 use crate::security::verdict;
 use crate::store::sqlite::SqliteStore;
 
@@ -52,35 +53,34 @@ struct Bench {
     prober: Prober,
     tlsa: DnsTlsa,
     port: u16,
-    terms: Terms,
-    dnssec: String,
+    exceptions: Exceptions,
+    require_both: bool,
+    self_test: SelfTesting,
     clock: Arc<dyn Clock>,
 }
 
 impl Bench {
     fn new(config: &Config) -> Result<Self, String> {
         let clock: Arc<dyn Clock> = Arc::new(app::SystemClock::new());
-        let (resolver, dnssec) = outbound::resolver(config, &clock)?;
+        let (resolver, self_test) = outbound::resolver(config, &clock)?;
         let roots = Arc::new(app::trust::load(config.trust.roots, &config.trust.extra_roots)?);
         // No relay has run here yet, or we may not read its database: then nothing is cached.
         let stored = SqliteStore::open_read_only(&config.data_dir).ok();
         let store = Arc::new(cache::ReadOnly(stored));
         let policies = outbound::policies(config, &resolver, &roots, store, &clock)?;
-        let settings = outbound::attempt_settings(config, outbound::dnssec(config));
-        let terms = Terms {
-            operator: settings.operator,
-            message: MessageKind::Normal,
-            require_both: settings.require_both,
-            dnssec: settings.dnssec.is_believed(),
-        };
+        let settings = outbound::attempt_settings(config, self_test.belief.dnssec());
+        let exceptions = Exceptions::new(config.exception.iter().cloned(), &[]);
+        let require_both = settings.require_both;
         let (tlsa, port) = (outbound::tlsa(config, &resolver), settings.port);
-        let prober = Prober::new(settings, Tls::new(roots), Arc::clone(&clock));
-        Ok(Self { resolver, policies, prober, tlsa, port, terms, dnssec, clock })
+        let prober = Prober::new(settings, outbound::tls(config, roots)?, Arc::clone(&clock));
+        Ok(Self { resolver, policies, prober, tlsa, port, exceptions, require_both, self_test, clock })
     }
 }
 
 async fn examine(command: &Command, domain: &Domain, config: &Config) -> Result<Report, String> {
     let bench = Bench::new(config)?;
+    // First, because all that follows goes by what it finds.
+    bench.self_test.once().await;
     let route =
         crate::route::resolve::resolve(&*bench.resolver, &outbound::route_settings(config), domain, 0).await;
     let not_asked = match &route {
@@ -98,7 +98,7 @@ async fn examine(command: &Command, domain: &Domain, config: &Config) -> Result<
     let mut report = Report {
         domain: domain.clone(),
         at: bench.clock.now(),
-        dnssec: bench.dnssec.clone(),
+        dnssec: bench.self_test.belief.words(),
         route: RouteReport::new(&route, domain),
         policy: match &look {
             Some(look) => PolicyReport::new(look, applicable.as_ref().ok(), command.from_cache),
@@ -108,7 +108,7 @@ async fn examine(command: &Command, domain: &Domain, config: &Config) -> Result<
         },
         hosts: Vec::new(),
         probed: command.probe,
-        requiretls: RequireTlsReport::new(bench.terms.dnssec),
+        requiretls: RequireTlsReport::new(bench.self_test.belief.holds()),
         answer: Answer::Wait,
         sentence: String::new(),
         advice: None,
@@ -125,7 +125,7 @@ async fn examine(command: &Command, domain: &Domain, config: &Config) -> Result<
         }
         (Ok(_), Err(error)) => both(&classify::lookup_failed(&error)),
         (Ok(route), Ok(applicable)) => {
-            let (hosts, answer, requiretls) = hosts(command, &bench, route, &applicable).await;
+            let (hosts, answer, requiretls) = hosts(command, &bench, domain, route, &applicable).await;
             report.hosts = hosts;
             (answer, requiretls)
         }
@@ -167,12 +167,12 @@ type Judged<T = Option<&'static str>> = Result<T, HostRuling>;
 async fn hosts(
     command: &Command,
     bench: &Bench,
+    domain: &Domain,
     route: &Route,
     applicable: &Applicable,
 ) -> (Vec<HostReport>, Conclusion, Conclusion) {
     let judged =
-        join_all(route.hosts.iter().map(|host| judge(command, bench, route, host, applicable))).await;
-    let domain = &route.next_hop;
+        join_all(route.hosts.iter().map(|host| judge(command, bench, domain, route, host, applicable))).await;
     let (mut reports, mut ordinary, mut required) = (Vec::new(), Vec::new(), Vec::new());
     for (report, result, with_requiretls) in judged {
         ordinary.push((report.name.clone(), result));
@@ -220,17 +220,24 @@ fn conclude(mail: &str, domain: &Domain, judged: Vec<(Domain, Judged)>) -> Concl
 async fn judge(
     command: &Command,
     bench: &Bench,
+    domain: &Domain,
     route: &Route,
     host: &Host,
     applicable: &Applicable,
 ) -> (HostReport, Judged, Judged) {
     let tlsa = match &host.addresses {
-        Ok(_) => bench.tlsa.look_up(host, bench.port).await,
+        Ok(_) => bench.tlsa.look_up(host, route.port(bench.port)).await,
         Err(_) => TlsaAnswer::None,
     };
-    let gate = attempt::gate(route, host, &tlsa, applicable, bench.terms);
+    let terms = Terms {
+        exception: bench.exceptions.of(domain, bench.clock.now()),
+        message: MessageKind::Normal,
+        require_both: bench.require_both,
+        dnssec: bench.self_test.belief.holds(),
+    };
+    let gate = attempt::gate(route, host, &tlsa, applicable, terms);
     let mut report = HostReport::new(host, &gate);
-    let required = Terms { message: MessageKind::RequireTls, ..bench.terms };
+    let required = Terms { message: MessageKind::RequireTls, ..terms };
     let required = contact(attempt::gate(route, host, &tlsa, applicable, required));
     let policy = match contact(gate) {
         Ok(policy) => policy,
@@ -251,7 +258,7 @@ async fn judge(
         report.verdict = format!("would be contacted; {}", text::demand(&policy));
         return (report, Ok(None), required.map(|_| None));
     }
-    probe(bench, &policy, required, addresses, report).await
+    probe(bench, route, &policy, required, addresses, report).await
 }
 
 /// The policy of a host that may be contacted, or why it may not.
@@ -266,6 +273,7 @@ fn contact(gate: Gate) -> Judged<TlsPolicy> {
 
 async fn probe(
     bench: &Bench,
+    route: &Route,
     policy: &TlsPolicy,
     required: Judged<TlsPolicy>,
     addresses: &[std::net::IpAddr],
@@ -276,7 +284,7 @@ async fn probe(
     let mut with_requiretls = required.as_ref().map(|_| None).map_err(Clone::clone);
     // As an attempt does: the next address only when this one did not come to a verdict.
     for address in addresses.iter().take(2) {
-        match bench.prober.probe(*address, policy).await {
+        match bench.prober.probe(*address, route, policy).await {
             Ok((seen, judgement)) => {
                 report.probes.push(Probe::new(*address, &seen, &judgement));
                 // The same session, for mail that asks for more.

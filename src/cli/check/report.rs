@@ -188,6 +188,7 @@ impl HostReport {
         let no_address = host.addresses.as_ref().err().map(|why| match why {
             NoAddress::None => "no address in the DNS".to_owned(),
             NoAddress::Failed(error) => error.to_string(),
+            NoAddress::Ourselves(address) => format!("{address} is where this relay itself listens"),
             NoAddress::Denied { address, .. } => {
                 format!("{address} lies in a denied network (delivery.deny_networks)")
             }

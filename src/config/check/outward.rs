@@ -43,22 +43,15 @@ impl Check<'_> {
     pub(super) fn dns(&self, section: Section<'_>) -> Dns {
         let servers = section.get("servers", Vec::new(), |f| f.list(|i| server(i.string()?)));
         let dnssec = section.get("dnssec", Dnssec::Auto, |f| {
-            word(
-                f,
-                &[
-                    ("auto", Dnssec::Auto),
-                    ("trust-ad", Dnssec::TrustAd),
-                    ("validate", Dnssec::Validate),
-                    ("off", Dnssec::Off),
-                ],
-            )
+            // Never silently off: whoever asks for validation counts on it.
+            if f.string().is_ok_and(|text| text == "validate") {
+                return Err(Wrong::new(
+                    "\"validate\" is not in this version",
+                    "run a validating resolver on this machine and write \"auto\", or write \"off\"",
+                ));
+            }
+            word(f, &[("auto", Dnssec::Auto), ("trust-ad", Dnssec::TrustAd), ("off", Dnssec::Off)])
         });
-        if dnssec == Dnssec::Validate {
-            self.later("dns.dnssec = \"validate\"");
-            self.warn(
-                "dns.dnssec: \"validate\" is treated as \"off\" in this version: no answer counts as secure",
-            );
-        }
         let trusted_servers = section.get("trusted_servers", Vec::new(), |f| f.list(|i| server(i.string()?)));
         let trust_anchor =
             section.get("trust_anchor", None, |f| optional_file(f, |f| self.file(f).map(|(path, _)| path)));
@@ -66,9 +59,6 @@ impl Check<'_> {
             self.later("dns.trust_anchor");
         }
         let test = section.section("self_test");
-        if test.written() {
-            self.later("dns.self_test");
-        }
         let name = |f: &Field<'_>| {
             let text = f.string()?;
             if text.is_empty() || text == "." || Domain::parse_host(text).is_ok() {
@@ -109,8 +99,11 @@ impl Check<'_> {
             word(f, &[("any", IpFamily::Any), ("ipv4", IpFamily::Ipv4), ("ipv6", IpFamily::Ipv6)])
         });
         let source_addresses = section.get("source_addresses", Vec::new(), |f| f.list(source_address));
-        if !source_addresses.is_empty() {
-            self.later("delivery.source_addresses");
+        for (i, source) in source_addresses.iter().enumerate() {
+            if source_addresses.iter().take(i).any(|s: &SourceAddress| s.address == source.address) {
+                let wrong = format!("{} occurs twice", source.address);
+                section.report("source_addresses", Wrong::new(wrong, "write each address once"));
+            }
         }
         let standard = Networks::parse(&defaults::DENY_NETWORKS).unwrap_or_default();
         let deny_networks = section.get("deny_networks", standard, networks);
@@ -146,7 +139,6 @@ impl Check<'_> {
     pub(super) fn destinations(&self, sections: Vec<Section<'_>>) -> Vec<Destination> {
         let mut out: Vec<Destination> = Vec::new();
         for section in sections {
-            self.later("[[destination]]");
             let pattern = section
                 .need("domain", "write a recipient domain, \"*.domain\" or \"*\"", |f| pattern(f.string()?));
             let minimum_tls = section.opt("minimum_tls", |f| {
@@ -173,6 +165,23 @@ impl Check<'_> {
             if !user.is_empty() && password.is_some() && next_hop.is_none() {
                 section.report("user", Wrong::new("AUTH without a next hop", "write next_hop too"));
             }
+            // OUT-56: what is written must not promise less than what is done.
+            if !user.is_empty() && matches!(minimum_tls, Some(MinimumTls::None | MinimumTls::Encrypt)) {
+                section.report(
+                    "minimum_tls",
+                    Wrong::new(
+                        "is less than a password needs: it is given over verified TLS only",
+                        "write \"verify\" or \"dane\", or leave it out",
+                    ),
+                );
+            }
+            if !roots.is_empty() && next_hop.is_none() {
+                section.report("roots", Wrong::new("authorities without a next hop", "write next_hop too"));
+            }
+            let address = next_hop.as_ref().and_then(|h: &NextHop| h.host.parse::<IpAddr>().ok());
+            if let Some(address) = address.filter(|ip| !ip.to_canonical().is_loopback()) {
+                self.address_as_next_hop(&section, address, minimum_tls, !user.is_empty());
+            }
             if let Some(domain) = pattern {
                 if out.iter().any(|d| d.domain == domain) {
                     section.report(
@@ -194,6 +203,28 @@ impl Check<'_> {
             section.finish();
         }
         out
+    }
+}
+
+impl Check<'_> {
+    /// A certificate is verified for a name, so that an address never passes.
+    fn address_as_next_hop(
+        &self,
+        section: &Section<'_>,
+        address: IpAddr,
+        minimum: Option<MinimumTls>,
+        auth: bool,
+    ) {
+        let right = "write the name of the host, or minimum_tls = \"encrypt\" and no user";
+        let wrong = format!("{address} is an address, and a certificate is verified for a name");
+        match minimum {
+            _ if auth => section.report("next_hop", Wrong::new(wrong, right)),
+            Some(MinimumTls::Verify | MinimumTls::Dane) => section.report("next_hop", Wrong::new(wrong, right)),
+            None => self.warn(format!(
+                "destination.next_hop: {wrong}: unless it is an address of this machine, mail for it waits; {right}"
+            )),
+            Some(MinimumTls::None | MinimumTls::Encrypt) => {}
+        }
     }
 }
 

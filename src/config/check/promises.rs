@@ -10,6 +10,9 @@ use crate::config::{Allow, Dane, Dkim, Exception, MtaSts, TlsRpt, defaults};
 use crate::dkim::{KeyError, SigningKey};
 use crate::mail::Domain;
 
+/// Longer than any certificate takes to mend.
+const LONG: Duration = Duration::from_secs(366 * 86_400);
+
 impl Check<'_> {
     pub(super) fn mta_sts(&self, section: Section<'_>) -> MtaSts {
         let enabled = section.get("enabled", true, Field::boolean);
@@ -36,11 +39,17 @@ impl Check<'_> {
     pub(super) fn exceptions(&self, sections: Vec<Section<'_>>) -> Vec<Exception> {
         let mut out = Vec::new();
         for section in sections {
-            self.later("[[exception]]");
             let domain = section.need("domain", "write a recipient domain", |f| {
                 let text = f.string()?;
                 if text.contains('*') {
                     return Err(Wrong::new("has a wildcard", "write one [[exception]] per domain"));
+                }
+                // Names below it are not covered, and a top-level domain has no mail of its own to speak of.
+                if !text.trim_end_matches('.').contains('.') {
+                    return Err(Wrong::new(
+                        format!("\"{text}\" is a whole top-level domain"),
+                        "write one [[exception]] per recipient domain",
+                    ));
                 }
                 domain(text, "broken.example")
             });
@@ -58,11 +67,27 @@ impl Check<'_> {
             if let (Some(domain), Some(allow), Some(until), Some(reason), Some(by)) =
                 (domain, allow, until, reason, by)
             {
+                self.standing_of_exception(&domain, until);
                 out.push(Exception { domain, allow, until, reason, by });
             }
             section.finish();
         }
         out
+    }
+
+    /// Warns of an exception that is over, and of one that somebody may have meant for ever.
+    fn standing_of_exception(&self, domain: &Domain, until: Timestamp) {
+        let (now, day) = (self.around.now(), until.utc_day());
+        if until < now {
+            self.warn(format!(
+                "exception.until: {day} is over: the exception for {domain} has no effect, and `config check` refuses it; \
+                 remove it"
+            ));
+        } else if until.since(now) > LONG {
+            self.warn(format!(
+                "exception.until: the exception for {domain} lasts until {day}, more than a year from now"
+            ));
+        }
     }
 
     /// The end of a day that is not over yet, UTC.
@@ -73,7 +98,7 @@ impl Check<'_> {
             .then(|| Timestamp::parse_rfc3339(&format!("{text}T23:59:59Z")))
             .flatten()
             .ok_or_else(|| Wrong::new(format!("\"{text}\" is not a date"), RIGHT))?;
-        if end < self.around.now() {
+        if end < self.around.now() && self.around.refuses_past_dates() {
             return Err(Wrong::new(
                 format!("{text} is over"),
                 "write a day that lies ahead, or remove the exception",

@@ -3,7 +3,7 @@
 //! The hosts of the route are walked in order. Each is judged before it is contacted (`security::decide`) and
 //! again before MAIL (`security::verdict`); every verdict leaves its record, every reply its outcome.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,8 +19,10 @@ use crate::mtasts::service::PolicyService;
 use crate::mtasts::{Applicable, Discovery};
 use crate::queue::outcome::{Diagnosis, SessionFacts};
 use crate::queue::{Lease, QueueStore};
+use crate::route::source::{self, Source};
 use crate::route::{Host, Route, RouteFailure, RouteKind, RouteSettings};
-use crate::security::decide::{Demand, Gate, MessageKind, Sources, TlsPolicy, decide};
+use crate::security::decide::{Gate, MessageKind, Sources, TlsPolicy, decide};
+use crate::security::exception::{Exception, Exceptions};
 use crate::tlsrpt::SessionStore;
 
 use super::classify::{self, HostFailure};
@@ -40,6 +42,11 @@ use walk::Walk;
 pub trait Routes: Send + Sync {
     /// The route, or why there is none.
     fn resolve<'a>(&'a self, domain: &'a Domain) -> BoxFuture<'a, Result<Route, RouteFailure>>;
+
+    /// The domain whose policy binds mail for `domain`, asking nobody (STS-60).
+    fn policy_domain(&self, domain: &Domain) -> Domain {
+        domain.clone()
+    }
 }
 
 /// Knows the TLSA records of hosts. [`DnsTlsa`] is the real one.
@@ -118,6 +125,10 @@ impl Routes for DnsRoutes {
     fn resolve<'a>(&'a self, domain: &'a Domain) -> BoxFuture<'a, Result<Route, RouteFailure>> {
         Box::pin(crate::route::resolve::resolve(&*self.resolver, &self.settings, domain, rand::random()))
     }
+
+    fn policy_domain(&self, domain: &Domain) -> Domain {
+        self.settings.rules.policy_domain(domain)
+    }
 }
 
 /// What attempts need to know.
@@ -127,12 +138,10 @@ pub struct AttemptSettings {
     pub hostname: Domain,
     /// The port of MX hosts.
     pub port: u16,
-    /// Our source address per family, where configured.
-    pub source: Option<IpAddr>,
+    /// `delivery.source_addresses`.
+    pub sources: Vec<Source>,
     /// Where our own listeners answer (OUT-08).
     pub own_listeners: Vec<SocketAddr>,
-    /// What the operator demands of every host.
-    pub operator: Demand,
     /// `dane.require_both`.
     pub require_both: bool,
     /// Whether DNSSEC answers are believed.
@@ -153,9 +162,8 @@ impl AttemptSettings {
         Self {
             hostname,
             port: 25,
-            source: None,
+            sources: Vec::new(),
             own_listeners: Vec::new(),
-            operator: Demand::NOTHING,
             require_both: false,
             dnssec: Dnssec::default(),
             timers: Timers::default(),
@@ -183,6 +191,8 @@ pub struct Parts {
     pub records: Arc<dyn SessionStore>,
     /// Content that is not at hand.
     pub store: Arc<dyn QueueStore>,
+    /// The operator's exceptions.
+    pub exceptions: Arc<Exceptions>,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }
@@ -267,12 +277,18 @@ impl Attempts {
 
     /// A last look at the policy before the lifetime of waiting mail ends; `true`: try once more (STS-53).
     pub async fn final_look(&self, domain: &Domain) -> bool {
-        self.parts.policies.final_look(domain).await
+        self.parts.policies.final_look(&self.parts.routes.policy_domain(domain)).await
     }
 }
 
 /// What is demanded of one host of a route; the same for deliveries and for `check`.
-pub fn gate(route: &Route, host: &Host, tlsa: &TlsaAnswer, applicable: &Applicable, terms: Terms) -> Gate {
+pub fn gate(
+    route: &Route,
+    host: &Host,
+    tlsa: &TlsaAnswer,
+    applicable: &Applicable,
+    terms: Terms<'_>,
+) -> Gate {
     let identified = route.kind == RouteKind::SmartHost || route.mx_secure;
     decide(&Sources {
         next_hop: &route.next_hop,
@@ -284,7 +300,9 @@ pub fn gate(route: &Route, host: &Host, tlsa: &TlsaAnswer, applicable: &Applicab
         require_both: terms.require_both,
         policy: applicable.policy.as_ref().map(|p| (p, p.policy.allows(&host.name))),
         fetch_failure: applicable.fetch_failure.as_ref(),
-        operator: terms.operator,
+        operator: route.demand(),
+        floor: route.floor(),
+        exception: terms.exception,
         message: terms.message,
         dnssec: terms.dnssec,
     })
@@ -292,9 +310,9 @@ pub fn gate(route: &Route, host: &Host, tlsa: &TlsaAnswer, applicable: &Applicab
 
 /// What has a say about every host of a route alike.
 #[derive(Debug, Clone, Copy)]
-pub struct Terms {
-    /// What the operator demands.
-    pub operator: Demand,
+pub struct Terms<'a> {
+    /// The operator's exception in force for the recipient domain.
+    pub exception: Option<&'a Arc<Exception>>,
     /// What kind of message asks.
     pub message: MessageKind,
     /// `dane.require_both`.
@@ -325,20 +343,25 @@ fn opening<'a>(
     settings: &'a AttemptSettings,
     tls: &'a Tls,
     now: Timestamp,
+    route: &Route,
     policy: &'a TlsPolicy,
     to: SocketAddr,
 ) -> Opening<'a> {
+    let source = source::choose(&settings.sources, &route.next_hop, to.ip());
+    let hop = route.smart_host();
     Opening {
         host: &policy.host,
         to,
-        source: settings.source.filter(|s| s.is_ipv4() == to.is_ipv4()),
-        hostname: &settings.hostname,
-        tls,
+        source: source.map(|s| s.address),
+        hostname: source.and_then(|s| s.ehlo.as_ref()).unwrap_or(&settings.hostname),
+        tls: tls.of_rule(route.rule.as_deref()),
         tls_demanded: policy.demand.tls,
+        implicit_tls: hop.is_some_and(|hop| hop.implicit_tls),
         sni: policy.sni(),
         strict: policy.demand.authenticated(),
         after: None,
-        own_listeners: &settings.own_listeners,
+        // A next hop may carry our own name: a filter on this machine, say (OUT-08).
+        own_listeners: if hop.is_some() { &[] } else { &settings.own_listeners },
         timers: &settings.timers,
         now,
     }

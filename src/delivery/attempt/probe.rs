@@ -8,6 +8,7 @@ use super::super::session::{Seen, Session, Unopened};
 use super::super::starttls::Tls;
 use super::{AttemptSettings, host_failure, opening};
 use crate::clock::Clock;
+use crate::route::Route;
 use crate::security::decide::TlsPolicy;
 use crate::security::verdict::{Judgement, judge};
 
@@ -28,18 +29,23 @@ impl Prober {
     ///
     /// # Errors
     /// The ruling that mail would get from this host when no session comes about.
-    pub async fn probe(&self, address: IpAddr, policy: &TlsPolicy) -> Result<(Seen, Judgement), Ruling> {
-        let to = SocketAddr::new(address, self.settings.port);
-        let fault =
-            match Session::open(opening(&self.settings, &self.tls, self.clock.now(), policy, to)).await {
-                Ok(session) => {
-                    let seen = session.seen.clone();
-                    session.quit();
-                    let judgement = judge(policy, &seen.evidence);
-                    return Ok((seen, judgement));
-                }
-                Err(fault) => fault,
-            };
+    pub async fn probe(
+        &self,
+        address: IpAddr,
+        route: &Route,
+        policy: &TlsPolicy,
+    ) -> Result<(Seen, Judgement), Ruling> {
+        let to = SocketAddr::new(address, route.port(self.settings.port));
+        let opening = opening(&self.settings, &self.tls, self.clock.now(), route, policy, to);
+        let fault = match Session::open(opening).await {
+            Ok(session) => {
+                let seen = session.seen.clone();
+                session.quit();
+                let judgement = judge(policy, &seen.evidence);
+                return Ok((seen, judgement));
+            }
+            Err(fault) => fault,
+        };
         match (fault.seen, &fault.why) {
             (Some(seen), Unopened::Handshake) => {
                 let judgement = judge(policy, &seen.evidence);

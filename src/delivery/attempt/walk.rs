@@ -105,7 +105,8 @@ impl<'a> Walk<'a> {
             })
         };
         if self.lease.recipients.iter().any(broke) {
-            self.parts.policies.after_enforce_failure(domain).await;
+            let policy_domain = self.parts.routes.policy_domain(domain);
+            self.parts.policies.after_enforce_failure(&policy_domain).await;
         }
         if !self.refuse_damaged_addresses().await {
             return self.report;
@@ -117,7 +118,12 @@ impl<'a> Walk<'a> {
                 return self.report;
             }
         };
-        let applicable = match self.parts.policies.discover(&route.next_hop).await {
+        let discovery = if route.has_policy_domain() {
+            self.parts.policies.discover(&route.next_hop).await
+        } else {
+            Discovery::Known(Applicable::default())
+        };
+        let applicable = match discovery {
             Discovery::Known(applicable) => applicable,
             // Who does not heed policies does not wait for them (R2).
             Discovery::Wait(_) if !kind.heeds_policies() => Applicable::default(),
@@ -194,14 +200,16 @@ impl<'a> Walk<'a> {
     }
 
     async fn hosts(&mut self, route: &Route, applicable: &Applicable, kind: MessageKind) -> Flow {
+        let port = route.port(self.settings.port);
+        let exception = self.parts.exceptions.of(&self.lease.domain, self.parts.clock.now());
         for host in &route.hosts {
             // RFC 7672 §2.2.2: addresses before TLSA records; without an address nobody is dialled (DANE-07).
             let tlsa = match &host.addresses {
-                Ok(_) => self.parts.tlsa.look_up(host, self.settings.port).await,
+                Ok(_) => self.parts.tlsa.look_up(host, port).await,
                 Err(_) => TlsaAnswer::None,
             };
             let terms = Terms {
-                operator: self.settings.operator,
+                exception,
                 message: kind,
                 require_both: self.settings.require_both,
                 dnssec: self.settings.dnssec.is_believed(),
@@ -238,7 +246,7 @@ impl<'a> Walk<'a> {
                     continue;
                 }
                 let ipv4_left = address.is_ipv6() && !self.ipv4_only && self.has_untried_ipv4(route);
-                let to = SocketAddr::new(address, self.settings.port);
+                let to = SocketAddr::new(address, port);
                 match self.address(&Try { route, host, policy: &policy, to, ipv4_left }).await {
                     Flow::On => {}
                     done => return done,

@@ -6,7 +6,7 @@ use crate::route::NoAddress;
 use crate::security::decide::{MessageKind, TlsPolicy};
 use crate::security::verdict::TlsFailure;
 
-use super::super::transcript::{Fault, Transcript};
+use super::super::transcript::{AuthFault, Fault, Transcript};
 use super::transaction::judge_fault;
 use super::{Decision, Ruling, deferred, lookup_failed};
 
@@ -32,6 +32,8 @@ pub enum HostFailure<'a> {
     Ourselves,
     /// The demand was not met.
     Tls(&'a TlsFailure),
+    /// AUTH did not succeed (OUT-56).
+    Auth(&'a AuthFault),
     /// It takes no message of this size (RFC 1870 §6).
     TooLarge {
         /// Octets of the message.
@@ -85,7 +87,7 @@ pub fn host(failure: &HostFailure<'_>, host: &Domain, policy: &TlsPolicy) -> Hos
             let waiting = EnhancedCode { class: 4, ..enhanced };
             let ruling = deferred(DeferReason::Reply, *stage, Some(reply.code), waiting, text);
             // A 5xx of a host that owes us TLS has been said by anybody (STS-76).
-            if reply.is_permanent() && !policy.demand.tls {
+            if reply.is_permanent() && !policy.owes_tls() {
                 may_fail(ruling, FailReason::AllHostsRefused, enhanced)
             } else {
                 transient(ruling)
@@ -136,6 +138,7 @@ pub fn host(failure: &HostFailure<'_>, host: &Domain, policy: &TlsPolicy) -> Hos
                 None => transient(ruling),
             }
         }
+        HostFailure::Auth(fault) => transient(auth(fault, host)),
         HostFailure::TooLarge { size, max } => {
             let text = format!("message size {size} exceeds {max}, the most that {host} takes");
             let ruling = deferred(DeferReason::Reply, Stage::Mail, None, code4(3, 4), text);
@@ -146,6 +149,40 @@ pub fn host(failure: &HostFailure<'_>, host: &Domain, policy: &TlsPolicy) -> Hos
             let text = format!("{host} does not offer SMTPUTF8, which this message needs");
             let ruling = deferred(DeferReason::Reply, Stage::Mail, None, code4(6, detail), text);
             may_fail(ruling, FailReason::Smtputf8, EnhancedCode::new(5, 6, detail))
+        }
+    }
+}
+
+/// Whatever the next hop says to our password, it says of our configuration and never of a message.
+fn auth(fault: &AuthFault, host: &Domain) -> Ruling {
+    let refused = EnhancedCode::new(4, 7, 8);
+    match fault {
+        AuthFault::NotOffered => {
+            let text = format!("{host} offers neither AUTH PLAIN nor AUTH LOGIN inside TLS");
+            deferred(DeferReason::Auth, Stage::Auth, None, refused, text)
+        }
+        AuthFault::Unverified => {
+            let text = format!("no password is given to {host}: it has not proven who it is");
+            deferred(DeferReason::Auth, Stage::Auth, None, refused, text)
+        }
+        AuthFault::Refused(reply) if reply.is_permanent() => {
+            let text = format!("{host} refused our user and password: {reply}");
+            deferred(DeferReason::Auth, Stage::Auth, Some(reply.code), refused, text)
+        }
+        AuthFault::Refused(reply) => {
+            let enhanced = reply.enhanced.unwrap_or(EnhancedCode::new(4, 7, 0));
+            let text = format!("{host} put our AUTH off: {reply}");
+            deferred(
+                DeferReason::Reply,
+                Stage::Auth,
+                Some(reply.code),
+                EnhancedCode { class: 4, ..enhanced },
+                text,
+            )
+        }
+        AuthFault::Broken(fault) => {
+            let t = Transcript { fault: Some((Stage::Auth, fault.clone())), ..Transcript::default() };
+            judge_fault(&t, Stage::Auth, host).1
         }
     }
 }
@@ -177,6 +214,10 @@ fn no_address(why: &NoAddress, host: &Domain) -> Ruling {
             deferred(DeferReason::Dns, Stage::Dns, None, four(4), format!("MX host {host} has no address"))
         }
         NoAddress::Failed(e) => lookup_failed(e),
+        NoAddress::Ourselves(address) => {
+            let text = format!("next hop {host} is {address}, where this relay itself listens");
+            deferred(DeferReason::Loop, Stage::Dns, None, four(6), text)
+        }
         NoAddress::Denied { address, .. } => {
             let text = format!(
                 "MX host {host} points to {address}, which delivery.deny_networks forbids (see delivery.allow_networks)"

@@ -179,6 +179,7 @@ const fn doing(stage: Stage) -> &'static str {
         Stage::Greeting => "waiting for greeting",
         Stage::Ehlo => "waiting for the reply to EHLO",
         Stage::Starttls => "waiting for the reply to STARTTLS",
+        Stage::Auth => "waiting for the reply to AUTH",
         Stage::Mail => "sending MAIL FROM",
         Stage::Rcpt => "sending RCPT TO",
         Stage::Data | Stage::Dot => "sending message",

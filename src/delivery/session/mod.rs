@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::clock::Timestamp;
@@ -21,6 +22,7 @@ use super::reply_reader::RawReply;
 use super::starttls::Tls;
 use super::transcript::Fault;
 
+mod auth;
 mod transaction;
 mod wire;
 
@@ -88,6 +90,8 @@ pub struct Opening<'a> {
     pub tls: &'a Tls,
     /// TLS is demanded: no HELO (OUT-25).
     pub tls_demanded: bool,
+    /// TLS from the first octet (RFC 8314 §3).
+    pub implicit_tls: bool,
     /// The name for SNI.
     pub sni: &'a Domain,
     /// The peer is to be authenticated: a bad handshake signature ends the handshake.
@@ -182,6 +186,8 @@ pub struct Session {
     pub reported: HashSet<Domain>,
     /// Opened for the clear after a failed handshake: not for others (OUT-33).
     pub fallback: bool,
+    /// AUTH has succeeded.
+    pub authenticated: bool,
     state: State,
     quit: Duration,
 }
@@ -194,6 +200,9 @@ impl Session {
     pub async fn open(o: Opening<'_>) -> Result<Self, OpenFault> {
         let tcp = dial(o.to, o.source, o.timers.connect).await.map_err(Unopened::Connect)?;
         let local = tcp.local_addr().ok().map(|a| a.ip());
+        if o.implicit_tls {
+            return Self::open_inside(tcp, local, &o).await;
+        }
         let mut line = Line::new(Wire::Clear(tcp));
         let greeting = match line.reply(o.timers.greeting).await {
             Ok(reply) => reply,
@@ -225,8 +234,8 @@ impl Session {
         };
         let mut ehlo = ehlo.unwrap_or_default();
         let fallback = o.after.is_some();
-        if let Some(fault) = o.after {
-            seen.evidence.tls = TlsState::Failed(fault);
+        if let Some(fault) = &o.after {
+            seen.evidence.tls = TlsState::Failed(fault.clone());
         } else if ehlo.starttls {
             match starttls(line, &o).await {
                 Upgrade::Refused(clear, reply) => {
@@ -256,17 +265,63 @@ impl Session {
                 }
             }
         }
-        Ok(Self {
+        Ok(Self { fallback, ..Self::fresh(line, ehlo, seen, &o) })
+    }
+
+    fn fresh(line: Line, ehlo: Ehlo, seen: Seen, o: &Opening<'_>) -> Self {
+        Self {
             line,
             ehlo,
             seen,
             opened: Instant::now(),
             transactions: 0,
             reported: HashSet::new(),
-            fallback,
+            fallback: false,
+            authenticated: false,
             state: State::Idle,
             quit: o.timers.quit,
-        })
+        }
+    }
+
+    /// TLS first, then the greeting, and nothing ever in the clear.
+    async fn open_inside(tcp: TcpStream, local: Option<IpAddr>, o: &Opening<'_>) -> Result<Self, OpenFault> {
+        let shaken = o.tls.handshake(tcp, o.host, o.sni, o.strict, o.timers.starttls, o.now).await;
+        let evidence = |tls| Evidence { host: o.host.clone(), tls, requiretls: false };
+        let mut seen = Seen { helo: None, evidence: evidence(TlsState::NotOffered), peer: o.to, local };
+        let mut line = match shaken {
+            Ok((stream, facts)) => {
+                seen.evidence.tls = TlsState::On(Arc::new(facts));
+                Line::new(Wire::Tls(Box::new(stream)))
+            }
+            Err(fault) => {
+                seen.evidence.tls = TlsState::Failed(fault);
+                return Err(OpenFault { why: Unopened::Handshake, seen: Some(Box::new(seen)) });
+            }
+        };
+        let greeting = match line.reply(o.timers.greeting).await {
+            Ok(greeting) => greeting,
+            Err(fault) => {
+                let why = Unopened::Fault(Stage::Greeting, fault);
+                return Err(OpenFault { why, seen: Some(Box::new(seen)) });
+            }
+        };
+        seen.helo = greeting.lines.first().and_then(|l| first_word(l));
+        if greeting.code != 220 {
+            let OpenFault { why, .. } = refuse(line, Stage::Greeting, &greeting, o.timers);
+            return Err(OpenFault { why, seen: Some(Box::new(seen)) });
+        }
+        if let Some(fault) = line.surplus() {
+            let why = Unopened::Fault(Stage::Greeting, fault);
+            return Err(OpenFault { why, seen: Some(Box::new(seen)) });
+        }
+        match greet_inside(line, o).await {
+            Ok((line, ehlo)) => {
+                seen.helo = ehlo.name.clone().or(seen.helo);
+                seen.evidence.requiretls = ehlo.requiretls;
+                Ok(Self::fresh(line, ehlo, seen, o))
+            }
+            Err(why) => Err(OpenFault { why, seen: Some(Box::new(seen)) }),
+        }
     }
 
     /// Whether another transaction may follow.

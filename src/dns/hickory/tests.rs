@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use hickory_resolver::proto::op::{MessageType, OpCode};
-use hickory_resolver::proto::rr::rdata::{A, CNAME, MX, PTR, SOA, TXT};
+use hickory_resolver::proto::rr::rdata::tlsa::{CertUsage, Matching, Selector};
+use hickory_resolver::proto::rr::rdata::{A, CNAME, MX, NULL, PTR, SOA, TLSA, TXT};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 
@@ -118,12 +119,172 @@ fn soa(answer: &mut Message) {
     answer.add_authority(Record::from_rdata(fqdn("example."), 600, RData::SOA(soa)));
 }
 
+fn tlsa_record(usage: u8, data: &[u8]) -> RData {
+    RData::TLSA(TLSA::new(CertUsage::from(usage), Selector::Spki, Matching::Sha256, data.to_vec()))
+}
+
 fn address(last: u8) -> RData {
     RData::A(A::new(192, 0, 2, last))
 }
 
 fn alias(target: &str) -> RData {
     RData::CNAME(CNAME(fqdn(target)))
+}
+
+/// TLSA records and what stands in their way, by the label below `_tcp`.
+fn tlsa_script(query: &Query, a: &mut Message) -> Act {
+    let name = query.name.to_ascii();
+    let own = name.as_str();
+    a.metadata.authentic_data = true;
+    match own.split('.').nth(2).unwrap() {
+        "sound" => put(a, own, 60, tlsa_record(3, &[1; 32])),
+        "noad" => {
+            put(a, own, 60, tlsa_record(3, &[1; 32]));
+            a.metadata.authentic_data = false;
+        }
+        "alias" => {
+            put(a, own, 45, alias("tlsa.dane.example."));
+            put(a, "tlsa.dane.example.", 300, tlsa_record(3, &[1; 32]));
+        }
+        // Data for a name that nobody asked for, beside a denial and beside data.
+        "foreign" => {
+            put(a, "_25._tcp.victim.example.", 300, alias(own));
+            put(a, "other.example.", 300, tlsa_record(3, &[6; 32]));
+            soa(a);
+        }
+        "foreigntoo" => {
+            put(a, "other.example.", 300, alias(own));
+            put(a, "other.example.", 300, tlsa_record(3, &[6; 32]));
+            put(a, own, 60, tlsa_record(3, &[1; 32]));
+        }
+        "denied" => soa(a),
+        "nx" => {
+            a.metadata.response_code = ResponseCode::NXDomain;
+            soa(a);
+        }
+        // As NSEC3 opt-out has it: denied, not authenticated.
+        "optout" => {
+            a.metadata.response_code = ResponseCode::NXDomain;
+            a.metadata.authentic_data = false;
+            soa(a);
+        }
+        "empty" => {
+            put(a, own, 60, tlsa_record(3, &[]));
+            put(a, own, 60, tlsa_record(3, &[1; 32]));
+            put(a, own, 60, tlsa_record(77, &[2; 500]));
+        }
+        // One octet where three are the least.
+        "short" => {
+            let data = RData::Unknown { code: RecordType::TLSA, rdata: NULL::with(vec![3]) };
+            put(a, own, 60, tlsa_record(3, &[1; 32]));
+            put(a, own, 60, data);
+        }
+        "huge" => {
+            (0..600_u16).for_each(|n| {
+                put(a, own, 60, tlsa_record(3, &[n.to_be_bytes()[0], n.to_be_bytes()[1]].repeat(16)))
+            });
+            return Act::Truncate;
+        }
+        _ => {}
+    }
+    Act::Answer
+}
+
+// DANE-03, DANE-11, DANE-20, DANE-39: each kind of answer about TLSA records, and nothing of what was not asked for.
+#[tokio::test]
+async fn tlsa_answers_keep_data_denial_and_the_ad_bit_apart() {
+    let server = Server::start(tlsa_script).await;
+    let dns = resolver(&[server.address], true);
+    let records = |data: &[(u8, &[u8])]| {
+        let tlsa = |(usage, data): &(u8, &[u8])| Tlsa {
+            usage: *usage,
+            selector: 1,
+            matching: 1,
+            data: data.to_vec(),
+        };
+        Data::Records(data.iter().map(tlsa).collect())
+    };
+    let one = || records(&[(3, &[1; 32])]);
+    for (label, want) in [
+        ("sound", Ok((one(), true, 60))),
+        ("noad", Ok((one(), false, 60))),
+        ("alias", Ok((one(), true, 45))),
+        ("foreign", Ok((Data::NoData, true, 120))),
+        ("foreigntoo", Ok((one(), true, 60))),
+        ("denied", Ok((Data::NoData, true, 120))),
+        ("nx", Ok((Data::NxDomain, true, 120))),
+        ("optout", Ok((Data::NxDomain, false, 120))),
+        ("empty", Ok((records(&[(3, &[]), (3, &[1; 32]), (77, &[2; 500])]), true, 60))),
+        // The library reads a message whole or not at all: mail waits, and nobody takes it for a denial.
+        ("short", Err(DnsErrorKind::Malformed)),
+    ] {
+        let name = Domain::parse_host(&format!("_25._tcp.{label}.example")).unwrap();
+        let got = dns.tlsa(&name).await.map(|a| (a.data, a.secure, a.ttl.as_secs())).map_err(|e| e.kind);
+        assert_eq!(got, want, "{label}");
+    }
+    let name = Domain::parse_host("_25._tcp.huge.example").unwrap();
+    let Data::Records(all) = dns.tlsa(&name).await.unwrap().data else { panic!() };
+    assert_eq!(all.len(), 600, "none is left out");
+}
+
+// DANE-09, DANE-12: the first link of a chain by itself, with its own AD bit.
+#[tokio::test]
+async fn an_alias_is_asked_for_by_itself_and_not_followed() {
+    let server = Server::start(script).await;
+    let dns = resolver(&[server.address], true);
+    let cname =
+        async |label: &str| dns.cname(&host(label)).await.map(|a| (a.data, a.secure)).map_err(|e| e.kind);
+    let to = |label: &str| Data::Records(vec![host(label)]);
+    assert_eq!(cname("alias").await, Ok((to("middle"), true)));
+    assert_eq!(cname("loop").await, Ok((to("pool"), true)));
+    assert_eq!(cname("nodata").await, Ok((Data::NoData, true)));
+    assert_eq!(cname("lame").await, Ok((Data::NoData, false)));
+    assert_eq!(cname("bogus").await, Err(DnsErrorKind::Bogus));
+    assert_eq!(cname("silent").await, Err(DnsErrorKind::Timeout));
+}
+
+// DANE-02: who sets AD on everything is found out, who does not validate is told, and silence proves nothing.
+#[tokio::test]
+async fn the_self_test_sees_each_resolver_as_it_is() {
+    use crate::dns::self_test::judge;
+    let sound = Server::start(script).await;
+    let liar = Server::start(|query, a| {
+        a.metadata.authentic_data = true;
+        put(a, &query.name.to_ascii(), 300, address(1));
+        Act::Answer
+    })
+    .await;
+    let plain = Server::start(|query, a| {
+        put(a, &query.name.to_ascii(), 300, address(1));
+        Act::Answer
+    })
+    .await;
+    let silent = Server::start(|_, _| Act::Silence).await;
+    let failing = Server::start(|_, a| {
+        a.metadata.response_code = ResponseCode::ServFail;
+        Act::Answer
+    })
+    .await;
+    for (case, servers, bogus, believe, warn, answered) in [
+        ("sound", vec![&sound], "bogus.example", Some(true), false, true),
+        ("sound, no broken name", vec![&sound], "", None, false, true),
+        ("AD on everything", vec![&liar], "bogus.example", Some(false), true, true),
+        (
+            "AD on everything, behind a sound one",
+            vec![&sound, &liar],
+            "bogus.example",
+            Some(false),
+            true,
+            true,
+        ),
+        ("does not validate", vec![&plain], "bogus.example", Some(true), true, true),
+        ("packets dropped", vec![&silent], "bogus.example", None, true, false),
+        ("SERVFAIL for all", vec![&failing], "bogus.example", None, true, false),
+    ] {
+        let servers: Vec<SocketAddr> = servers.iter().map(|s| s.address).collect();
+        let got = judge(&resolver(&servers, true).look("nodata.example", bogus).await);
+        assert_eq!((got.believe, got.warn, got.answered), (believe, warn, answered), "{case}: {}", got.text);
+    }
 }
 
 /// By the first label of the name asked for.

@@ -63,6 +63,7 @@ fn replied(code: u16, enhanced: &str, text: &str) -> Diagnosis {
         tls_failure: None,
         maybe_delivered: false,
         security: None,
+        waived: None,
         promise: None,
         session: None,
         remote_id: None,

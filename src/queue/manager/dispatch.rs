@@ -86,6 +86,7 @@ async fn look(shared: &Arc<Shared>, cursor: &mut Option<Domain>) -> Duration {
         }
     }
     shared.places.set_want(want);
+    next = earliest(next, shared.places.next_by_rate(now));
     if want.hungry || shared.places.waits_for_session() {
         // The next free place or session wakes us; this is for one that freed while we looked.
         return RETRY;
@@ -143,7 +144,7 @@ async fn start(
 
 /// Leases up to `n` transactions of a domain and starts a worker for each that has a place.
 async fn claim(shared: &Arc<Shared>, domain: Domain, n: usize) {
-    if shared.places.begin_claim(&domain) {
+    if let Some(n) = shared.places.begin_claim(&domain, n, shared.clock.now()) {
         claim_begun(shared, &domain, n, false).await;
     }
 }

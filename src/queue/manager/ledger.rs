@@ -56,6 +56,11 @@ impl<'a> LeaseLedger<'a> {
         self.lease.recipients.iter().map(|r| r.no).filter(|no| !decided.contains(no)).collect()
     }
 
+    /// Whether anything became of some recipient.
+    pub(super) fn has_outcome(&self) -> bool {
+        !self.decided.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// The last deferral that was recorded, if any.
     pub(super) fn last_deferral(&self) -> Option<Diagnosis> {
         self.last_deferral.lock().unwrap_or_else(PoisonError::into_inner).clone()

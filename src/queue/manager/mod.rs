@@ -23,6 +23,7 @@ use crate::mail::{Domain, Envelope, Origin, QueueId};
 use crate::queue::{
     ClaimTerms, GENERATED_MAX_AGE, Intake, Lease, Permit, QueueStore, RetrySchedule, StoreError, Suspension,
 };
+use crate::route::smart_host::Rules;
 
 mod dispatch;
 mod ledger;
@@ -54,6 +55,8 @@ pub struct ManagerSettings {
     pub places_per_domain: usize,
     /// Places in all.
     pub places: usize,
+    /// Rules for some domains: connections and rates.
+    pub rules: Arc<Rules>,
     /// Octets of content that may wait in memory for their worker.
     pub content_budget: u64,
     /// `delivery.drain`: how long running attempts may go on after SIGTERM.
@@ -80,6 +83,7 @@ impl ManagerSettings {
             history_limit: 1 << 30,
             places_per_domain: 20,
             places: 500,
+            rules: Arc::default(),
             content_budget: 64 << 20,
             drain: Duration::from_secs(120),
             look_interval: Duration::from_millis(10),
@@ -144,7 +148,8 @@ impl Manager {
         deliverer: Arc<dyn Deliverer>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let places = Places::new(settings.places, settings.places_per_domain, settings.content_budget);
+        let places = Places::new(settings.places, settings.places_per_domain, settings.content_budget)
+            .under(Arc::clone(&settings.rules));
         Self {
             shared: Arc::new(Shared {
                 settings,

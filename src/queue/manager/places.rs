@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::mail::Domain;
+use crate::queue::rate::Bucket;
 use crate::queue::{Diagnosis, Lease};
+use crate::route::smart_host::Rules;
 
 /// The longest pause: a suspension of an hour, and a minute for whoever is late.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3660);
@@ -32,6 +34,8 @@ struct DomainPlaces {
     waits_for_session: bool,
     /// The last deferral while the domain was in trouble: it speaks for messages that could not be tried (QUE-34).
     trouble: Option<Diagnosis>,
+    /// How fast its mail may leave, where a rule says so.
+    bucket: Option<Bucket>,
 }
 
 impl DomainPlaces {
@@ -43,10 +47,16 @@ impl DomainPlaces {
             && self.paused_until.is_none()
             && !self.waits_for_session
             && self.trouble.is_none()
+            && self.bucket.is_none()
     }
 
     fn is_closed(&self, now: Timestamp) -> bool {
         self.waits_for_session || self.paused_until.is_some_and(|until| until > now)
+    }
+
+    /// Transactions that may begin now, as far as the rate goes.
+    fn tokens(&self, now: Timestamp) -> usize {
+        self.bucket.as_ref().map_or(usize::MAX, |bucket| bucket.tokens(now))
     }
 }
 
@@ -63,6 +73,7 @@ pub(super) struct Places {
     state: Arc<Mutex<State>>,
     total: usize,
     per_domain: usize,
+    rules: Arc<Rules>,
     content_budget: u64,
     /// Some domain with due work has no place at all: places take turns.
     starved: AtomicBool,
@@ -90,10 +101,42 @@ impl Places {
             state: Arc::default(),
             total: total.max(1),
             per_domain: per_domain.max(1),
+            rules: Arc::default(),
             content_budget,
             starved: AtomicBool::new(false),
             hungry: AtomicBool::new(false),
         }
+    }
+
+    /// With rules for some domains: how many connections they get, and how fast their mail may leave.
+    pub(super) fn under(self, rules: Arc<Rules>) -> Self {
+        Self { rules, ..self }
+    }
+
+    fn limit(&self, domain: &Domain) -> usize {
+        self.rules.of(domain).and_then(|rule| rule.max_connections).unwrap_or(self.per_domain)
+    }
+
+    /// Takes up to `wanted` transactions off what the rate of `domain` allows, and says how many it got.
+    fn draw(&self, state: &mut State, domain: &Domain, wanted: usize, now: Timestamp) -> usize {
+        let Some(rate) = self.rules.of(domain).and_then(|rule| rule.rate) else { return wanted };
+        let d = state.domains.entry(domain.clone()).or_default();
+        d.bucket.get_or_insert_with(|| Bucket::new(rate)).take(wanted, now)
+    }
+
+    /// Gives back what no message was sent for.
+    pub(super) fn refund(&self, domain: &Domain, transactions: usize) {
+        if let Some(bucket) = self.lock().domains.get_mut(domain).and_then(|d| d.bucket.as_mut()) {
+            bucket.put_back(transactions);
+        }
+    }
+
+    /// When the rate lets the next message of some domain go for which the store has more.
+    pub(super) fn next_by_rate(&self, now: Timestamp) -> Option<Timestamp> {
+        let state = self.lock();
+        let waits = |d: &&DomainPlaces| d.backlog && !d.is_closed(now);
+        let buckets = state.domains.values().filter(waits).filter_map(|d| d.bucket.as_ref());
+        buckets.filter(|bucket| bucket.tokens(now) == 0).map(|bucket| bucket.next(now)).min()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -107,8 +150,9 @@ impl Places {
             return None;
         }
         let busy = state.domains.get(domain).is_some_and(|d| {
-            d.active >= self.per_domain || d.is_closed(now) || d.backlog || !d.ready.is_empty()
+            d.active >= self.limit(domain) || d.is_closed(now) || d.backlog || !d.ready.is_empty()
         });
+        let busy = busy || self.draw(&mut state, domain, 1, now) == 0;
         if busy {
             // What is stored without a lease is work that the domain's workers are to look for.
             if let Some(d) = state.domains.get_mut(domain) {
@@ -134,13 +178,16 @@ impl Places {
     /// How many more transactions of `domain` may be leased now.
     pub(super) fn room(&self, domain: &Domain, now: Timestamp) -> usize {
         let state = self.lock();
-        state.domains.get(domain).map_or(self.per_domain, |d| {
-            if d.claiming || d.is_closed(now) {
-                0
-            } else {
-                self.per_domain.saturating_sub(d.active + d.ready.len())
-            }
-        })
+        state.domains.get(domain).map_or_else(
+            || self.limit(domain),
+            |d| {
+                if d.claiming || d.is_closed(now) {
+                    0
+                } else {
+                    self.limit(domain).saturating_sub(d.active + d.ready.len()).min(d.tokens(now))
+                }
+            },
+        )
     }
 
     /// Free places in all.
@@ -148,11 +195,19 @@ impl Places {
         self.total.saturating_sub(self.lock().active)
     }
 
-    /// Marks a claim for `domain` as under way; `false` when one already is.
-    pub(super) fn begin_claim(&self, domain: &Domain) -> bool {
+    /// Marks a claim of up to `wanted` transactions of `domain` as under way, and says how many may be claimed; none
+    /// when a claim already is, or the rate allows none.
+    pub(super) fn begin_claim(&self, domain: &Domain, wanted: usize, now: Timestamp) -> Option<usize> {
         let mut state = self.lock();
         let d = state.domains.entry(domain.clone()).or_default();
-        !std::mem::replace(&mut d.claiming, true)
+        if d.claiming {
+            return None;
+        }
+        let allowed = self.draw(&mut state, domain, wanted, now);
+        let d = state.domains.entry(domain.clone()).or_default();
+        d.claiming = allowed > 0;
+        d.backlog |= allowed == 0;
+        d.claiming.then_some(allowed)
     }
 
     /// Takes in what a claim brought: the first for the worker that asked, if one did, the others with a place of
@@ -170,7 +225,11 @@ impl Places {
         let d = state.domains.entry(domain.clone()).or_default();
         d.claiming = false;
         d.backlog = leases.len() >= asked;
-        if d.is_closed(now) {
+        let closed = d.is_closed(now);
+        if let Some(bucket) = &mut d.bucket {
+            bucket.put_back(if closed { asked } else { asked.saturating_sub(leases.len()) });
+        }
+        if closed {
             d.backlog |= !leases.is_empty();
             claimed.back = leases;
             return claimed;
@@ -180,7 +239,7 @@ impl Places {
             claimed.mine = d.ready.pop_front();
         }
         // While some domain has no place at all, one that has some gets no more.
-        let most = if self.starved.load(Ordering::Relaxed) { 1 } else { self.per_domain };
+        let most = if self.starved.load(Ordering::Relaxed) { 1 } else { self.limit(domain) };
         while state.active < self.total {
             let Some(d) = state.domains.get_mut(domain).filter(|d| d.active < most) else { break };
             let Some(lease) = d.ready.pop_front() else { break };
@@ -226,9 +285,15 @@ impl Places {
             return Next::Rest;
         }
         if d.backlog && !d.claiming {
-            d.claiming = true;
             // Enough for everybody at work here, and as much again so that nobody waits for a commit.
-            return Next::Claim(d.active.max(1).saturating_mul(2));
+            let wanted = d.active.max(1).saturating_mul(2);
+            let allowed = self.draw(&mut state, &place.domain, wanted, now);
+            if allowed > 0
+                && let Some(d) = state.domains.get_mut(&place.domain)
+            {
+                d.claiming = true;
+                return Next::Claim(allowed);
+            }
         }
         Next::Rest
     }
@@ -269,7 +334,11 @@ impl Places {
             Some(until) => d.paused_until = d.paused_until.max(Some(until)),
             None => d.waits_for_session = true,
         }
-        d.ready.drain(..).collect()
+        let back: Vec<Lease> = d.ready.drain(..).collect();
+        if let Some(bucket) = &mut d.bucket {
+            bucket.put_back(back.len());
+        }
+        back
     }
 
     /// Everything that is leased and not begun, for the shutdown.
@@ -295,6 +364,7 @@ impl Places {
         let mut state = self.lock();
         for d in state.domains.values_mut() {
             d.paused_until = d.paused_until.filter(|until| *until > now && until.since(now) <= LONGEST_PAUSE);
+            d.bucket = d.bucket.take().filter(|bucket| !bucket.is_full(now));
         }
         let next = state.domains.values().filter_map(|d| d.paused_until).min();
         state.domains.retain(|_, d| !d.is_idle());
@@ -407,6 +477,7 @@ fn forget_if_idle(state: &mut State, domain: &Domain) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::route::smart_host::Rule;
 
     fn lease() -> Lease {
         let message = crate::queue::MessageMeta {
@@ -475,12 +546,48 @@ mod tests {
     fn a_domain_closed_while_it_is_claimed_for_gets_no_worker() {
         let now = Timestamp::from_millis(0);
         let places = Places::new(3, 2, 1000);
-        assert!(places.begin_claim(&d("a.example")));
+        assert_eq!(places.begin_claim(&d("a.example"), 1, now), Some(1));
         assert_eq!(places.room(&d("a.example"), now), 0, "one claim at a time");
         places.close(&d("a.example"), Some(Timestamp::from_millis(60_000)));
         let claimed = places.end_claim(&d("a.example"), vec![lease()], 1, true, now);
         assert_eq!((claimed.mine.is_some(), claimed.others.len(), claimed.back.len()), (false, 0, 1));
         assert_eq!(places.free(), 3);
+    }
+
+    fn limited(rule: Rule) -> Places {
+        let rule = Rule { pattern: "*.example".into(), ..rule };
+        Places::new(10, 5, 1000).under(Arc::new(Rules::new([rule])))
+    }
+
+    // A wildcard's limits are of each domain that it matches.
+    #[test]
+    fn a_rule_has_its_own_number_of_connections_for_each_domain() {
+        let now = Timestamp::from_millis(0);
+        let places = limited(Rule { max_connections: Some(1), ..Rule::default() });
+        let (a, b) = (places.take(&d("a.example"), now), places.take(&d("b.example"), now));
+        assert!(a.is_some() && b.is_some());
+        assert!(places.take(&d("a.example"), now).is_none());
+        assert_eq!((places.room(&d("a.example"), now), places.room(&d("c.example"), now)), (0, 1));
+        assert_eq!(places.room(&d("example.net"), now), 5);
+    }
+
+    #[test]
+    fn mail_of_a_domain_leaves_no_faster_than_its_rate() {
+        let (now, name) = (Timestamp::from_millis(0), d("a.example"));
+        let later = |ms| Timestamp::from_millis(ms);
+        let places = limited(Rule { rate: crate::config::Rate::parse("60/m"), ..Rule::default() });
+        assert!(places.take(&name, now).is_some(), "the first");
+        assert!(places.take(&name, now).is_none() && places.room(&name, now) == 0);
+        assert!(places.take(&d("b.example"), now).is_some(), "another domain has a bucket of its own");
+        assert_eq!(places.next_by_rate(now), Some(later(1000)), "what waits is looked for then");
+        assert_eq!(places.begin_claim(&name, 5, now), None);
+        assert_eq!(places.begin_claim(&name, 5, later(1000)), Some(1));
+        let claimed = places.end_claim(&name, Vec::new(), 1, false, later(1000));
+        assert!(claimed.others.is_empty());
+        assert_eq!(places.room(&name, later(1000)), 1, "nothing was there to be sent");
+        // A bucket that is full again says nothing, and is forgotten with its domain.
+        places.expire_pauses(later(60_000));
+        assert!(places.lock().domains.is_empty());
     }
 
     #[test]

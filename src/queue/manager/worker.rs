@@ -89,6 +89,10 @@ async fn attempt(shared: &Arc<Shared>, lease: Lease) -> bool {
         shared.places.set_trouble(&lease.domain, None);
     }
     if closed {
+        // Nothing was sent for what this lease took off the rate.
+        if !ledger.has_outcome() {
+            shared.places.refund(&lease.domain, 1);
+        }
         let ready = shared.places.close(&lease.domain, until);
         give_back(shared, ready).await;
         shared.wake.notify_one();

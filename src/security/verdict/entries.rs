@@ -40,6 +40,8 @@ pub fn refused(policy: &TlsPolicy, failure: TlsFailure) -> Judgement {
         verdicts: entry.filter(|_| policy.recorded).into_iter().collect(),
         promise: promised.map(|p| Promise { broken: Some(failure.clause(policy, None)), ..p }),
         cleared: Err(failure),
+        waived: None,
+        exception_unneeded: false,
     }
 }
 
@@ -49,7 +51,8 @@ pub(super) fn verdicts(policy: &TlsPolicy, found: &Findings) -> Vec<PolicyVerdic
     if !policy.recorded {
         return Vec::new();
     }
-    let mut entries: Vec<PolicyVerdict> = tlsa_entry(policy, found).into_iter().collect();
+    let mut entries: Vec<PolicyVerdict> =
+        tlsa_entry(policy, found).or_else(|| waived_entry(policy)).into_iter().collect();
     match (&policy.sts, &policy.fetch_failure) {
         (Some(sts), _) => {
             let seen = seen_by_sts(sts, found);
@@ -72,6 +75,16 @@ pub(super) fn verdicts(policy: &TlsPolicy, found: &Findings) -> Vec<PolicyVerdic
         });
     }
     entries
+}
+
+/// What an exception let pass that the operator's rule asks for and the host has no records of.
+fn waived_entry(policy: &TlsPolicy) -> Option<PolicyVerdict> {
+    let blocked = policy.waiver.as_ref()?.blocked.as_ref()?;
+    matches!((blocked, &policy.tlsa), (TlsFailure::DaneRequired, TlsaAnswer::None)).then(|| PolicyVerdict {
+        policy: AppliedPolicy::Tlsa { domain: policy.host.clone(), records: Vec::new() },
+        success: false,
+        details: blocked.details(),
+    })
 }
 
 fn tlsa_entry(policy: &TlsPolicy, found: &Findings) -> Option<PolicyVerdict> {

@@ -3,6 +3,7 @@
 
 use crate::queue::health::Trouble;
 use crate::queue::outcome::Stage;
+use crate::route::source;
 use crate::security::verdict::{TlsState, judge};
 
 use super::super::{host_failure, opening};
@@ -14,9 +15,7 @@ use crate::delivery::transcript::Fault;
 
 impl Walk<'_> {
     pub(super) async fn address(&mut self, t: &Try<'_>) -> Flow {
-        let source = self.settings.source.filter(|s| s.is_ipv4() == t.to.is_ipv4());
-        let host = HostKey { to: t.to, source };
-        let key = Key { name: t.host.name.clone(), host };
+        let key = self.key(t);
         let suits = |s: &Session| judge(t.policy, &s.seen.evidence).cleared.is_ok();
         loop {
             let grant = self.parts.pool.acquire(&key, &suits, self.settings.patience).await;
@@ -50,14 +49,21 @@ impl Walk<'_> {
         }
     }
 
+    /// What sessions with this address are kept by.
+    pub(super) fn key(&self, t: &Try<'_>) -> Key {
+        let source = source::choose(&self.settings.sources, &t.route.next_hop, t.to.ip());
+        let host = HostKey { to: t.to, source: source.map(|s| s.address) };
+        Key { name: t.host.name.clone(), host, lane: t.route.lane() }
+    }
+
     /// Opens a session; the reconnect in the clear after a failed handshake included (TLS-07).
     async fn dial(&mut self, t: &Try<'_>) -> Option<Box<Session>> {
-        let host =
-            HostKey { to: t.to, source: self.settings.source.filter(|s| s.is_ipv4() == t.to.is_ipv4()) };
+        let host = self.key(t).host;
         let mut after = None;
         loop {
             let retry = after.is_some();
-            let mut o = opening(self.settings, &self.parts.tls, self.parts.clock.now(), t.policy, t.to);
+            let mut o =
+                opening(self.settings, &self.parts.tls, self.parts.clock.now(), t.route, t.policy, t.to);
             o.after = after.take();
             let fault = match Session::open(o).await {
                 Ok(mut session) => {
@@ -80,6 +86,7 @@ impl Walk<'_> {
                 }
                 base.source_ip = seen.local;
                 base.promise = judgement.promise;
+                base.waived = judgement.waived;
                 if let (Unopened::Handshake, TlsState::Failed(handshake)) = (&fault.why, &seen.evidence.tls) {
                     match judgement.cleared {
                         Ok(_) if !retry => {

@@ -125,6 +125,17 @@ impl Walk<'_> {
         });
     }
 
+    /// The domain is sound again: what was let off is asked for from now on.
+    pub(super) async fn end_exception(&self, policy: &TlsPolicy) {
+        let Some(waiver) = &policy.waiver else { return };
+        if !self.parts.exceptions.end(&waiver.exception) {
+            return;
+        }
+        let e = &waiver.exception;
+        tracing::warn!(event = "exception-not-needed", domain = %e.domain, mx = %policy.host, until = %e.until, by = e.by, reason = e.reason, "a session met the full demand: the exception has ended, remove it");
+        self.parts.exceptions.remember(e, self.parts.clock.now()).await;
+    }
+
     /// Gives every pending recipient a ruling.
     pub(super) async fn settle_pending(
         &mut self,

@@ -14,7 +14,7 @@ use super::{Flow, Try, Walk};
 use crate::delivery::classify::{self, Context, Decision, HostFailure, Next};
 use crate::delivery::pool::{HostKey, Slot};
 use crate::delivery::session::{Content, Session};
-use crate::delivery::transcript::{Fault, Transcript};
+use crate::delivery::transcript::{AuthFault, Fault, Transcript};
 use crate::delivery::wire_form::Rcpt;
 
 impl Walk<'_> {
@@ -33,6 +33,10 @@ impl Walk<'_> {
         let mut base = self.base(Some(t.host), Some(t.to));
         base.source_ip = session.seen.local;
         base.promise = judgement.promise;
+        base.waived = judgement.waived;
+        if judgement.exception_unneeded && judgement.cleared.is_ok() {
+            self.end_exception(t.policy).await;
+        }
         let waited = self.parts.clock.monotonic().saturating_sub(self.begun);
         let mut session_facts = facts(&session.seen, t.route, reused, waited);
         let meta = &self.lease.message;
@@ -51,6 +55,16 @@ impl Walk<'_> {
         if let Some(facts) = &mut base.session {
             facts.requiretls = cleared.requiretls();
         }
+        if let Some(credentials) = t.route.rule.as_ref().and_then(|rule| rule.credentials.as_ref())
+            && let Err(fault) = session.authenticate(&cleared, credentials, &self.settings.timers).await
+        {
+            if matches!(fault, AuthFault::NotOffered | AuthFault::Refused(_)) {
+                tracing::error!(event = "auth-refused", next_hop = %t.host.name, user = credentials.user, reason = ?fault, "mail for this next hop waits");
+            }
+            session.quit();
+            self.fail(&HostFailure::Auth(&fault), t.policy, base);
+            return Some(Flow::On);
+        }
         let unfit = if session.ehlo.refuses_size(meta.size) {
             Some(HostFailure::TooLarge { size: meta.size, max: session.ehlo.size.unwrap_or(0) })
         } else if meta.smtputf8 && !session.ehlo.smtputf8 {
@@ -60,7 +74,7 @@ impl Walk<'_> {
         };
         if let Some(failure) = unfit {
             self.fail(&failure, t.policy, base);
-            self.parts.pool.put_back(session, slot, &t.host.name);
+            self.parts.pool.put_back(session, slot, &self.key(t));
             return Some(Flow::On);
         }
         self.transactions(t, session, slot, &cleared, &base, reused).await
@@ -141,7 +155,7 @@ impl Walk<'_> {
                 return Some(Flow::Done);
             }
         }
-        self.parts.pool.put_back(session, slot, &t.host.name);
+        self.parts.pool.put_back(session, slot, &self.key(t));
         Some(if self.pending().is_empty() { Flow::Done } else { Flow::On })
     }
 

@@ -1,0 +1,59 @@
+//! The self-test of the resolvers (DANE-02): every minute until the first answer, then hourly.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::config::SelfTest;
+use crate::dns::belief::Belief;
+use crate::dns::hickory::HickoryResolver;
+use crate::dns::self_test::{Verdict, judge};
+
+/// Until the first answer.
+const SOON: Duration = Duration::from_secs(60);
+/// From then on.
+const LATER: Duration = Duration::from_secs(3600);
+
+/// Who is asked, about what, and who is told.
+pub struct SelfTesting {
+    /// Asks each server by itself.
+    pub asker: HickoryResolver,
+    /// The names.
+    pub names: SelfTest,
+    /// What is believed.
+    pub belief: Arc<Belief>,
+}
+
+impl SelfTesting {
+    /// Asks once, where there is a belief to be tested; `None` where there is not.
+    pub async fn once(&self) -> Option<Verdict> {
+        if !self.belief.configured() {
+            return None;
+        }
+        let verdict = judge(&self.asker.look(&self.names.secure, &self.names.bogus).await);
+        self.belief.learn(&verdict);
+        Some(verdict)
+    }
+
+    /// Asks again and again, and says what changes.
+    pub(super) async fn watch(self, stop: CancellationToken) {
+        let mut said = String::new();
+        let look = async {
+            loop {
+                let Some(verdict) = self.once().await else { return };
+                if verdict.text != said {
+                    let words = self.belief.words();
+                    if verdict.warn {
+                        tracing::warn!(event = "dnssec", "DNSSEC {words}");
+                    } else {
+                        tracing::info!(event = "dnssec", "DNSSEC {words}");
+                    }
+                    said.clone_from(&verdict.text);
+                }
+                tokio::time::sleep(if verdict.answered { LATER } else { SOON }).await;
+            }
+        };
+        stop.run_until_cancelled(look).await;
+    }
+}

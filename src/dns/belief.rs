@@ -1,0 +1,174 @@
+//! [`Belief`]: whether the AD bit is believed now, and [`Believing`], a resolver whose answers are no securer than that.
+//!
+//! It stands in front of the cache, so that a change is felt at once by answers that were kept before it.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+
+use super::self_test::Verdict;
+use super::{Answer, DnsResult, Dnssec, Family, Mx, Resolver};
+use crate::dane::Tlsa;
+use crate::mail::Domain;
+
+/// What is believed of the resolvers about DNSSEC.
+#[derive(Debug)]
+pub struct Belief {
+    configured: bool,
+    words: String,
+    now: Dnssec,
+    found: Mutex<String>,
+}
+
+impl Belief {
+    /// What the configuration says, and why in words.
+    pub fn new(configured: bool, words: String) -> Self {
+        Self { configured, words, now: Dnssec::new(configured), found: Mutex::default() }
+    }
+
+    /// Whether the AD bit is believed at all, the self-test apart.
+    pub const fn configured(&self) -> bool {
+        self.configured
+    }
+
+    /// Whether the AD bit is believed now.
+    pub fn holds(&self) -> bool {
+        self.now.is_believed()
+    }
+
+    /// The same, for those who only want to know that.
+    pub fn dnssec(&self) -> Dnssec {
+        self.now.clone()
+    }
+
+    /// Takes in what a self-test found; `true` when the belief has changed.
+    pub fn learn(&self, verdict: &Verdict) -> bool {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&verdict.text);
+        match verdict.believe {
+            Some(believe) => self.now.set(believe && self.configured),
+            None => false,
+        }
+    }
+
+    /// In words, for log, `check` and `/readyz`.
+    pub fn words(&self) -> String {
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        match (self.configured, found.as_str()) {
+            (false, _) | (true, "") => self.words.clone(),
+            _ if self.holds() => format!("{}; {found}", self.words),
+            _ => format!("off: {found}"),
+        }
+    }
+}
+
+/// A resolver whose answers are secure only while [`Belief`] holds.
+pub struct Believing<R> {
+    inner: R,
+    belief: Arc<Belief>,
+}
+
+impl<R> Believing<R> {
+    /// In front of `inner`.
+    pub const fn new(inner: R, belief: Arc<Belief>) -> Self {
+        Self { inner, belief }
+    }
+
+    async fn doubted<T: Send>(&self, asked: BoxFuture<'_, DnsResult<T>>) -> DnsResult<T> {
+        let answer = asked.await?;
+        Ok(Answer { secure: answer.secure && self.belief.holds(), ..answer })
+    }
+}
+
+impl<R: Resolver> Resolver for Believing<R> {
+    fn mx<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, DnsResult<Mx>> {
+        self.doubted(self.inner.mx(name)).boxed()
+    }
+
+    fn addresses<'a>(&'a self, name: &'a Domain, family: Family) -> BoxFuture<'a, DnsResult<IpAddr>> {
+        self.doubted(self.inner.addresses(name, family)).boxed()
+    }
+
+    fn txt<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, DnsResult<Vec<u8>>> {
+        self.doubted(self.inner.txt(name)).boxed()
+    }
+
+    fn tlsa<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, DnsResult<Tlsa>> {
+        self.doubted(self.inner.tlsa(name)).boxed()
+    }
+
+    fn cname<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, DnsResult<Domain>> {
+        self.doubted(self.inner.cname(name)).boxed()
+    }
+
+    fn ptr<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, DnsResult<Domain>> {
+        self.doubted(self.inner.ptr(name)).boxed()
+    }
+
+    fn forget(&self, name: &Domain) {
+        self.inner.forget(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::clock::{ManualClock, Timestamp};
+    use crate::dane::TlsaAnswer;
+    use crate::dns::cache::{CacheSettings, CachingResolver};
+    use crate::dns::zone::ZoneResolver;
+
+    fn verdict(believe: Option<bool>) -> Verdict {
+        Verdict { believe, warn: false, answered: true, text: "it was found out".to_owned() }
+    }
+
+    // DANE-02: what was kept as secure is secure no more, mail flows as to unsigned domains, and nobody is asked for
+    // TLSA records; and all comes back.
+    #[test]
+    fn a_belief_withdrawn_is_felt_at_once_and_through_the_cache() {
+        let zone = "example.net MX 10 mx.example.net\nmx.example.net A 192.0.2.1\nsecure example.net\n\
+                    _25._tcp.mx.example.net TLSA 3 1 1 aa";
+        let clock = Arc::new(ManualClock::new(Timestamp::from_millis(0)));
+        let cache = CachingResolver::new(ZoneResolver::new(zone).unwrap(), CacheSettings::default(), clock);
+        let belief = Arc::new(Belief::new(true, "trust-ad: so it is".to_owned()));
+        let dns = Believing::new(cache, Arc::clone(&belief));
+        let domain = |text: &str| Domain::parse(text).unwrap();
+        let ask = || {
+            let mx = dns.mx(&domain("example.net")).now_or_never().unwrap().unwrap().secure;
+            let host = domain("mx.example.net");
+            let a = dns.addresses(&host, Family::V4).now_or_never().unwrap().unwrap();
+            let host = crate::route::Host {
+                name: host,
+                preference: 10,
+                addresses: Ok(vec!["192.0.2.1".parse().unwrap()]),
+                addresses_secure: a.secure,
+                expanded: None,
+            };
+            let tlsa = crate::dane::lookup::look_up(&dns, &host, 25).now_or_never().unwrap();
+            (mx, a.secure, matches!(tlsa, TlsaAnswer::Found(_)))
+        };
+        assert_eq!(ask(), (true, true, true));
+        assert!(!belief.learn(&verdict(None)), "silence changes nothing");
+        assert_eq!(
+            (ask(), belief.words().as_str()),
+            ((true, true, true), "trust-ad: so it is; it was found out")
+        );
+        assert!(belief.learn(&verdict(Some(false))));
+        assert_eq!((ask(), belief.words().as_str()), ((false, false, false), "off: it was found out"));
+        assert!(!belief.learn(&verdict(None)), "silence changes nothing");
+        assert!(!belief.holds());
+        assert!(belief.learn(&verdict(Some(true))));
+        assert_eq!(ask(), (true, true, true));
+    }
+
+    // DANE-01
+    #[test]
+    fn what_is_configured_off_stays_off() {
+        let belief = Belief::new(false, "off: not here".to_owned());
+        assert!(!belief.learn(&verdict(Some(true))));
+        assert_eq!((belief.holds(), belief.words().as_str()), (false, "off: not here"));
+    }
+}

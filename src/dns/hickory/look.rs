@@ -1,0 +1,48 @@
+//! The questions of the self-test (DANE-02), to each server by itself and past every cache.
+
+use std::net::SocketAddr;
+
+use futures_util::future::{join, join_all};
+use hickory_resolver::proto::op::Query;
+use hickory_resolver::proto::rr::{Name, RecordType};
+
+use super::HickoryResolver;
+use crate::dns::DnsErrorKind;
+use crate::dns::self_test::{Look, Said};
+
+impl HickoryResolver {
+    /// Asks every server about a signed name and about one whose signatures are broken; "" is not asked about. A name
+    /// with broken signatures may have an address or be a zone: data of either kind tells.
+    pub async fn look(&self, secure: &str, bogus: &str) -> Vec<Look> {
+        let servers = self.settings.servers.iter();
+        join_all(servers.map(async |server| {
+            let signed = self.said(*server, secure, &[RecordType::SOA]);
+            let broken = self.said(*server, bogus, &[RecordType::A, RecordType::SOA]);
+            let (secure, bogus) = join(signed, broken).await;
+            Look { server: *server, secure, bogus }
+        }))
+        .await
+    }
+
+    async fn said(&self, server: SocketAddr, name: &str, kinds: &[RecordType]) -> Vec<Said> {
+        if name.is_empty() {
+            return Vec::new();
+        }
+        let Ok(mut name) = Name::from_ascii(name) else {
+            return vec![Said::Nothing(DnsErrorKind::Malformed)];
+        };
+        name.set_fqdn(true);
+        join_all(kinds.iter().map(async |kind| {
+            match self.ask_one(server, &Query::query(name.clone(), *kind)).await {
+                Ok(message) => {
+                    let signatures = |r: RecordType| matches!(r, RecordType::RRSIG | RecordType::NSEC);
+                    let data = message.answers.iter().any(|r| !signatures(r.record_type()));
+                    let ad = message.metadata.authentic_data;
+                    if data { Said::Data(ad) } else { Said::Denial(ad) }
+                }
+                Err(kind) => Said::Nothing(kind),
+            }
+        }))
+        .await
+    }
+}

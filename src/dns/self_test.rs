@@ -1,0 +1,147 @@
+//! What the answers to the self-test show about a resolver whose AD bit is to be believed (DANE-02). Pure.
+//!
+//! Only one thing switches DANE off: data with the AD bit for a name whose signatures are known to be broken. Whoever
+//! can drop or spoil our packets brings about silence and SERVFAIL, and these prove nothing and change nothing. A
+//! resolver that sets no AD bit at all makes everything insecure by itself, so that it is only told.
+
+use std::net::SocketAddr;
+
+use super::DnsErrorKind;
+
+/// What one resolver said to one question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Said {
+    /// Records, with the AD bit or without.
+    Data(bool),
+    /// That there are none, with the AD bit or without.
+    Denial(bool),
+    /// No answer; [`DnsErrorKind::Bogus`] where there is one without checking.
+    Nothing(DnsErrorKind),
+}
+
+/// What one resolver said; empty where nothing is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    /// Who was asked.
+    pub server: SocketAddr,
+    /// About the name that is signed.
+    pub secure: Vec<Said>,
+    /// About the name whose signatures are broken.
+    pub bogus: Vec<Said>,
+}
+
+/// What follows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// Whether the AD bit is to be believed from now on; `None`: as before.
+    pub believe: Option<bool>,
+    /// Whether an operator should look at it.
+    pub warn: bool,
+    /// Whether anything was answered at all: until then it is asked again soon.
+    pub answered: bool,
+    /// What was found, in a clause.
+    pub text: String,
+}
+
+/// The verdict on all resolvers together: one that lies spoils every answer, since any of them may be asked.
+pub fn judge(looks: &[Look]) -> Verdict {
+    let answers = |s: &Said| !matches!(s, Said::Nothing(kind) if *kind != DnsErrorKind::Bogus);
+    let all = || looks.iter().flat_map(|l| l.secure.iter().chain(&l.bogus));
+    let verdict = |believe, warn, text| Verdict { believe, warn, answered: all().any(answers), text };
+    if let Some(liar) = looks.iter().find(|l| l.bogus.contains(&Said::Data(true))) {
+        let text = format!(
+            "{} calls a name authenticated whose signatures are broken: its AD bit means nothing, and DANE is off",
+            liar.server
+        );
+        return verdict(Some(false), true, text);
+    }
+    // Every resolver has shown that it does not call everything authenticated.
+    let shown = |l: &Look| l.bogus.iter().any(answers);
+    let believe = (!looks.is_empty() && looks.iter().all(shown)).then_some(true);
+    let authenticates =
+        |l: &Look| l.secure.iter().any(|s| matches!(s, Said::Data(true) | Said::Denial(true)));
+    if let Some(plain) = looks.iter().find(|l| l.secure.iter().any(answers) && !authenticates(l)) {
+        let text = format!("{} authenticates nothing, so that no domain counts as signed", plain.server);
+        return verdict(believe, true, text);
+    }
+    if let Some(silent) = looks.iter().find(|l| !l.secure.is_empty() && !authenticates(l)) {
+        let why = silent.secure.iter().find_map(|s| match s {
+            Said::Nothing(kind) => Some(kind.to_string()),
+            Said::Data(_) | Said::Denial(_) => None,
+        });
+        let text = format!("{} gave no answer to the self-test: {}", silent.server, why.unwrap_or_default());
+        return verdict(believe, true, text);
+    }
+    let text = match believe {
+        Some(_) => "the self-test found that it validates",
+        None if looks.iter().any(authenticates) => "the self-test found that it authenticates answers",
+        None => "there is no self-test",
+    };
+    verdict(believe, false, text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use DnsErrorKind::{Bogus, Servfail, Timeout};
+    use Said::{Data, Denial, Nothing};
+
+    use super::*;
+
+    fn look(secure: &[Said], bogus: &[Said]) -> Look {
+        Look { server: "127.0.0.1:53".parse().unwrap(), secure: secure.to_vec(), bogus: bogus.to_vec() }
+    }
+
+    // DANE-02
+    #[test]
+    fn only_data_with_ad_for_a_broken_name_switches_dane_off() {
+        let good = [Data(true)];
+        for (case, looks, believe, warn, answered) in [
+            ("validates", vec![look(&good, &[Nothing(Bogus)])], Some(true), false, true),
+            ("AD on everything", vec![look(&good, &[Data(true)])], Some(false), true, true),
+            (
+                "AD on everything, denials first",
+                vec![look(&good, &[Denial(true), Data(true)])],
+                Some(false),
+                true,
+                true,
+            ),
+            ("a denial with AD is no data", vec![look(&good, &[Denial(true)])], Some(true), false, true),
+            ("does not validate", vec![look(&[Data(false)], &[Data(false)])], Some(true), true, true),
+            ("packets dropped", vec![look(&[Nothing(Timeout)], &[Nothing(Timeout)])], None, true, false),
+            ("everything fails", vec![look(&[Nothing(Servfail)], &[Nothing(Servfail)])], None, true, false),
+            ("the broken name is dropped", vec![look(&good, &[Nothing(Timeout)])], None, false, true),
+            (
+                "the secure name is dropped",
+                vec![look(&[Nothing(Timeout)], &[Nothing(Bogus)])],
+                Some(true),
+                true,
+                true,
+            ),
+            (
+                "a sound one and a liar",
+                vec![look(&good, &[Nothing(Bogus)]), look(&good, &[Data(true)])],
+                Some(false),
+                true,
+                true,
+            ),
+            (
+                "a sound one and a silent one",
+                vec![look(&good, &[Nothing(Bogus)]), look(&good, &[Nothing(Timeout)])],
+                None,
+                false,
+                true,
+            ),
+            ("no broken name", vec![look(&good, &[])], None, false, true),
+            ("nothing is asked", vec![look(&[], &[])], None, false, false),
+            ("nobody", vec![], None, false, false),
+        ] {
+            let got = judge(&looks);
+            assert_eq!(
+                (got.believe, got.warn, got.answered),
+                (believe, warn, answered),
+                "{case}: {}",
+                got.text
+            );
+        }
+    }
+}
