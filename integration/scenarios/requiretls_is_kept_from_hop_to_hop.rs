@@ -10,15 +10,28 @@ use crate::world::relay::{Relay, Setup};
 use crate::world::{World, eventually};
 use crate::{SENDER, relay_with};
 
-/// A relay with a certificate for its applications, and a resolver whose AD flag it believes.
+/// A relay with a certificate for its applications, and a resolver whose AD flag it believes once the self-test has seen it.
 async fn believing_relay(world: &World) -> Relay {
     let leaf = world.ca.issue(Flaw::None, &["relay.lab.example"]);
     for (file, pem) in [("chain.pem", &leaf.chain_pem), ("key.pem", &leaf.key_pem)] {
         std::fs::write(world.dir.path().join(file), pem).unwrap();
     }
     let tls = "certificate = \"chain.pem\"\nprivate_key = \"key.pem\"".to_owned();
-    let keys = vec![("dns", "dnssec = \"trust-ad\"".to_owned()), ("tls", tls)];
+    let dns = "dnssec = \"trust-ad\"\nself_test = { secure = \"sender.example\" }".to_owned();
+    let keys = vec![("dns", dns), ("tls", tls)];
     relay_with(world, Setup { keys, ..Setup::default() }).await
+}
+
+/// Waits until applications can ask for REQUIRETLS.
+async fn offered(world: &World, relay: &Relay) {
+    let (address, root) = (relay.submission(), world.ca.pem());
+    let offer = async || {
+        let mut client = Client::connect_tls(address, &root, "relay.lab.example").await.ok()?;
+        let ehlo = client.command("EHLO app.example").await.ok()?;
+        ehlo.lines.iter().any(|l| l == "REQUIRETLS").then_some(())
+    };
+    let found = eventually(Duration::from_secs(30), offer).await;
+    assert!(found.is_some(), "REQUIRETLS is not offered:\n{}", relay.log_text());
 }
 
 /// Submits inside TLS with these MAIL parameters and this content.
@@ -50,6 +63,7 @@ async fn all_or_nothing_and_a_notification_that_keeps_the_promise() {
     let unsigned = world.domain("unsigned.example").await;
     unsigned.behave(|b| b.requiretls = true);
     let mut relay = believing_relay(&world).await;
+    offered(&world, &relay).await;
     let content = |to: &str| message(SENDER, to, "private");
 
     // A broken certificate is waited for, through a kill.
@@ -64,6 +78,7 @@ async fn all_or_nothing_and_a_notification_that_keeps_the_promise() {
     relay.kill().await;
     able.certificate(&world.ca.issue(Flaw::None, &[able.name()]));
     relay.run().await;
+    offered(&world, &relay).await;
     let id = row["id"].as_str().unwrap();
     assert_eq!(relay.json(&["queue", "show", id]).await["sender_tls"], "requiretls");
     relay.json(&["queue", "retry", id]).await;

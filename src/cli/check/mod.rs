@@ -68,7 +68,7 @@ impl Bench {
         let stored = SqliteStore::open_read_only(&config.data_dir).ok();
         let store = Arc::new(cache::ReadOnly(stored));
         let policies = outbound::policies(config, &resolver, &roots, store, &clock)?;
-        let settings = outbound::attempt_settings(config, self_test.belief.dnssec());
+        let settings = outbound::attempt_settings(config, self_test.belief.proven());
         let exceptions = Exceptions::new(config.exception.iter().cloned(), &[]);
         let require_both = settings.require_both;
         let (tlsa, port) = (outbound::tlsa(config, &resolver), settings.port);
@@ -108,7 +108,7 @@ async fn examine(command: &Command, domain: &Domain, config: &Config) -> Result<
         },
         hosts: Vec::new(),
         probed: command.probe,
-        requiretls: RequireTlsReport::new(bench.self_test.belief.holds()),
+        requiretls: RequireTlsReport::new(bench.self_test.belief.proven().is_believed()),
         answer: Answer::Wait,
         sentence: String::new(),
         advice: None,
@@ -233,7 +233,7 @@ async fn judge(
         exception: bench.exceptions.of(domain, bench.clock.now()),
         message: MessageKind::Normal,
         require_both: bench.require_both,
-        dnssec: bench.self_test.belief.holds(),
+        dnssec: bench.self_test.belief.proven().is_believed(),
     };
     let gate = attempt::gate(route, host, &tlsa, applicable, terms);
     let mut report = HostReport::new(host, &gate);
