@@ -133,8 +133,8 @@ impl Inner {
         let domains = self.domains(day, domain, Preview::LIMIT + 1).await?;
         let mut preview = Preview { reports: Vec::new(), more: domains.len() > Preview::LIMIT };
         for domain in domains.into_iter().take(Preview::LIMIT) {
-            let counted = self.parts.store.counters(day, domain).await.map_err(|e| e.to_string())?;
-            let Some(counted) = counted else { continue };
+            let counted = self.parts.store.counters(day, domain.clone()).await;
+            let Some(counted) = counted.map_err(|e| format!("{domain}: {e}"))? else { continue };
             let until = today.then(|| self.parts.clock.now());
             preview.add(&counted, &identity, until)?;
         }
@@ -202,8 +202,10 @@ impl Inner {
         domain: Domain,
     ) -> Result<Result<SentReport, RefusedReport>, ReportStoreError> {
         let refuse = |domain, why| Ok(Err(RefusedReport { domain, why }));
-        let Some(counted) = self.parts.store.counters(day, domain.clone()).await? else {
-            return refuse(domain, format!("no session was counted on {day}"));
+        let counted = match self.parts.store.counters(day, domain.clone()).await {
+            Ok(Some(counted)) => counted,
+            Ok(None) => return refuse(domain, format!("no session was counted on {day}")),
+            Err(error) => return refuse(domain, format!("what was counted cannot be read: {error}")),
         };
         let record = match self.discover(&domain).await {
             Ok(Ok(record)) => record,
