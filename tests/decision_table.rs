@@ -22,6 +22,7 @@ use sealpost::mtasts::{FetchFailure, Mode, Policy, StoredPolicy};
 use sealpost::queue::outcome::{FailReason, Stage};
 use sealpost::security::Level;
 use sealpost::security::decide::{Demand, Gate, MessageKind, Sources, decide};
+use sealpost::security::exception::{Allow, Exception};
 use sealpost::security::pkix::PkixFault;
 use sealpost::security::verdict::{Evidence, HandshakeFault, PeerChain, TlsFacts, TlsState, judge, refused};
 use sealpost::tlsrpt::aggregate::{Identity, may_carry, report};
@@ -822,6 +823,46 @@ fn requiretls_mail_is_returned_only_when_every_host_lacks_something() {
         assert!(matches!(ruling.decision, Decision::Deferred(_)), "{id}");
         assert_eq!(ruling.enhanced.to_string(), enhanced, "{id}: {}", ruling.text);
     }
+}
+
+// An operator's exception speaks for the operator and the recipient's domain, never for the sender.
+#[test]
+fn no_exception_lets_a_host_off_what_the_sender_requires() {
+    let host = Domain::parse("mx.example.net").unwrap();
+    let exception = Arc::new(Exception {
+        domain: host.clone(),
+        allow: Allow::Plain,
+        until: NOW,
+        reason: "x".into(),
+        by: "ops".into(),
+    });
+    let demanded = |message, name_assured| {
+        let gate = decide(&Sources {
+            next_hop: &host,
+            host: &host,
+            name_assured,
+            identified: name_assured,
+            tlsa: &TlsaAnswer::None,
+            references: &[],
+            require_both: false,
+            policy: None,
+            fetch_failure: None,
+            operator: Demand::VERIFIED,
+            floor: Demand::NOTHING,
+            exception: Some(&exception),
+            message,
+            dnssec: true,
+        });
+        match gate {
+            Gate::Contact(policy) => Some((policy.demand, policy.waiver.is_some())),
+            Gate::Refuse(..) => None,
+        }
+    };
+    let let_off = Some((Demand::NOTHING, true));
+    assert_eq!(demanded(MessageKind::Normal, false), let_off);
+    assert_eq!(demanded(MessageKind::RequireTlsNotice, false), let_off);
+    assert_eq!(demanded(MessageKind::RequireTls, true), Some((Demand::VERIFIED, false)));
+    assert_eq!(demanded(MessageKind::RequireTls, false), None);
 }
 
 // D104, RTLS-32, RTLS-42: a notification is delivered where its message would not be, and carries the parameter where it can.

@@ -154,7 +154,7 @@ async fn start(config: &Config) -> Result<Relay, String> {
     let (resolver, self_test) = outbound::resolver(config, &clock)?;
     let belief = Arc::clone(&self_test.belief);
     tracing::info!(event = "dnssec", "DNSSEC {}", belief.words());
-    let believed = belief.dnssec();
+    let believed = belief.proven();
     let roots = Arc::new(trust::load(config.trust.roots, &config.trust.extra_roots)?);
     let certificate = certificate(config)?;
 

@@ -19,13 +19,20 @@ pub struct Belief {
     configured: bool,
     words: String,
     now: Dnssec,
+    proven: Dnssec,
     found: Mutex<String>,
 }
 
 impl Belief {
     /// What the configuration says, and why in words.
     pub fn new(configured: bool, words: String) -> Self {
-        Self { configured, words, now: Dnssec::new(configured), found: Mutex::default() }
+        Self {
+            configured,
+            words,
+            now: Dnssec::new(configured),
+            proven: Dnssec::default(),
+            found: Mutex::default(),
+        }
     }
 
     /// Whether the AD bit is believed at all, the self-test apart.
@@ -38,18 +45,22 @@ impl Belief {
         self.now.is_believed()
     }
 
-    /// The same, for those who only want to know that.
-    pub fn dnssec(&self) -> Dnssec {
-        self.now.clone()
+    /// Whether it holds and the self-test has shown why: only then does an answer without the AD bit say anything about its
+    /// domain, and only then can REQUIRETLS be kept (RTLS-29).
+    pub fn proven(&self) -> Dnssec {
+        self.proven.clone()
     }
 
     /// Takes in what a self-test found; `true` when the belief has changed.
     pub fn learn(&self, verdict: &Verdict) -> bool {
         self.found.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&verdict.text);
-        match verdict.believe {
+        let changed = match verdict.believe {
             Some(believe) => self.now.set(believe && self.configured),
             None => false,
-        }
+        };
+        let proven = verdict.proven.unwrap_or_else(|| self.proven.is_believed());
+        self.proven.set(proven && self.holds());
+        changed
     }
 
     /// In words, for log, `check` and `/readyz`.
@@ -122,7 +133,7 @@ mod tests {
     use crate::dns::zone::ZoneResolver;
 
     fn verdict(believe: Option<bool>) -> Verdict {
-        Verdict { believe, warn: false, answered: true, text: "it was found out".to_owned() }
+        Verdict { believe, proven: None, warn: false, answered: true, text: "it was found out".to_owned() }
     }
 
     // DANE-02: what was kept as secure is secure no more, mail flows as to unsigned domains, and nobody is asked for
@@ -162,6 +173,30 @@ mod tests {
         assert!(!belief.holds());
         assert!(belief.learn(&verdict(Some(true))));
         assert_eq!(ask(), (true, true, true));
+    }
+
+    // RTLS-29: before the first answer, under a resolver that authenticates nothing, and where DANE is off, an answer
+    // without the AD bit says nothing.
+    #[test]
+    fn a_belief_is_proven_by_what_the_self_test_has_shown() {
+        let belief = Belief::new(true, "so it is".to_owned());
+        let proven = belief.proven();
+        assert!(belief.holds() && !proven.is_believed());
+        for (proves, believe, want) in [
+            (None, None, false),
+            (Some(true), None, true),
+            (None, None, true),
+            (None, Some(false), false),
+            (None, Some(true), false),
+            (Some(true), Some(true), true),
+            (Some(false), None, false),
+        ] {
+            belief.learn(&Verdict { proven: proves, ..verdict(believe) });
+            assert_eq!(proven.is_believed(), want, "{proves:?} {believe:?}");
+        }
+        let off = Belief::new(false, "off".to_owned());
+        off.learn(&Verdict { proven: Some(true), ..verdict(Some(true)) });
+        assert!(!off.proven().is_believed());
     }
 
     // DANE-01

@@ -43,18 +43,17 @@ pub trait Resolver: Send + Sync {
     fn forget(&self, name: &Domain);
 }
 
-/// Whether answers are believed to be authenticated where DNSSEC says so. Shared by all who ask: where it is off or not
-/// proven, an answer without authentication tells nothing about its domain (RTLS-29).
+/// Whether DNSSEC may be relied on, for one purpose or another. Shared by all who ask.
 #[derive(Debug, Clone, Default)]
 pub struct Dnssec(Arc<AtomicBool>);
 
 impl Dnssec {
-    /// Believed from the start, or not.
+    /// Relied on from the start, or not.
     pub fn new(believed: bool) -> Self {
         Self(Arc::new(AtomicBool::new(believed)))
     }
 
-    /// Whether it is believed now.
+    /// Whether it is relied on now.
     pub fn is_believed(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }

@@ -35,6 +35,9 @@ pub struct Look {
 pub struct Verdict {
     /// Whether the AD bit is to be believed from now on; `None`: as before.
     pub believe: Option<bool>,
+    /// Whether it has shown that what is signed is told from what is not; `None`: as before. Only then does an answer without
+    /// the AD bit say something about its domain (RTLS-29).
+    pub proven: Option<bool>,
     /// Whether an operator should look at it.
     pub warn: bool,
     /// Whether anything was answered at all: until then it is asked again soon.
@@ -47,13 +50,14 @@ pub struct Verdict {
 pub fn judge(looks: &[Look]) -> Verdict {
     let answers = |s: &Said| !matches!(s, Said::Nothing(kind) if *kind != DnsErrorKind::Bogus);
     let all = || looks.iter().flat_map(|l| l.secure.iter().chain(&l.bogus));
-    let verdict = |believe, warn, text| Verdict { believe, warn, answered: all().any(answers), text };
+    let verdict =
+        |believe, proven, warn, text| Verdict { believe, proven, warn, answered: all().any(answers), text };
     if let Some(liar) = looks.iter().find(|l| l.bogus.contains(&Said::Data(true))) {
         let text = format!(
             "{} calls a name authenticated whose signatures are broken: its AD bit means nothing, and DANE is off",
             liar.server
         );
-        return verdict(Some(false), true, text);
+        return verdict(Some(false), Some(false), true, text);
     }
     // Every resolver has shown that it does not call everything authenticated.
     let shown = |l: &Look| l.bogus.iter().any(answers);
@@ -62,7 +66,7 @@ pub fn judge(looks: &[Look]) -> Verdict {
         |l: &Look| l.secure.iter().any(|s| matches!(s, Said::Data(true) | Said::Denial(true)));
     if let Some(plain) = looks.iter().find(|l| l.secure.iter().any(answers) && !authenticates(l)) {
         let text = format!("{} authenticates nothing, so that no domain counts as signed", plain.server);
-        return verdict(believe, true, text);
+        return verdict(believe, Some(false), true, text);
     }
     if let Some(silent) = looks.iter().find(|l| !l.secure.is_empty() && !authenticates(l)) {
         let why = silent.secure.iter().find_map(|s| match s {
@@ -70,14 +74,15 @@ pub fn judge(looks: &[Look]) -> Verdict {
             Said::Data(_) | Said::Denial(_) => None,
         });
         let text = format!("{} gave no answer to the self-test: {}", silent.server, why.unwrap_or_default());
-        return verdict(believe, true, text);
+        return verdict(believe, None, true, text);
     }
     let text = match believe {
         Some(_) => "the self-test found that it validates",
         None if looks.iter().any(authenticates) => "the self-test found that it authenticates answers",
         None => "there is no self-test",
     };
-    verdict(believe, false, text.to_owned())
+    // Who is not asked is taken at the operator's word.
+    verdict(believe, Some(true), false, text.to_owned())
 }
 
 #[cfg(test)]
@@ -91,29 +96,46 @@ mod tests {
         Look { server: "127.0.0.1:53".parse().unwrap(), secure: secure.to_vec(), bogus: bogus.to_vec() }
     }
 
-    // DANE-02
+    // DANE-02, RTLS-29
     #[test]
     fn only_data_with_ad_for_a_broken_name_switches_dane_off() {
         let good = [Data(true)];
-        for (case, looks, believe, warn, answered) in [
-            ("validates", vec![look(&good, &[Nothing(Bogus)])], Some(true), false, true),
-            ("AD on everything", vec![look(&good, &[Data(true)])], Some(false), true, true),
+        let (yes, no) = (Some(true), Some(false));
+        for (case, looks, believe, proven, warn, answered) in [
+            ("validates", vec![look(&good, &[Nothing(Bogus)])], Some(true), yes, false, true),
+            ("AD on everything", vec![look(&good, &[Data(true)])], Some(false), no, true, true),
             (
                 "AD on everything, denials first",
                 vec![look(&good, &[Denial(true), Data(true)])],
                 Some(false),
+                no,
                 true,
                 true,
             ),
-            ("a denial with AD is no data", vec![look(&good, &[Denial(true)])], Some(true), false, true),
-            ("does not validate", vec![look(&[Data(false)], &[Data(false)])], Some(true), true, true),
-            ("packets dropped", vec![look(&[Nothing(Timeout)], &[Nothing(Timeout)])], None, true, false),
-            ("everything fails", vec![look(&[Nothing(Servfail)], &[Nothing(Servfail)])], None, true, false),
-            ("the broken name is dropped", vec![look(&good, &[Nothing(Timeout)])], None, false, true),
+            ("a denial with AD is no data", vec![look(&good, &[Denial(true)])], Some(true), yes, false, true),
+            ("does not validate", vec![look(&[Data(false)], &[Data(false)])], Some(true), no, true, true),
+            (
+                "packets dropped",
+                vec![look(&[Nothing(Timeout)], &[Nothing(Timeout)])],
+                None,
+                None,
+                true,
+                false,
+            ),
+            (
+                "everything fails",
+                vec![look(&[Nothing(Servfail)], &[Nothing(Servfail)])],
+                None,
+                None,
+                true,
+                false,
+            ),
+            ("the broken name is dropped", vec![look(&good, &[Nothing(Timeout)])], None, yes, false, true),
             (
                 "the secure name is dropped",
                 vec![look(&[Nothing(Timeout)], &[Nothing(Bogus)])],
                 Some(true),
+                None,
                 true,
                 true,
             ),
@@ -121,6 +143,7 @@ mod tests {
                 "a sound one and a liar",
                 vec![look(&good, &[Nothing(Bogus)]), look(&good, &[Data(true)])],
                 Some(false),
+                no,
                 true,
                 true,
             ),
@@ -128,17 +151,18 @@ mod tests {
                 "a sound one and a silent one",
                 vec![look(&good, &[Nothing(Bogus)]), look(&good, &[Nothing(Timeout)])],
                 None,
+                yes,
                 false,
                 true,
             ),
-            ("no broken name", vec![look(&good, &[])], None, false, true),
-            ("nothing is asked", vec![look(&[], &[])], None, false, false),
-            ("nobody", vec![], None, false, false),
+            ("no broken name", vec![look(&good, &[])], None, yes, false, true),
+            ("nothing is asked", vec![look(&[], &[])], None, yes, false, false),
+            ("nobody", vec![], None, yes, false, false),
         ] {
             let got = judge(&looks);
             assert_eq!(
-                (got.believe, got.warn, got.answered),
-                (believe, warn, answered),
+                (got.believe, got.proven, got.warn, got.answered),
+                (believe, proven, warn, answered),
                 "{case}: {}",
                 got.text
             );

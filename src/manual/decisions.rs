@@ -79,7 +79,21 @@
 //! **A rate is spread over its time.** At most a second's worth leaves at once, and a rate below one a second leaves one by
 //! one. It is kept in memory: a start begins anew. Price: a start may send one second's worth too many.
 //!
+//! **REQUIRETLS: what is absent is returned, what is broken waits.** A host that offers no REQUIRETLS, a domain that promised
+//! nothing and offers no TLS, a name that nobody vouches for: these rarely change within days, and the sender asked to be
+//! told. A certificate that ran out, a policy or a lookup that fails, may be mended tomorrow, or be an attack. Without a
+//! proven DNSSEC a name that nobody vouches for may yet be signed, so it waits too, and REQUIRETLS is not offered then.
+//! Nothing that a recipient's domain promised is ever the reason for a bounce. Price: whoever strips STARTTLS on the way to
+//! a domain without a policy gets the mail returned, though never delivered in the clear.
+//!
+//! **A notification without REQUIRETLS rather than none.** RFC 8689 §5 wants both: that it carries the parameter, and that
+//! a next hop without it is no reason to drop it. So the parameter goes along wherever its conditions hold, host by host;
+//! the body never does. Price: header fields may travel less protected.
+//!
+//! **An exception does not speak for the sender.** `[[exception]]` lets a domain off what it promised and what this relay's
+//! own rules ask, never what a sender asks with REQUIRETLS.
+//!
 //! ## Later
 //!
-//! Read, checked and named at start as without effect: metrics, HTTP submission, aliases,
+//! Read, checked and named at start as without effect: metrics, HTTP submission, aliases, limits for submitting clients,
 //! DNSSEC validation in this process, TLS for the admin interface.

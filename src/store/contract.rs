@@ -165,6 +165,7 @@ pub(super) async fn run<S: Site>(site: impl Fn() -> S) {
     attempts::an_outcome_and_its_dsn_are_one_commit(site()).await;
     attempts::content_goes_with_the_last_recipient(site()).await;
     attempts::the_origin_outlives_attempts_and_restarts(site()).await;
+    attempts::what_the_sender_says_about_tls_outlives_attempts_and_restarts(site()).await;
     attempts::a_release_restores_what_was_before(site()).await;
     attempts::an_uncounted_deferral_takes_the_attempt_back(site()).await;
     attempts::interruptions_are_brought_forward_until_they_look_like_poison(site()).await;

@@ -342,10 +342,9 @@ async fn mail_with_tls_required_no_passes_broken_promises_that_are_still_reporte
         assert_eq!(outcome.word(), "delivered", "{row}: {outcome:?}");
         assert_eq!(outcome.diagnosis().security, Some(level), "{row}");
         assert_eq!(mails(&ears), ["MAIL FROM:<app@example.org>"], "{row}");
-        let records = w.notes.records.lock().unwrap();
+        let records = std::mem::take(&mut *w.notes.records.lock().unwrap());
         assert_eq!(records.len(), 1, "{row}: {records:?}");
         assert_eq!(records[0].verdicts[0].details[0].result, result, "{row}");
-        drop(records);
         assert_eq!(send(&w, "a.example", SenderTls::Unsaid).await.word(), "deferred", "{row}");
     }
 }

@@ -35,6 +35,8 @@ pub struct Behaviour {
     pub eight_bit: bool,
     /// Whether SMTPUTF8 is offered.
     pub smtputf8: bool,
+    /// Whether REQUIRETLS is offered inside TLS; MAIL with the parameter is answered 555 where not.
+    pub requiretls: bool,
     /// The reply to EHLO in the clear, when it is another than the list of what is offered.
     pub ehlo: Option<String>,
     /// The like inside TLS.
@@ -75,6 +77,7 @@ impl Default for Behaviour {
             size: Some(50 << 20),
             eight_bit: true,
             smtputf8: true,
+            requiretls: false,
             ehlo: None,
             ehlo_tls: None,
             greeting: Some("220 %h ESMTP".to_owned()),

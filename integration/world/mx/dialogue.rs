@@ -141,6 +141,9 @@ impl<'a> Dialogue<'a> {
         for (offered, keyword) in [(behaviour.eight_bit, "8BITMIME"), (behaviour.smtputf8, "SMTPUTF8")] {
             lines.extend(offered.then(|| keyword.to_owned()));
         }
+        if self.tls && behaviour.requiretls {
+            lines.push("REQUIRETLS".to_owned());
+        }
         if behaviour.pipelining {
             lines.push("PIPELINING".to_owned());
         }
@@ -155,6 +158,9 @@ impl<'a> Dialogue<'a> {
     fn mail(&mut self, rest: &str, behaviour: &Behaviour) -> String {
         if behaviour.messages_per_connection.is_some_and(|n| self.messages >= n) {
             return "421 4.7.0 enough for this connection".to_owned();
+        }
+        if rest.to_ascii_uppercase().ends_with(" REQUIRETLS") && !(self.tls && behaviour.requiretls) {
+            return "555 5.5.4 REQUIRETLS was not offered".to_owned();
         }
         let clear = behaviour.mail_clear.as_ref().filter(|_| !self.tls);
         let reply = clear.or_else(|| behaviour.mail.get(&path(rest))).cloned();

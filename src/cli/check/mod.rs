@@ -26,14 +26,17 @@ use crate::mtasts::{Applicable, Discovery, Mode};
 use crate::route::{Host, Route, RouteFailure};
 use crate::security::decide::{Gate, MessageKind, TlsPolicy};
 use crate::security::exception::Exceptions;
-use crate::security::verdict::refused;
+use crate::security::verdict;
 use crate::store::sqlite::SqliteStore;
 
 mod cache;
 mod report;
 mod text;
 
-use report::{Answer, ExceptionReport, HostReport, PolicyReport, Probe, Report, RouteReport, RuleReport};
+use report::{
+    Answer, ExceptionReport, HostReport, PolicyReport, Probe, Report, RequireTlsReport, RouteReport,
+    RuleReport,
+};
 
 pub(super) fn run(command: Command, config: &Config, io: &mut Io<'_>) -> Result<u8, Failure> {
     let Some(domain) = &command.domain else { return standing::own(command.probe, command.json, config, io) };
@@ -72,7 +75,7 @@ impl Bench {
         };
         let store = Arc::new(cache::ReadOnly(stored));
         let policies = outbound::policies(config, &resolver, &roots, store, &clock)?;
-        let settings = outbound::attempt_settings(config, self_test.belief.dnssec());
+        let settings = outbound::attempt_settings(config, self_test.belief.proven());
         let exceptions = Exceptions::new(config.exception.iter().cloned(), &ended);
         let require_both = settings.require_both;
         let (tlsa, port) = (outbound::tlsa(config, &resolver), settings.port);
@@ -119,26 +122,29 @@ async fn examine(command: &Command, domain: &Domain, config: &Config) -> Result<
         exceptions: ExceptionReport::all(&bench.exceptions, domain, bench.clock.now()),
         hosts: Vec::new(),
         probed: command.probe,
+        requiretls: RequireTlsReport::new(bench.self_test.belief.proven().is_believed()),
         answer: Answer::Wait,
         sentence: String::new(),
         advice: None,
     };
-    let conclusion = match (&route, applicable) {
+    let both = |ruling: &Ruling| (say(ORDINARY, domain, ruling), say(REQUIRETLS, domain, ruling));
+    let (conclusion, requiretls) = match (&route, applicable) {
         (Err(failure), _) => {
             let enforce = match failure {
                 RouteFailure::NullMx { secure: true } | RouteFailure::NoSuchDomain { secure: true } => false,
                 RouteFailure::NullMx { .. } | RouteFailure::NoSuchDomain { .. } => enforced_before,
                 _ => look.as_ref().is_some_and(|l| is_enforce(&l.applicable)) || enforced_before,
             };
-            say(domain, &classify::route(failure, domain, enforce, false))
+            both(&classify::route(failure, domain, enforce, false))
         }
-        (Ok(_), Err(error)) => say(domain, &classify::lookup_failed(&error)),
+        (Ok(_), Err(error)) => both(&classify::lookup_failed(&error)),
         (Ok(route), Ok(applicable)) => {
-            let (hosts, answer) = hosts(command, &bench, domain, route, &applicable).await;
+            let (hosts, answer, requiretls) = hosts(command, &bench, domain, route, &applicable).await;
             report.hosts = hosts;
-            answer
+            (answer, requiretls)
         }
     };
+    (report.requiretls.answer, report.requiretls.sentence) = (requiretls.answer, requiretls.sentence);
     Conclusion { answer: report.answer, sentence: report.sentence, advice: report.advice } = conclusion;
     Ok(report)
 }
@@ -168,48 +174,63 @@ async fn applied(
     }
 }
 
-/// Judges every host, and says what becomes of the mail.
+/// What one host comes to: the security level, `None` where it would be contacted and was not tried.
+type Judged<T = Option<&'static str>> = Result<T, HostRuling>;
+
+/// Judges every host, and says what becomes of the mail: of ordinary mail, and of mail with REQUIRETLS.
 async fn hosts(
     command: &Command,
     bench: &Bench,
     domain: &Domain,
     route: &Route,
     applicable: &Applicable,
-) -> (Vec<HostReport>, Conclusion) {
+) -> (Vec<HostReport>, Conclusion, Conclusion) {
     let judged =
         join_all(route.hosts.iter().map(|host| judge(command, bench, domain, route, host, applicable))).await;
-    let mut best = None;
-    let mut failures = Vec::new();
-    let mut reports = Vec::new();
-    for (report, result) in judged {
-        match result {
-            Ok(level) if best.is_none() => best = Some((report.name.clone(), level)),
-            Ok(_) => {}
-            Err(ruling) => failures.push(ruling),
-        }
+    let (mut reports, mut ordinary, mut required) = (Vec::new(), Vec::new(), Vec::new());
+    for (report, result, with_requiretls) in judged {
+        ordinary.push((report.name.clone(), result));
+        required.push((report.name.clone(), with_requiretls));
         reports.push(report);
     }
-    let answer = match best {
-        Some((host, Some(level))) => Conclusion::new(
-            Answer::Delivered,
-            format!("Mail for {domain} would be delivered to {host} now, security level {level}."),
-        ),
-        Some((host, None)) => Conclusion::new(
-            Answer::Delivered,
-            format!("Mail for {domain} would go to {host}. What that host does was not tried: add --probe."),
-        ),
-        None => match classify::after_last_host(&failures) {
-            Some((_, ruling)) => say(domain, &ruling),
-            None => Conclusion::new(
-                Answer::Wait,
-                format!("Mail for {domain} would wait: no host could be judged."),
-            ),
-        },
+    let required = match &applicable.lookup_failed {
+        Some(error) => say(REQUIRETLS, domain, &classify::policy_lookup_failed(error)),
+        None => conclude(REQUIRETLS, domain, required),
     };
-    (reports, answer)
+    (reports, conclude(ORDINARY, domain, ordinary), required)
 }
 
-/// One host: what is demanded, and (with `--probe`) what it does. `Ok(None)`: it would be contacted, untried.
+/// What the hosts come to together.
+fn conclude(mail: &str, domain: &Domain, judged: Vec<(Domain, Judged)>) -> Conclusion {
+    let mut failures = Vec::new();
+    for (host, result) in judged {
+        match result {
+            Ok(Some(level)) => {
+                return Conclusion::new(
+                    Answer::Delivered,
+                    format!("{mail} for {domain} would be delivered to {host} now, security level {level}."),
+                );
+            }
+            Ok(None) => {
+                return Conclusion::new(
+                    Answer::Delivered,
+                    format!(
+                        "{mail} for {domain} would go to {host}. What that host does was not tried: add --probe."
+                    ),
+                );
+            }
+            Err(ruling) => failures.push(ruling),
+        }
+    }
+    match classify::after_last_host(&failures) {
+        Some((_, ruling)) => say(mail, domain, &ruling),
+        None => {
+            Conclusion::new(Answer::Wait, format!("{mail} for {domain} would wait: no host could be judged."))
+        }
+    }
+}
+
+/// One host: what is demanded, and (with `--probe`) what it does, for ordinary mail and for mail with REQUIRETLS.
 async fn judge(
     command: &Command,
     bench: &Bench,
@@ -217,7 +238,7 @@ async fn judge(
     route: &Route,
     host: &Host,
     applicable: &Applicable,
-) -> (HostReport, Result<Option<&'static str>, HostRuling>) {
+) -> (HostReport, Judged, Judged) {
     let tlsa = match &host.addresses {
         Ok(_) => bench.tlsa.look_up(host, route.port(bench.port)).await,
         Err(_) => TlsaAnswer::None,
@@ -226,22 +247,17 @@ async fn judge(
         exception: bench.exceptions.of(domain, bench.clock.now()),
         message: MessageKind::Normal,
         require_both: bench.require_both,
-        dnssec: bench.self_test.belief.holds(),
+        dnssec: bench.self_test.belief.proven().is_believed(),
     };
     let gate = attempt::gate(route, host, &tlsa, applicable, terms);
     let mut report = HostReport::new(host, &gate);
-    let policy = match gate {
-        Gate::Contact(policy) => policy,
-        Gate::Refuse(policy, failure) => {
-            let failure = refused(&policy, failure).cleared.err();
-            let ruling = failure.map(|f| classify::host(&HostFailure::Tls(&f), &host.name, &policy));
-            return match ruling {
-                Some(ruling) => {
-                    report.verdict = format!("not contacted: {}", ruling.transient.text);
-                    (report, Err(ruling))
-                }
-                None => (report, Ok(None)),
-            };
+    let required = Terms { message: MessageKind::RequireTls, ..terms };
+    let required = contact(attempt::gate(route, host, &tlsa, applicable, required));
+    let policy = match contact(gate) {
+        Ok(policy) => policy,
+        Err(ruling) => {
+            report.verdict = format!("not contacted: {}", ruling.transient.text);
+            return (report, Err(ruling), required.map(|_| None));
         }
     };
     let addresses = match &host.addresses {
@@ -249,36 +265,56 @@ async fn judge(
         Err(why) => {
             let ruling = classify::host(&HostFailure::NoAddress(why), &host.name, &policy);
             report.verdict = ruling.transient.text.clone();
-            return (report, Err(ruling));
+            return (report, Err(ruling.clone()), Err(ruling));
         }
     };
     if !command.probe {
         report.verdict = format!("would be contacted; {}", text::demand(&policy));
-        return (report, Ok(None));
+        return (report, Ok(None), required.map(|_| None));
     }
-    probe(bench, route, &policy, addresses, report).await
+    probe(bench, route, &policy, required, addresses, report).await
+}
+
+/// The policy of a host that may be contacted, or why it may not.
+fn contact(gate: Gate) -> Judged<TlsPolicy> {
+    match gate {
+        Gate::Contact(policy) => Ok(policy),
+        Gate::Refuse(policy, failure) => {
+            Err(classify::host(&HostFailure::Tls(&failure), &policy.host, &policy))
+        }
+    }
 }
 
 async fn probe(
     bench: &Bench,
     route: &Route,
     policy: &TlsPolicy,
+    required: Judged<TlsPolicy>,
     addresses: &[std::net::IpAddr],
     mut report: HostReport,
-) -> (HostReport, Result<Option<&'static str>, HostRuling>) {
+) -> (HostReport, Judged, Judged) {
+    let untried = || HostRuling { transient: classify::local("no address".to_owned()), permanent: None };
     let mut last = None;
+    let mut with_requiretls = required.as_ref().map(|_| None).map_err(Clone::clone);
     // As an attempt does: the next address only when this one did not come to a verdict.
     for address in addresses.iter().take(2) {
         match bench.prober.probe(*address, route, policy).await {
             Ok((seen, judgement)) => {
                 report.probes.push(Probe::new(*address, &seen, &judgement));
+                // The same session, for mail that asks for more.
+                if let Ok(required) = &required {
+                    with_requiretls = match verdict::judge(required, &seen.evidence).cleared {
+                        Ok(clearance) => Ok(Some(clearance.level().as_str())),
+                        Err(f) => Err(classify::host(&HostFailure::Tls(&f), &required.host, required)),
+                    };
+                }
                 match judgement.cleared {
                     Ok(clearance) => {
                         let level = clearance.level().as_str();
                         let broken = report.probes.iter().any(|p| p.broken.is_some());
                         let but = if broken { "; under an enforce policy mail would wait" } else { "" };
                         report.verdict = format!("would get mail, security level {level}{but}");
-                        return (report, Ok(Some(level)));
+                        return (report, Ok(Some(level)), with_requiretls);
                     }
                     Err(failure) => {
                         last = Some(classify::host(&HostFailure::Tls(&failure), &policy.host, policy));
@@ -287,16 +323,17 @@ async fn probe(
             }
             Err(ruling) => {
                 report.probes.push(Probe::failed(*address, &ruling));
-                last = Some(HostRuling { transient: ruling, permanent: None });
+                let ruling = HostRuling { transient: ruling, permanent: None };
+                if required.is_ok() {
+                    with_requiretls = Err(ruling.clone());
+                }
+                last = Some(ruling);
             }
         }
     }
-    let ruling = last.unwrap_or_else(|| HostRuling {
-        transient: classify::local("no address".to_owned()),
-        permanent: None,
-    });
+    let ruling = last.unwrap_or_else(untried);
     report.verdict = ruling.transient.text.clone();
-    (report, Err(ruling))
+    (report, Err(ruling), with_requiretls)
 }
 
 /// How it ends: the answer, the final sentence, and what can be done about it.
@@ -312,21 +349,26 @@ impl Conclusion {
     }
 }
 
+/// How sentences about mail begin that asks for nothing.
+const ORDINARY: &str = "Mail";
+/// The like for mail whose sender asks for verified TLS all the way.
+const REQUIRETLS: &str = "Mail with REQUIRETLS";
+
 /// The conclusion from a ruling.
-fn say(domain: &Domain, ruling: &Ruling) -> Conclusion {
+fn say(mail: &str, domain: &Domain, ruling: &Ruling) -> Conclusion {
     let (enhanced, text) = (&ruling.enhanced, &ruling.text);
     match ruling.decision {
         Decision::Delivered => {
-            Conclusion::new(Answer::Delivered, format!("Mail for {domain} would be delivered."))
+            Conclusion::new(Answer::Delivered, format!("{mail} for {domain} would be delivered."))
         }
         Decision::Deferred(reason) => {
             let sentence =
-                format!("Mail for {domain} would wait ({enhanced}, cause {}): {text}.", reason.as_str());
+                format!("{mail} for {domain} would wait ({enhanced}, cause {}): {text}.", reason.as_str());
             Conclusion { advice: Some(advice(reason)), ..Conclusion::new(Answer::Wait, sentence) }
         }
         Decision::Failed(reason) => Conclusion::new(
             Answer::Returned,
-            format!("Mail for {domain} would be returned ({enhanced}, {}): {text}.", reason.as_str()),
+            format!("{mail} for {domain} would be returned ({enhanced}, {}): {text}.", reason.as_str()),
         ),
     }
 }

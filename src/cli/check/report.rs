@@ -44,6 +44,7 @@ pub(super) struct Report {
     pub(super) exceptions: Vec<ExceptionReport>,
     pub(super) hosts: Vec<HostReport>,
     pub(super) probed: bool,
+    pub(super) requiretls: RequireTlsReport,
     pub(super) answer: Answer,
     pub(super) sentence: String,
     pub(super) advice: Option<&'static str>,
@@ -130,6 +131,21 @@ impl ExceptionReport {
             by: e.by.clone(),
         };
         exceptions.iter().filter(|(e, _)| e.domain == *domain).map(report).collect()
+    }
+}
+
+/// What would happen to mail with REQUIRETLS (RFC 8689).
+#[derive(Debug, Serialize)]
+pub(super) struct RequireTlsReport {
+    /// Whether senders can ask for it here: only where DNSSEC is believed.
+    pub(super) accepted: bool,
+    pub(super) answer: Answer,
+    pub(super) sentence: String,
+}
+
+impl RequireTlsReport {
+    pub(super) const fn new(accepted: bool) -> Self {
+        Self { accepted, answer: Answer::Wait, sentence: String::new() }
     }
 }
 
@@ -322,6 +338,8 @@ impl TlsaReport {
 pub(super) struct Probe {
     pub(super) address: IpAddr,
     pub(super) tls: String,
+    /// REQUIRETLS is offered inside TLS.
+    pub(super) requiretls: bool,
     pub(super) certificate: Option<CertificateFacts>,
     pub(super) certificate_faults: Vec<String>,
     pub(super) broken: Option<String>,
@@ -340,6 +358,7 @@ impl Probe {
         Self {
             address,
             tls,
+            requiretls: seen.evidence.requiretls,
             certificate: facts.and_then(|f| f.certificate.clone()),
             certificate_faults: facts
                 .map(|f| f.pkix.iter().map(ToString::to_string).collect())
@@ -353,6 +372,7 @@ impl Probe {
         Self {
             address,
             tls: "no session".to_owned(),
+            requiretls: false,
             certificate: None,
             certificate_faults: Vec::new(),
             broken: None,

@@ -23,6 +23,9 @@ pub(super) fn print(report: &Report, io: &mut Io<'_>) -> Result<(), Failure> {
     for host in &report.hosts {
         print_host(host, io)?;
     }
+    let refused =
+        if report.requiretls.accepted { "" } else { " Senders cannot ask for it here: see dnssec." };
+    writeln!(io.out, "  requiretls {}{refused}", clean(&report.requiretls.sentence))?;
     writeln!(io.out)?;
     writeln!(io.out, "{}", clean(&report.sentence))?;
     if let Some(advice) = report.advice {
@@ -160,7 +163,8 @@ fn print_host(host: &HostReport, io: &mut Io<'_>) -> Result<(), Failure> {
 }
 
 fn print_probe(p: &Probe, io: &mut Io<'_>) -> Result<(), Failure> {
-    writeln!(io.out, "    probe   {}: {}", p.address, clean(&p.tls))?;
+    let requiretls = if p.requiretls { ", REQUIRETLS offered" } else { "" };
+    writeln!(io.out, "    probe   {}: {}{requiretls}", p.address, clean(&p.tls))?;
     if let Some(c) = &p.certificate {
         writeln!(io.out, "            certificate for {}", clean(&c.names.join(" ")))?;
         writeln!(io.out, "            valid {} to {}", c.not_before, moment(c.not_after, io.now))?;

@@ -298,6 +298,104 @@ fn the_whole_message_comes_back_only_on_request_and_when_small() {
     }
 }
 
+/// What a notification says of the message to bob with this tag.
+fn tagged(
+    sender_tls: SenderTls,
+    kind: DsnKind,
+    d: &Diagnosis,
+    expired: bool,
+    cause: &str,
+) -> (NewMessage, String) {
+    let bob = recipient("bob@example.org");
+    let message = MessageMeta { sender_tls, ret: Some(Ret::Full), ..message() };
+    let report = [Reported { recipient: &bob, diagnosis: d, expired, cause }];
+    let full = [HEADER, b"the body\r\n"].concat();
+    let (dsn, text) = write(kind, &message, &report, Original { header: HEADER, full: Some(&full) });
+    check(&dsn);
+    (dsn, text)
+}
+
+// RTLS-40, RTLS-41
+#[test]
+fn a_notification_of_requiretls_mail_is_protected_as_the_mail_was_and_brings_back_no_body() {
+    let d = replied(550, "5.1.1", "no");
+    for kind in [DsnKind::Failed, delayed(), DsnKind::Relayed] {
+        for (tag, body) in [(SenderTls::Required, false), (SenderTls::Unsaid, kind == DsnKind::Failed)] {
+            let (dsn, text) = tagged(tag, kind, &d, false, "rejected");
+            assert_eq!(dsn.envelope.sender_tls, tag);
+            assert_eq!(text.contains("the body"), body, "{kind:?} {tag:?}: RET=FULL");
+            assert_eq!(text.contains("Content-Type: text/rfc822-headers"), !body, "{kind:?} {tag:?}");
+            assert!(!text.contains("TLS-Required"), "{kind:?} {tag:?}");
+        }
+    }
+}
+
+// RTLS-43
+#[test]
+fn a_notification_of_mail_with_tls_required_no_says_so_too() {
+    let d = replied(530, "5.7.0", "STARTTLS first");
+    for kind in [DsnKind::Failed, delayed(), DsnKind::Relayed] {
+        let (dsn, text) = tagged(SenderTls::Optional, kind, &d, false, "rejected");
+        assert_eq!(dsn.envelope.sender_tls, SenderTls::Optional);
+        let (header, _) = text.split_once("\n\n").unwrap();
+        assert!(header.contains("\nTLS-Required: No\n"), "{header}");
+    }
+}
+
+// RTLS-28: in words that a sender understands.
+#[test]
+fn a_message_that_no_host_can_protect() {
+    let d = Diagnosis {
+        stage: Stage::Ehlo,
+        code: None,
+        text: "REQUIRETLS support required: no server for example.org offers it".to_owned(),
+        ..replied(550, "5.7.30", "")
+    };
+    let (_, text) = tagged(SenderTls::Required, DsnKind::Failed, &d, false, "requiretls_missing");
+    insta::assert_snapshot!("requiretls_missing", text);
+    let d = Diagnosis {
+        stage: Stage::Starttls,
+        enhanced: EnhancedCode::new(5, 7, 10),
+        text: "Encryption needed: no server for example.org could be reached over verified TLS".to_owned(),
+        tls_failure: Some(ResultType::StarttlsNotSupported),
+        ..d
+    };
+    let (_, text) = tagged(SenderTls::Required, DsnKind::Failed, &d, false, "requiretls_missing");
+    let told = text.replace('\n', " ");
+    assert!(text.contains("\nStatus: 5.7.10\n") && told.contains("offers a protected connection"), "{text}");
+}
+
+// RTLS-28, RTLS-29, D94
+#[test]
+fn mail_that_waited_for_required_tls_until_its_end_says_what_it_needed() {
+    let certificate = Diagnosis { promise: None, ..policy_failure() };
+    let unfetched = Diagnosis {
+        stage: Stage::Policy,
+        code: None,
+        tls_failure: None,
+        ..replied(250, "4.7.0", "REQUIRETLS: MTA-STS policy of example.org could not be fetched: 500")
+    };
+    let (network, greylisted) = (replied(451, "4.4.1", "timed out"), replied(451, "4.7.1", "come again"));
+    for (what, d, status, told) in [
+        ("a certificate", &certificate, "5.7.10", true),
+        ("a policy", &unfetched, "5.7.10", true),
+        ("the network", &network, "4.4.1", false),
+        ("the host's own wish", &greylisted, "4.7.1", false),
+    ] {
+        let (_, text) = tagged(SenderTls::Required, DsnKind::Failed, d, true, "expired");
+        assert!(text.contains(&format!("\nStatus: {status}\n")), "{what}: {text}");
+        assert_eq!(text.contains("You asked that your message travels"), told, "{what}: {text}");
+        let (_, text) = tagged(SenderTls::Unsaid, DsnKind::Failed, d, true, "expired");
+        assert!(text.contains("\nStatus: 4.") && !text.contains("You asked"), "DSN-09: {what}");
+    }
+    // While it waits nothing is final.
+    let (_, text) = tagged(SenderTls::Required, delayed(), &certificate, false, "");
+    assert!(text.contains("\nStatus: 4.7.5\n") && text.contains("You asked"), "{text}");
+    // What the recipient's domain promised and broke is for its postmaster.
+    let (_, text) = tagged(SenderTls::Required, DsnKind::Failed, &policy_failure(), true, "expired");
+    assert!(text.contains("To the postmaster of example.org") && text.contains("\nStatus: 5.7.10\n"));
+}
+
 // DSN-22
 #[test]
 fn a_boundary_that_the_original_holds_is_not_used() {

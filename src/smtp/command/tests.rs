@@ -20,6 +20,7 @@ fn mail_is_read_or_refused_with_the_reply_of_the_table() {
         ("FROM:<a@b.example> AUTH=<>", "a@b.example"),
         ("FROM:<\"a>b\"@b.example>", "\"a>b\"@b.example"),
         ("FROM:<ü@b.example> SMTPUTF8", "ü@b.example"),
+        ("FROM:<a@b.example> SIZE=1 RequireTLS", "a@b.example"),
         ("FROM:a@b.example", "501 5.5.2"),
         ("<a@b.example>", "501 5.5.4"),
         ("FROM:<a@b.example", "501 5.1.7"),
@@ -39,13 +40,16 @@ fn mail_is_read_or_refused_with_the_reply_of_the_table() {
         ("FROM:<a@b.example> RET=SOME", "501 5.5.4"),
         ("FROM:<a@b.example> ENVID=a+0D+0ABcc:x", "501 5.5.4"),
         ("FROM:<a@b.example> HOLDFOR=999999999999", "555 5.5.4"),
-        ("FROM:<a@b.example> REQUIRETLS", "555 5.5.4"),
+        ("FROM:<a@b.example> REQUIRETLS=1", "501 5.5.4"),
+        ("FROM:<a@b.example> REQUIRETLS requiretls", "501 5.5.4"),
         ("FROM:<a@b.example> NOTIFY=NEVER", "555 5.5.4"),
     ] {
         let got = mail(argument, true).map_or_else(|a| code(&a), |m| m.path.to_string());
         assert_eq!(got, want, "{argument}");
     }
     assert_eq!(mail("FROM:<a@b.example> SIZE=99999999999999999999", true).unwrap().size, Some(u64::MAX));
+    assert!(mail("FROM:<a@b.example> requiretls", true).unwrap().requiretls, "RTLS-02");
+    assert!(!mail("FROM:<a@b.example>", true).unwrap().requiretls);
     // SUB-09
     assert_eq!(code(&mail("FROM:<a@b.example> SIZE=1", false).unwrap_err()), "555 5.5.4");
 }

@@ -140,6 +140,43 @@ pub(in crate::store) async fn the_origin_outlives_attempts_and_restarts<S: Site>
     site.close(store).await;
 }
 
+// RTLS-04: through attempts and restarts, and for every domain among the recipients.
+pub(in crate::store) async fn what_the_sender_says_about_tls_outlives_attempts_and_restarts<S: Site>(
+    site: S,
+) {
+    use crate::mail::SenderTls::{Optional, Required, Unsaid};
+    let clock = clock();
+    let mut store = site.open(Arc::clone(&clock) as _);
+    for (n, sender_tls) in [(1, Required), (2, Optional), (3, Unsaid)] {
+        let mut new = message(n, &["a@x.example", "a@y.example"]);
+        new.envelope.sender_tls = sender_tls;
+        let lease = store.enqueue(new, Some(terms(Some("x.example")))).await.unwrap().lease.unwrap();
+        assert_eq!(lease.message.sender_tls, sender_tls);
+        store.finish(all_of(&lease, &deferred())).await.unwrap();
+    }
+    for _ in 0..2 {
+        site.kill(store);
+        clock.advance(20 * MINUTE);
+        store = site.open(Arc::clone(&clock) as _);
+        for name in ["x.example", "y.example"] {
+            let mut leases = claim(&store, name, 9).await;
+            leases.sort_by_key(|l| l.message.id);
+            let tags: Vec<_> = leases.iter().map(|l| l.message.sender_tls).collect();
+            assert_eq!(tags, [Required, Optional, Unsaid], "{name}");
+            for lease in &leases {
+                store.finish(all_of(lease, &deferred())).await.unwrap();
+            }
+        }
+    }
+    let shown = store.show(id(1)).await.unwrap().unwrap();
+    assert_eq!(shown.message.sender_tls, Required);
+    let listed = QueueStore::list(&store, Filter::default(), 9).await.unwrap();
+    assert_eq!(listed.iter().filter(|r| r.message.sender_tls == Optional).count(), 2);
+    let warned = store.delayed(NOON.after(60 * MINUTE), None, 9).await.unwrap();
+    assert_eq!(warned.iter().filter(|d| d.message.sender_tls == Required).count(), 2);
+    site.close(store).await;
+}
+
 // DUR-18, QUE-09
 pub(in crate::store) async fn a_release_restores_what_was_before<S: Site>(site: S) {
     let clock = clock();

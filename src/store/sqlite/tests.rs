@@ -101,7 +101,7 @@ async fn a_database_that_is_not_ours_is_left_alone() {
         .execute_batch("INSERT INTO refinery_schema_history SELECT 99, name, applied_on, checksum FROM refinery_schema_history LIMIT 1")
         .unwrap();
     let Err(error) = SqliteStore::open(&here.settings(), clock()) else { panic!("opened") };
-    assert!(matches!(error, OpenError::Newer { found: 99, known: 2 }), "{error}");
+    assert!(matches!(error, OpenError::Newer { found: 99, known: 4 }), "{error}");
 }
 
 // DUR-12
@@ -237,6 +237,47 @@ async fn session_records_are_counted_once_and_in_bounds() {
     store.close().await;
 }
 
+// RPT-30: reply and status codes are a peer's choice too, so neither they nor policies that change make more rows.
+#[tokio::test]
+async fn reasons_and_policies_make_no_more_rows_than_allowed() {
+    use crate::tlsrpt::{
+        AppliedPolicy, FailureDetail, PolicyVerdict, ResultType, SessionRecord, SessionStore,
+    };
+    let here = Here::new();
+    let store = here.open(clock());
+    let records = 3000;
+    for n in 0..records {
+        let lines = vec![format!("mode: testing {}", n / 600)];
+        let reason = Some(format!("starttls-reply-{}", n % 600));
+        store.record(SessionRecord {
+            at: contract::NOON,
+            report_domain: domain("x.example"),
+            sending_ip: None,
+            mx_host: Some(domain("mx.x.example")),
+            mx_helo: None,
+            receiving_ip: None,
+            verdicts: vec![PolicyVerdict {
+                policy: AppliedPolicy::Sts { domain: domain("x.example"), lines, mx: vec![] },
+                success: false,
+                details: vec![FailureDetail { result: ResultType::StarttlsNotSupported, reason }],
+            }],
+        });
+    }
+    store.close().await;
+    drop(store);
+    let store = here.open(clock());
+    let patience = std::time::Instant::now();
+    while here.count("SELECT count(*) FROM session_record") > 0 {
+        assert!(patience.elapsed() < Duration::from_secs(60));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let rows = here.count("SELECT count(*) FROM counted_detail");
+    assert!((900..=1000).contains(&rows), "{rows}");
+    assert_eq!(here.count("SELECT sum(count) FROM counted_detail"), records);
+    assert_eq!(here.count("SELECT details FROM counted_day"), rows);
+    store.close().await;
+}
+
 // QUE-32: what runs at every look, claim and sweep costs the same however long the queue is.
 #[tokio::test]
 async fn no_query_of_the_scheduler_scans_or_sorts() {
@@ -333,6 +374,9 @@ async fn counters_of_the_first_schema_are_carried_over() {
     use crate::tlsrpt::{Day, ReportStore};
     let here = Here::new();
     open::migrated_to(&here.database(), 1).unwrap();
+    // Who only looks says so, and does not speak of a newer release.
+    let Err(error) = SqliteStore::open_read_only(here.0.path()) else { panic!("read") };
+    assert!(matches!(error, OpenError::Older { found: 1, known: 4 }), "{error}");
     here.raw()
         .execute_batch(
             r#"INSERT INTO session_policy VALUES
@@ -350,6 +394,24 @@ async fn counters_of_the_first_schema_are_carried_over() {
     assert_eq!((of.success, of.failure, of.details.len()), (5, 2, 2));
     assert_eq!(store.counted(day, None, 9).await.unwrap(), [domain("x.example"), domain("y.example")]);
     assert_eq!(here.count("SELECT details FROM counted_day WHERE domain = 'x.example'"), 2);
+    store.close().await;
+}
+
+// DUR-15: mail of an older release says nothing about TLS.
+#[tokio::test]
+async fn messages_of_the_second_schema_carry_no_tag() {
+    let here = Here::new();
+    open::migrated_to(&here.database(), 2).unwrap();
+    here.raw()
+        .execute_batch(
+            "INSERT INTO message VALUES (1, zeroblob(16), 'submitted', 'a@x.example', NULL, NULL, 0, 0, 5, 1, '', '', 1, NULL);
+             INSERT INTO recipient (id, domain, address, state, arrived, next_attempt)
+             VALUES (1048576, 'b.example', 'b@b.example', 0, 1, 1)",
+        )
+        .unwrap();
+    let store = here.open(clock());
+    let lease = claim(&store, "b.example", 1).await.remove(0);
+    assert_eq!(lease.message.sender_tls, crate::mail::SenderTls::Unsaid);
     store.close().await;
 }
 

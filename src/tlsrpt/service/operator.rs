@@ -75,6 +75,35 @@ pub struct RefusedReport {
     pub why: String,
 }
 
+/// Why there can be no preview, and what helps.
+pub fn without_identity(obstacle: &str) -> String {
+    format!("no report can be made: {obstacle}; `sealpost report check` says what is missing")
+}
+
+/// Of a day that is over and of which nothing is left to preview: whether it had something, by its reports.
+///
+/// # Errors
+/// It had: what became of it, in words.
+pub fn already(day: Day, reports: &[ListedReport]) -> Result<(), String> {
+    if reports.iter().any(|r| !r.partial && !r.report_id.is_empty()) {
+        return Err(format!(
+            "the reports of {day} were made already: `sealpost report list` names them, `sealpost report show ID` shows one"
+        ));
+    }
+    match reports.iter().find(|r| matches!(r.state, ReportState::Unwanted | ReportState::Dropped)) {
+        Some(r) => Err(format!(
+            "no report of {day} was made: `sealpost report list --day {day}` says why ({}: {})",
+            r.domain, r.why
+        )),
+        None => Ok(()),
+    }
+}
+
+/// That a day is to come.
+pub fn to_come(day: Day, today: Day) -> String {
+    format!("{day} has not come yet: today is {today} in UTC")
+}
+
 /// Domains of one day that are looked at.
 const DOMAINS: usize = 100_000;
 
@@ -88,7 +117,7 @@ impl ReportService {
     }
 
     /// Sends the reports of `day` (today so far, when `None`) now: of a closed day ahead of their moment, or with
-    /// `again` once more; of today a copy that marks and deletes nothing.
+    /// `again` once more; of today a copy that marks and deletes nothing, and never `again`.
     ///
     /// # Errors
     /// A sentence for the operator, when nothing of it was done.
@@ -108,7 +137,7 @@ impl Inner {
         let today = Day::of(self.parts.clock.now());
         let day = day.unwrap_or(today);
         if day > today {
-            return Err(format!("{day} has not come yet: today is {today} in UTC"));
+            return Err(to_come(day, today));
         }
         Ok((day, day == today))
     }
@@ -122,25 +151,21 @@ impl Inner {
 
     async fn preview(&self, day: Option<Day>, domain: Option<Domain>) -> Result<Preview, String> {
         let (day, today) = self.asked(day)?;
-        let identity = self.settings.identity()?;
+        let identity = self.settings.identity().map_err(|e| without_identity(&e))?;
         self.fold().await.map_err(|e| e.to_string())?;
         let named = domain.clone();
         let domains = self.domains(day, domain, Preview::LIMIT + 1).await?;
         let mut preview = Preview { reports: Vec::new(), more: domains.len() > Preview::LIMIT };
         for domain in domains.into_iter().take(Preview::LIMIT) {
-            let counted = self.parts.store.counters(day, domain).await.map_err(|e| e.to_string())?;
-            let Some(counted) = counted else { continue };
+            let counted = self.parts.store.counters(day, domain.clone()).await;
+            let Some(counted) = counted.map_err(|e| format!("{domain}: {e}"))? else { continue };
             let until = today.then(|| self.parts.clock.now());
             preview.add(&counted, &identity, until)?;
         }
         if preview.reports.is_empty() && !today {
             let filter = ReportFilter { id: None, day: Some(day), domain: named };
-            let made = self.parts.store.reports(filter, 1).await.map_err(|e| e.to_string())?;
-            if made.iter().any(|r| !r.report_id.is_empty()) {
-                return Err(format!(
-                    "the reports of {day} were made already: `sealpost report list` names them, `sealpost report show ID` shows one"
-                ));
-            }
+            let ended = self.parts.store.reports(filter, DOMAINS).await.map_err(|e| e.to_string())?;
+            already(day, &ended)?;
         }
         Ok(preview)
     }
@@ -156,7 +181,15 @@ impl Inner {
             return Err("reports are switched off: tls_rpt.enabled is false".to_owned());
         }
         if let Some(obstacle) = self.obstacle() {
-            return Err(format!("no report can be sent: {obstacle}"));
+            return Err(format!(
+                "no report can be sent: {obstacle}; `sealpost report check` says what is missing"
+            ));
+        }
+        if today && again {
+            return Err(format!(
+                "{day} is not over, so its report was not sent yet and cannot be sent once more: name the --day of an \
+                 earlier one, or leave --again away to send a copy of today so far"
+            ));
         }
         self.fold().await.map_err(|e| e.to_string())?;
         let answers: Vec<Result<SentReport, RefusedReport>> = if today {
@@ -189,13 +222,15 @@ impl Inner {
         domain: Domain,
     ) -> Result<Result<SentReport, RefusedReport>, ReportStoreError> {
         let refuse = |domain, why| Ok(Err(RefusedReport { domain, why }));
+        let counted = match self.parts.store.counters(day, domain.clone()).await {
+            Ok(Some(counted)) => counted,
+            Ok(None) => return refuse(domain, format!("no session was counted on {day}")),
+            Err(error) => return refuse(domain, format!("what was counted cannot be read: {error}")),
+        };
         let record = match self.discover(&domain).await {
             Ok(Ok(record)) => record,
             Ok(Err(why)) => return refuse(domain, format!("it asks for no reports: {why}")),
             Err(why) => return refuse(domain, why),
-        };
-        let Some(counted) = self.parts.store.counters(day, domain.clone()).await? else {
-            return refuse(domain, format!("no session was counted on {day}"));
         };
         match self.write(counted, &record, Some(self.parts.clock.now())).await {
             Ok(report) => {

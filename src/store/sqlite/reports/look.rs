@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, ToSql, params_from_iter};
 
-use super::outbox::state;
+use super::outbox::{ending, state};
 use super::{DROPPED, MADE, PLANNED, UNWANTED};
 use crate::mail::Domain;
-use crate::store::sqlite::rows::{bad, count, day, domain, json, maybe_time, number, queue_id, time};
+use crate::store::sqlite::rows::{self, bad, count, day, domain, json, maybe_time, number, queue_id, time};
 use crate::tlsrpt::{
     Day, DayCounters, DestinationState, DetailCounter, ListedDestination, ListedReport, NextDue,
     PolicyCounters, ReportFilter, ReportNo, ReportState, ResultType,
@@ -68,9 +68,12 @@ pub(super) fn counted(
     limit: usize,
 ) -> rusqlite::Result<Vec<Domain>> {
     conn.prepare_cached(
-        "SELECT domain FROM counted_day WHERE day = ?1 AND domain > ?2 ORDER BY domain LIMIT ?3",
+        "SELECT domain, id FROM counted_day WHERE day = ?1 AND domain > ?2 ORDER BY domain LIMIT ?3",
     )?
-    .query_map((of.to_string(), after.map_or("", |d| d.as_str()), number(limit)), |r| domain(r, 0))?
+    .query_map((of.to_string(), after.map_or("", |d| d.as_str()), number(limit)), |r| {
+        rows::readable(r, 1, |r| domain(r, 0))
+    })?
+    .filter_map(Result::transpose)
     .collect()
 }
 
@@ -123,31 +126,38 @@ pub(super) fn reports(
     let mut listed: Vec<(ListedReport, i64)> = tx
         .prepare_cached(&sql)?
         .query_map(params_from_iter(values), |r| {
-            let report = ListedReport {
-                no: ReportNo(r.get(0)?),
-                report_id: r.get(1)?,
-                day: day(r, 2)?,
-                domain: domain(r, 3)?,
-                partial: r.get(4)?,
-                state: ReportState::Due,
-                at: time(r, 6)?,
-                sessions: (count(r, 7)?, count(r, 8)?),
-                why: r.get(9)?,
-                destinations: Vec::new(),
-            };
-            Ok((report, r.get(5)?))
+            rows::readable(r, 0, |r| {
+                let report = ListedReport {
+                    no: ReportNo(r.get(0)?),
+                    report_id: r.get(1)?,
+                    day: day(r, 2)?,
+                    domain: domain(r, 3)?,
+                    partial: r.get(4)?,
+                    state: ReportState::Due,
+                    at: time(r, 6)?,
+                    sessions: (count(r, 7)?, count(r, 8)?),
+                    why: r.get(9)?,
+                    destinations: Vec::new(),
+                };
+                Ok((report, r.get(5)?))
+            })
         })?
+        .filter_map(Result::transpose)
         .collect::<rusqlite::Result<_>>()?;
     let mut sum = tx.prepare_cached(
         "SELECT coalesce(sum(p.success), 0), coalesce(sum(p.failure), 0) FROM counted_day c \
          JOIN counted_policy p ON p.counted = c.id WHERE c.day = ?1 AND c.domain = ?2",
     )?;
     let mut goes_to = tx.prepare_cached(
-        "SELECT uri, run, state, attempts, reply, next, mail, by_mail FROM report_destination WHERE report = ?1 ORDER BY run, n",
+        "SELECT d.uri, d.run, d.state, d.attempts, d.reply, d.next, d.mail, d.by_mail, m.finished IS NOT NULL, x.state, \
+         x.cause, x.last, d.id FROM report_destination d LEFT JOIN message m ON m.id = d.mail AND d.state = 1 \
+         LEFT JOIN recipient x ON x.id = m.seq << 20 WHERE d.report = ?1 ORDER BY d.run, d.n",
     )?;
     for (report, code) in &mut listed {
-        report.destinations =
-            goes_to.query_map([report.no.0], destination)?.collect::<rusqlite::Result<_>>()?;
+        report.destinations = goes_to
+            .query_map([report.no.0], |r| rows::readable(r, 12, destination))?
+            .filter_map(Result::transpose)
+            .collect::<rusqlite::Result<_>>()?;
         report.state = match *code {
             MADE => standing(&report.destinations),
             UNWANTED => ReportState::Unwanted,
@@ -175,7 +185,13 @@ fn standing(destinations: &[ListedDestination]) -> ReportState {
 }
 
 fn destination(row: &rusqlite::Row<'_>) -> rusqlite::Result<ListedDestination> {
-    let state = state(row, 2)?;
+    let (mut state, mut reply) = (state(row, 2)?, row.get(4)?);
+    // What the queue knows counts from the moment it knows it, not from the next `settle_mail` on.
+    if row.get::<_, bool>(8)? {
+        let (accepted, said) = ending(row, 9)?;
+        state = if accepted { DestinationState::Accepted } else { DestinationState::Failed };
+        reply = said;
+    }
     let (next, mail) = (maybe_time(row, 5)?, queue_id(row, 6)?);
     // Only what has been handed over has a mail that `queue show` could know.
     let handed_over =
@@ -185,7 +201,7 @@ fn destination(row: &rusqlite::Row<'_>) -> rusqlite::Result<ListedDestination> {
         run: row.get(1)?,
         state,
         attempts: row.get(3)?,
-        reply: row.get(4)?,
+        reply,
         next: next.filter(|_| state == DestinationState::Waiting),
         mail: Some(mail).filter(|_| handed_over),
     })
