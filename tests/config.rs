@@ -17,8 +17,8 @@ fn ed25519() -> String {
     rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap().serialize_pem()
 }
 
-/// A machine with these files, one variable, and a NAT gateway.
-struct Machine(HashMap<String, Vec<u8>>);
+/// A machine with these files, one variable, and a NAT gateway; in the end, whether a day that is over is an error.
+struct Machine(HashMap<String, Vec<u8>>, bool);
 
 impl Machine {
     fn new() -> Self {
@@ -34,7 +34,7 @@ impl Machine {
             ("bank.password", "hunter2\n".to_owned()),
             ("text", "no pem".to_owned()),
         ];
-        Self(files.into_iter().map(|(n, t)| (format!("/etc/sealpost/{n}"), t.into_bytes())).collect())
+        Self(files.into_iter().map(|(n, t)| (format!("/etc/sealpost/{n}"), t.into_bytes())).collect(), true)
     }
 }
 
@@ -53,6 +53,9 @@ impl Surroundings for Machine {
     }
     fn now(&self) -> Timestamp {
         Timestamp::parse_rfc3339("2026-11-22T08:00:00Z").unwrap()
+    }
+    fn refuses_past_dates(&self) -> bool {
+        self.1
     }
     fn free(&self, path: &Path) -> Option<u64> {
         Some(if path.starts_with("/full") { 256 << 20 } else { 1 << 40 })
@@ -237,6 +240,31 @@ const BAD: &[(&str, &str, &str)] = &[
         "password",
     ),
     (
+        "[[destination]]\ndomain = \"a.example\"\nnext_hop = \"b.example:25\"\nuser = \"u\"\npassword = \"p\"\nminimum_tls = \"encrypt\"",
+        "7:15: destination[1].minimum_tls: is less than a password needs",
+        "verify",
+    ),
+    (
+        "[[destination]]\ndomain = \"a.example\"\nroots = [\"fullchain.pem\"]",
+        "4:9: destination[1].roots: authorities without a next hop",
+        "next_hop",
+    ),
+    (
+        "[[destination]]\ndomain = \"a.example\"\nnext_hop = \"192.0.2.8:25\"\nminimum_tls = \"verify\"",
+        "4:12: destination[1].next_hop: 192.0.2.8 is an address",
+        "name of the host",
+    ),
+    (
+        "[delivery]\nsource_addresses = [\"192.0.2.1\", { address = \"192.0.2.1\", ehlo = \"a.example\" }]",
+        "3:20: delivery.source_addresses: 192.0.2.1 occurs twice",
+        "once",
+    ),
+    (
+        "[[exception]]\ndomain = \"com\"\nallow = \"plain\"\nuntil = \"2026-12-24\"\nreason = \"r\"\nby = \"b\"",
+        "3:10: exception[1].domain: \"com\" is a whole top-level domain",
+        "recipient domain",
+    ),
+    (
         "[[exception]]\ndomain = \"*.a.example\"\nallow = \"plain\"\nuntil = \"2026-12-24\"\nreason = \"r\"\nby = \"b\"",
         "3:10: exception[1].domain: has a wildcard",
         "per domain",
@@ -353,11 +381,34 @@ fn risky_values_warn() {
         ("[mta_sts]\nenabled = false", "mta_sts.enabled"),
         ("[trust]\nextra_roots = [\"fullchain.pem\"]", "trust.extra_roots"),
         ("[queue]\ndelay_warning_after = \"6d\"", "queue.delay_warning_after"),
+        ("[[destination]]\ndomain = \"*\"\nnext_hop = \"192.0.2.8:25\"", "destination.next_hop"),
+        (
+            "[[exception]]\ndomain = \"a.example\"\nallow = \"plain\"\nuntil = \"2029-12-24\"\nreason = \"r\"\nby = \"b\"",
+            "exception.until: the exception for a.example lasts until 2029-12-24",
+        ),
     ] {
         let c = parse(&format!("{NAME}{text}")).unwrap();
         assert!(c.warnings.iter().any(|w| w.starts_with(key)), "{text}: {:?}", c.warnings);
     }
     assert!(parse(&format!("{NAME}[delivery]\ndrain = \"60s\"")).unwrap().warnings.is_empty());
+}
+
+// `config check` refuses an exception whose day is over (the table above); a relay that is started again does not stay down.
+#[test]
+fn an_exception_that_is_over_only_warns_where_the_relay_is_to_run() {
+    let text = format!(
+        "{NAME}[[exception]]\ndomain = \"a.example\"\nallow = \"plain\"\nuntil = \"2026-11-21\"\nreason = \"r\"\nby = \"b\"\n"
+    );
+    let relay = Machine(Machine::new().0, false);
+    let c = Config::parse(&text, Path::new("/etc/sealpost/sealpost.toml"), &relay).unwrap();
+    assert!(
+        c.warnings[0].contains("2026-11-21 is over") && c.warnings[0].contains("no effect"),
+        "{:?}",
+        c.warnings
+    );
+    assert!(c.exception[0].until < relay.now());
+    let last_day = text.replace("2026-11-21", "2026-11-22");
+    assert!(parse(&last_day).is_ok(), "the day itself still counts");
 }
 
 /// The starter file with its defaults, and perhaps its examples, put to use.

@@ -1,11 +1,30 @@
 //! The addresses of this machine: where a listener on every address answers (OUT-08).
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+use crate::config::SourceAddress;
 
 /// The addresses at which a listener on `listen` answers. Interfaces are looked at when this is called; an address
 /// that joins later is learnt at the next start.
 pub(super) fn answering(listen: SocketAddr) -> Vec<SocketAddr> {
     expand(listen, local)
+}
+
+/// Refuses source addresses that a connection cannot be made from.
+///
+/// # Errors
+/// One sentence with the key, the address, and what would help.
+pub(super) fn are_local(sources: &[SourceAddress]) -> Result<(), String> {
+    for source in sources {
+        // The kernel knows best: a socket is bound to it, and nothing is sent.
+        UdpSocket::bind((source.address, 0)).map_err(|e| {
+            format!(
+                "delivery.source_addresses: {} cannot be sent from: {e}; write an address that this machine has",
+                source.address
+            )
+        })?;
+    }
+    Ok(())
 }
 
 /// The addresses of this machine, as its interfaces have them now.
@@ -85,6 +104,15 @@ nonsense
         let found: Vec<_> = found.iter().map(ToString::to_string).collect();
         assert_eq!(found, ["127.0.0.1", "192.0.2.2", "::1", "2001:db8::2"]);
         assert!(local_addresses("", "").is_empty());
+    }
+
+    // OUT-57
+    #[test]
+    fn an_address_of_another_machine_is_named() {
+        let source = |address: &str| SourceAddress { address: address.parse().unwrap(), ehlo: None };
+        assert!(are_local(&[source("127.0.0.1"), source("127.0.0.9")]).is_ok());
+        let error = are_local(&[source("127.0.0.1"), source("192.0.2.77")]).unwrap_err();
+        assert!(error.contains("192.0.2.77") && error.contains("delivery.source_addresses"), "{error}");
     }
 
     // OUT-08

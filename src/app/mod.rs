@@ -39,6 +39,7 @@ use crate::tlsrpt::{ReportStore, SessionStore};
 mod admin;
 mod clock;
 pub mod dnssec;
+mod exceptions;
 mod interfaces;
 mod mailer;
 pub mod outbound;
@@ -164,7 +165,10 @@ async fn start(config: &Config) -> Result<Relay, String> {
     let pool = Pool::new(outbound::pool_settings(config), Arc::clone(&clock));
     let poster = outbound::poster(config, &resolver, &roots, &clock)?;
     let (report_resolver, standing_resolver) = (Arc::clone(&resolver), Arc::clone(&resolver));
-    let exceptions = Arc::new(Exceptions::new(config.exception.iter().cloned(), &[]));
+    let ended = store.ended_exceptions().await.map_err(|e| format!("data_dir: {e}"))?;
+    let exceptions = Exceptions::new(config.exception.iter().cloned(), &ended);
+    let exceptions = Arc::new(exceptions.with_memory(Arc::clone(&store) as _));
+    interfaces::are_local(&config.delivery.source_addresses)?;
     let attempts = outbound::Outbound {
         resolver,
         policies: policies.clone(),
@@ -235,6 +239,8 @@ async fn start(config: &Config) -> Result<Relay, String> {
     relay.background.spawn(reports.run(relay.stop_background.clone()));
     relay.background.spawn(self_test.watch(relay.stop_background.clone()));
     let watch = standing::watch(config.clone(), signers, standing_resolver, relay.stop_background.clone());
+    relay.background.spawn(watch);
+    let watch = exceptions::watch(exceptions, Arc::clone(&clock), relay.stop_background.clone());
     relay.background.spawn(watch);
     if let Some(certificate) = &relay.certificate {
         relay.background.spawn(Arc::clone(certificate).watch(relay.stop_background.clone()));

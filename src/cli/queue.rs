@@ -228,6 +228,9 @@ fn print_recipient(r: &Recipient, io: &mut Io<'_>) -> Result<(), Failure> {
         let tls = d.tls_failure.map_or_else(String::new, |f| format!(", TLS failure {f}"));
         writeln!(io.out, "      stage {}{host}{ip}{level}{tls}, {}", d.stage.as_str(), moment(d.at, now))?;
         print_promise(d, io)?;
+        if let Some(waived) = &d.waived {
+            writeln!(io.out, "      exception: {}", clean(&waived.to_string()))?;
+        }
     }
     if let Some(reason) =
         cause.filter(|_| matches!(r.state, RecipientState::Queued | RecipientState::Deferred))

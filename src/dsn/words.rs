@@ -64,6 +64,7 @@ pub(super) fn human_part(
         }
     }
     explain(&mut page, kind, message, reported);
+    waived(&mut page, reported);
     let mut forwarded = Vec::new();
     for r in reported.iter().filter(|_| !matches!(kind, DsnKind::Relayed)) {
         if let Some(promise) = broken(r) {
@@ -152,6 +153,24 @@ fn explain(page: &mut Page, kind: DsnKind, message: &MessageMeta, reported: &[Re
         for line in lines {
             page.line(line);
         }
+    }
+}
+
+/// That an exception let the message travel less protected than the recipient's domain asks for, once per exception.
+fn waived(page: &mut Page, reported: &[Reported<'_>]) {
+    let mut told = Vec::new();
+    for r in reported {
+        let Some(waived) = r.diagnosis.waived.as_ref().filter(|w| !told.contains(w)) else { continue };
+        told.push(waived);
+        page.say(&format!(
+            "Until {}, by permission of {} ({}), mail for {} is handed over although its mail server does not meet what \
+             is asked of it: {}.",
+            waived.until.utc_day(),
+            waived.by,
+            waived.reason,
+            r.recipient.path.domain(),
+            waived.failure
+        ));
     }
 }
 

@@ -67,6 +67,18 @@
 //! **Blank lines at the end of a signed message are cut off** where one of them is not empty, and blanks before the
 //! colon of a field always: some verifiers reckon the first wrongly and do not find the second.
 //!
+//! **A source address belongs to a domain.** Of several, a domain always gets the same one of a family (rendezvous hashing):
+//! receivers judge an address by what it has sent them, and greylisting wants the second attempt from where the first
+//! came. Price: a domain with much mail does not spread over all of them.
+//!
+//! **An exception ends with the first sound session**, not at the last of several hosts: the sound host takes the mail
+//! from then on. Mail in the clear or unverified is nowhere let through for a password, for `smtps`, or for a message
+//! with REQUIRETLS. A day that is over is an error for `config check` and a warning for everything else: a relay that
+//! is started again must not stay down for it, and has no effect from it either.
+//!
+//! **A rate is spread over its time.** At most a second's worth leaves at once, and a rate below one a second leaves one by
+//! one. It is kept in memory: a start begins anew. Price: a start may send one second's worth too many.
+//!
 //! **REQUIRETLS: what is absent is returned, what is broken waits.** A host that offers no REQUIRETLS, a domain that promised
 //! nothing and offers no TLS, a name that nobody vouches for: these rarely change within days, and the sender asked to be
 //! told. A certificate that ran out, a policy or a lookup that fails, may be mended tomorrow, or be an attack. Without a

@@ -15,6 +15,11 @@
 //! - **What do our TLS reports say, and did they arrive?** `sealpost report preview`, `sealpost report list`,
 //!   `sealpost report show ID`. In the log, `event=report-made` and the events after it carry `day`, `report_domain`,
 //!   `report_id`, `destination` and `reply`. `event=reports-wait` once a day: no report is sent, and why.
+//! - **A domain's certificate ran out and its mail must go?** An `[[exception]]` with a last day, a reason and a name. `check`,
+//!   `queue show`, the field `exception` of `event=delivery` and notifications name it; reports tell the domain what was
+//!   broken all the same. It ends by itself on its day (`exception-ends-soon`, `exception-over`) and as soon as a session
+//!   does without (`exception-not-needed`).
+//! - **The next hop refuses our password?** `event=auth-refused`; the mail waits under the cause `auth`.
 //! - **What became of one message?** Its id stands in the 250 that the application got. In the log, `event=delivery` with
 //!   that `queue_id` is one line per attempt and recipient ([`crate::observe::fields::DELIVERY`] names the fields).
 //!

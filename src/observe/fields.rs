@@ -10,7 +10,7 @@ pub const EVENT: &str = "delivery";
 
 /// The fields of a `delivery` event, in the order of the interface description. Each is on every line: a text without
 /// a value is `""`, a number without one is 0.
-pub const DELIVERY: [&str; 34] = [
+pub const DELIVERY: [&str; 35] = [
     "message_id",
     "queue_id",
     "sender",
@@ -33,6 +33,7 @@ pub const DELIVERY: [&str; 34] = [
     "policy_mode",
     "policy_id",
     "tls_failure",
+    "exception",
     "attempt",
     "delay_total",
     "delay_queue",

@@ -120,12 +120,12 @@ mod tests {
         fn never_faster_than_the_rate(count in 1_u32..1000, asks in prop::collection::vec((0_i64..5000, 0_usize..50), 1..100)) {
             let mut bucket = Bucket::new(Rate::parse(&format!("{count}/m")).unwrap());
             let burst = bucket.tokens(at(0));
-            let (mut now, mut got) = (0, 0);
+            let (mut now, mut got) = (0_i64, 0);
             for (wait, wanted) in asks {
                 now += wait;
                 got += bucket.take(wanted, at(now));
             }
-            let earned = (now as u64 * u64::from(count)).div_ceil(60_000) as usize;
+            let earned = usize::try_from(now * i64::from(count) / 60_000 + 1).unwrap();
             prop_assert!(got <= burst + earned + 1);
         }
     }

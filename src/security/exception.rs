@@ -87,6 +87,15 @@ impl Waived {
     }
 }
 
+impl fmt::Display for Waived {
+    /// `encrypt until 2026-12-24, by ops: ticket 4711; without it mail would wait: …`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { allow, until, reason, by, failure } = self;
+        let (allow, day) = (allow.as_str(), until.utc_day());
+        write!(f, "{allow} until {day}, by {by}: {reason}; without it mail would wait: {failure}")
+    }
+}
+
 /// Where it is kept that an exception has ended early, so that a restart does not bring it back.
 pub trait ExceptionMemory: Send + Sync {
     /// Keeps the key of an exception that ended at `at`. A failure to write is logged by the memory: the exception is

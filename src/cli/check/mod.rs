@@ -33,7 +33,10 @@ mod cache;
 mod report;
 mod text;
 
-use report::{Answer, HostReport, PolicyReport, Probe, Report, RequireTlsReport, RouteReport};
+use report::{
+    Answer, ExceptionReport, HostReport, PolicyReport, Probe, Report, RequireTlsReport, RouteReport,
+    RuleReport,
+};
 
 pub(super) fn run(command: Command, config: &Config, io: &mut Io<'_>) -> Result<u8, Failure> {
     let Some(domain) = &command.domain else { return standing::own(command.probe, command.json, config, io) };
@@ -60,16 +63,20 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(config: &Config) -> Result<Self, String> {
+    async fn new(config: &Config) -> Result<Self, String> {
         let clock: Arc<dyn Clock> = Arc::new(app::SystemClock::new());
         let (resolver, self_test) = outbound::resolver(config, &clock)?;
         let roots = Arc::new(app::trust::load(config.trust.roots, &config.trust.extra_roots)?);
         // No relay has run here yet, or we may not read its database: then nothing is cached.
         let stored = SqliteStore::open_read_only(&config.data_dir).ok();
+        let ended = match &stored {
+            Some(stored) => stored.ended_exceptions().await.unwrap_or_default(),
+            None => Vec::new(),
+        };
         let store = Arc::new(cache::ReadOnly(stored));
         let policies = outbound::policies(config, &resolver, &roots, store, &clock)?;
         let settings = outbound::attempt_settings(config, self_test.belief.proven());
-        let exceptions = Exceptions::new(config.exception.iter().cloned(), &[]);
+        let exceptions = Exceptions::new(config.exception.iter().cloned(), &ended);
         let require_both = settings.require_both;
         let (tlsa, port) = (outbound::tlsa(config, &resolver), settings.port);
         let prober = Prober::new(settings, outbound::tls(config, roots)?, Arc::clone(&clock));
@@ -78,12 +85,16 @@ impl Bench {
 }
 
 async fn examine(command: &Command, domain: &Domain, config: &Config) -> Result<Report, String> {
-    let bench = Bench::new(config)?;
+    let bench = Bench::new(config).await?;
     // First, because all that follows goes by what it finds.
     bench.self_test.once().await;
     let route =
         crate::route::resolve::resolve(&*bench.resolver, &outbound::route_settings(config), domain, 0).await;
+    let rules = outbound::route_settings(config).rules;
+    // STS-60: where mail is routed to a next hop, its policy is the one that counts.
+    let policy_domain = &rules.policy_domain(domain);
     let not_asked = match &route {
+        Ok(route) if !route.has_policy_domain() => Some("the next hop has no name to ask for"),
         _ if !config.mta_sts.enabled => Some("mta_sts.enabled = false"),
         // NMX-07: a domain that takes no mail has no policy to ask for.
         Err(RouteFailure::NullMx { .. }) => Some("the domain takes no mail"),
@@ -91,9 +102,9 @@ async fn examine(command: &Command, domain: &Domain, config: &Config) -> Result<
         Err(RouteFailure::Dns(_)) => Some("the DNS does not answer for the domain"),
         _ => None,
     };
-    let look = if not_asked.is_none() { Some(bench.policies.look_live(domain).await) } else { None };
-    let enforced_before = bench.policies.has_enforce(domain).await;
-    let applicable = applied(command, &bench, domain, look.as_ref()).await;
+    let look = if not_asked.is_none() { Some(bench.policies.look_live(policy_domain).await) } else { None };
+    let enforced_before = bench.policies.has_enforce(policy_domain).await;
+    let applicable = applied(command, &bench, policy_domain, look.as_ref()).await;
 
     let mut report = Report {
         domain: domain.clone(),
@@ -102,10 +113,13 @@ async fn examine(command: &Command, domain: &Domain, config: &Config) -> Result<
         route: RouteReport::new(&route, domain),
         policy: match &look {
             Some(look) => PolicyReport::new(look, applicable.as_ref().ok(), command.from_cache),
-            None => {
-                PolicyReport::not_asked(not_asked.unwrap_or_default(), &bench.policies.cached(domain).await)
-            }
+            None => PolicyReport::not_asked(
+                not_asked.unwrap_or_default(),
+                &bench.policies.cached(policy_domain).await,
+            ),
         },
+        rule: rules.of(domain).map(|rule| RuleReport::new(rule, domain)),
+        exceptions: ExceptionReport::all(&bench.exceptions, domain, bench.clock.now()),
         hosts: Vec::new(),
         probed: command.probe,
         requiretls: RequireTlsReport::new(bench.self_test.belief.proven().is_believed()),

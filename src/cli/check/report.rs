@@ -14,8 +14,10 @@ use crate::mtasts::decide::Txt;
 use crate::mtasts::service::LiveLook;
 use crate::mtasts::{Applicable, FetchFailure, Mode, StoredPolicy};
 use crate::queue::outcome::CertificateFacts;
+use crate::route::smart_host::Rule;
 use crate::route::{Host, NoAddress, Route, RouteFailure, RouteKind};
 use crate::security::decide::Gate;
+use crate::security::exception::{Allow, Exception, Exceptions};
 use crate::security::verdict::{Judgement, TlsState};
 
 /// What would happen to mail.
@@ -38,12 +40,98 @@ pub(super) struct Report {
     pub(super) dnssec: String,
     pub(super) route: RouteReport,
     pub(super) policy: PolicyReport,
+    pub(super) rule: Option<RuleReport>,
+    pub(super) exceptions: Vec<ExceptionReport>,
     pub(super) hosts: Vec<HostReport>,
     pub(super) probed: bool,
     pub(super) requiretls: RequireTlsReport,
     pub(super) answer: Answer,
     pub(super) sentence: String,
     pub(super) advice: Option<&'static str>,
+}
+
+/// The operator's rule for the domain.
+#[derive(Debug, Serialize)]
+pub(super) struct RuleReport {
+    /// Its pattern.
+    pub(super) destination: String,
+    pub(super) next_hop: Option<String>,
+    /// What it demands of every host: `none`, `encrypt`, `verify` or `dane`.
+    pub(super) minimum_tls: &'static str,
+    /// Why that.
+    pub(super) because: &'static str,
+    /// Who logs in at the next hop.
+    pub(super) user: Option<String>,
+    pub(super) own_roots: bool,
+    pub(super) rate: Option<String>,
+    pub(super) max_connections: Option<usize>,
+    /// What this relay cannot see.
+    pub(super) unseen: Option<String>,
+}
+
+impl RuleReport {
+    pub(super) fn new(rule: &Rule, domain: &Domain) -> Self {
+        let demand = rule.demand();
+        let minimum_tls = match demand {
+            d if d.dane => "dane",
+            d if d.pkix => "verify",
+            d if d.tls => "encrypt",
+            _ => "none",
+        };
+        let hop = rule.next_hop.as_ref();
+        let because = match (rule.minimum, hop) {
+            (Some(minimum), _) if minimum == demand => "minimum_tls says so",
+            (_, Some(_)) if rule.credentials.is_some() => "a password is given over verified TLS only",
+            (_, Some(hop)) if hop.implicit_tls && !demand.authenticated() => "smtps is TLS",
+            (_, Some(hop)) if hop.here => "the next hop is on this machine",
+            (_, Some(_)) => "a next hop's certificate is verified unless minimum_tls says otherwise",
+            (_, None) => "nothing is written",
+        };
+        Self {
+            destination: rule.pattern.clone(),
+            next_hop: hop.map(|hop| {
+                let scheme = if hop.implicit_tls { "smtps://" } else { "" };
+                format!("{scheme}{}:{}", hop.name, hop.port)
+            }),
+            minimum_tls,
+            because,
+            user: rule.credentials.as_ref().map(|c| c.user.clone()),
+            own_roots: rule.own_roots,
+            rate: rule.rate.map(|rate| rate.to_string()),
+            max_connections: rule.max_connections,
+            unseen: hop.map(|hop| {
+                format!("what {domain} promises is for {} to keep, and this relay does not see it", hop.name)
+            }),
+        }
+    }
+}
+
+/// An exception for the domain.
+#[derive(Debug, Serialize)]
+pub(super) struct ExceptionReport {
+    /// `in-force`, `over` or `not-needed`.
+    pub(super) state: &'static str,
+    pub(super) allow: Allow,
+    pub(super) until: Timestamp,
+    pub(super) reason: String,
+    pub(super) by: String,
+}
+
+impl ExceptionReport {
+    pub(super) fn all(exceptions: &Exceptions, domain: &Domain, now: Timestamp) -> Vec<Self> {
+        let report = |(e, ended): (&std::sync::Arc<Exception>, bool)| Self {
+            state: match ended {
+                _ if now > e.until => "over",
+                true => "not-needed",
+                false => "in-force",
+            },
+            allow: e.allow,
+            until: e.until,
+            reason: e.reason.clone(),
+            by: e.by.clone(),
+        };
+        exceptions.iter().filter(|(e, _)| e.domain == *domain).map(report).collect()
+    }
 }
 
 /// What would happen to mail with REQUIRETLS (RFC 8689).

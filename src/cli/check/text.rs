@@ -1,6 +1,6 @@
 //! What `check` found, for people: each step, the verdict per host, the final sentence.
 
-use super::report::{HostReport, PolicyFacts, PolicyReport, Probe, Report};
+use super::report::{ExceptionReport, HostReport, PolicyFacts, PolicyReport, Probe, Report, RuleReport};
 use crate::cli::print::{clean, moment};
 use crate::cli::{Failure, Io};
 use crate::mtasts::Mode;
@@ -13,6 +13,12 @@ pub(super) fn print(report: &Report, io: &mut Io<'_>) -> Result<(), Failure> {
         Some(words) => writeln!(io.out, "  route     {}", clean(words))?,
     }
     writeln!(io.out, "  dnssec    {}", report.dnssec)?;
+    if let Some(r) = &report.rule {
+        rule(r, io)?;
+    }
+    for e in &report.exceptions {
+        exception(e, io)?;
+    }
     policy(&report.policy, io)?;
     for host in &report.hosts {
         print_host(host, io)?;
@@ -28,12 +34,51 @@ pub(super) fn print(report: &Report, io: &mut Io<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
+fn rule(r: &RuleReport, io: &mut Io<'_>) -> Result<(), Failure> {
+    let hop = r.next_hop.as_ref().map_or_else(String::new, |hop| format!(", next hop {hop}"));
+    writeln!(io.out, "  rule      [[destination]] \"{}\"{hop}", r.destination)?;
+    writeln!(io.out, "    demands {} ({})", r.minimum_tls, r.because)?;
+    if let Some(user) = &r.user {
+        writeln!(io.out, "    auth    as {}, over verified TLS only", clean(user))?;
+    }
+    if r.own_roots {
+        writeln!(io.out, "    roots   its own in place of [trust]")?;
+    }
+    let connections = r.max_connections.map(|n| format!("{n} connections"));
+    let limits: Vec<String> = r.rate.iter().cloned().chain(connections).collect();
+    if !limits.is_empty() {
+        writeln!(io.out, "    limits  {}", limits.join(", "))?;
+    }
+    if let Some(unseen) = &r.unseen {
+        writeln!(io.out, "    unseen  {unseen}")?;
+    }
+    Ok(())
+}
+
+fn exception(e: &ExceptionReport, io: &mut Io<'_>) -> Result<(), Failure> {
+    let state = match e.state {
+        "over" => " (OVER: it has no effect, remove it)",
+        "not-needed" => " (ENDED: the domain was found sound, remove it)",
+        _ => "",
+    };
+    writeln!(
+        io.out,
+        "  exception {} until {}, by {}: {}{state}",
+        e.allow.as_str(),
+        e.until.utc_day(),
+        clean(&e.by),
+        clean(&e.reason)
+    )?;
+    Ok(())
+}
+
 fn describe_route(report: &Report) -> String {
     let secure = if report.route.secure { "authenticated by DNSSEC" } else { "not authenticated by DNSSEC" };
     match (report.route.kind, report.hosts.len()) {
         ("mx", 1) => format!("MX records naming 1 host, {secure}"),
         ("mx", n) => format!("MX records naming {n} hosts, {secure}"),
         ("implicit mx", _) => format!("no MX record: the domain is its own mail host, {secure}"),
+        ("next hop", _) => "a configured next hop; its name is ours and needs no DNSSEC".to_owned(),
         (kind, _) => kind.to_owned(),
     }
 }
@@ -140,6 +185,13 @@ fn print_probe(p: &Probe, io: &mut Io<'_>) -> Result<(), Failure> {
 
 /// What is demanded of a host, in one clause.
 pub(super) fn demand(policy: &TlsPolicy) -> String {
+    if policy.waiver.is_some() {
+        return if policy.demand.tls {
+            "TLS is required, with any certificate: an exception lets the rest be missing".to_owned()
+        } else {
+            "nothing is required: an exception lets even TLS be missing".to_owned()
+        };
+    }
     if policy.demand.dane && policy.demand.pkix {
         format!(
             "TLS is required by {} policy, with a certificate that matches a TLSA record and is valid for {}",

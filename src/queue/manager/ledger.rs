@@ -299,6 +299,7 @@ impl<'a> LeaseLedger<'a> {
             policy = promise.map_or("", |p| p.kind.as_str()),
             policy_mode = promise.map_or("", |p| p.mode.as_str()),
             policy_id = promise.map_or("", |p| p.id.as_str()),
+            exception = d.waived.as_ref().map(ToString::to_string).unwrap_or_default(),
             tls_failure = word(d.tls_failure.map(|f| f.as_str())),
             attempt = recipient.attempts,
             delay_total = seconds(now.since(message.arrived)),

@@ -16,6 +16,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::mail::QueueId;
 use crate::queue::{Filter, ListedRecipient, ShownMessage, StoreError};
 
+mod exceptions;
 mod health;
 mod history;
 mod intake;

@@ -52,6 +52,9 @@ impl Walk<'_> {
             }
         };
         base.security = Some(cleared.level());
+        if let Some(waived) = &base.waived {
+            self.step(t, format!("good enough by exception: {waived}"));
+        }
         if let Some(facts) = &mut base.session {
             facts.requiretls = cleared.requiretls();
         }
