@@ -1,6 +1,7 @@
 # docker build -t sealpost .
 # docker run -p 587:587 -v sealpost:/var/lib/sealpost -v "$PWD/docker.toml:/etc/sealpost/sealpost.toml:ro" \
-#            -v "$PWD/tls:/etc/sealpost/tls:ro" sealpost
+#            -v "$PWD/tls:/etc/sealpost/tls:ro" -v "$PWD/keys:/etc/sealpost/keys:ro" sealpost
+# The files of tls and keys must be readable by user 2525. Ask it with `docker exec CONTAINER sealpost report check`.
 
 FROM rust:1.95-bookworm AS build
 WORKDIR /src

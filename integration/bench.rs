@@ -13,6 +13,7 @@
 //! | `loader`, `sink`, `ledger` | the two ends, and what each message's id went through |
 //! | `meter` | CPU, memory, flushes, and what others did meanwhile |
 //! | `contender`, `postfix`, `relay` | what is measured |
+//! | `evening` | the reports of a large day |
 //! | `measure` | one run of each kind |
 //! | `table` | medians, goals, the table and the JSON |
 
@@ -20,6 +21,8 @@
 
 #[path = "bench/contender.rs"]
 mod contender;
+#[path = "bench/evening.rs"]
+mod evening;
 #[path = "bench/ledger.rs"]
 mod ledger;
 #[path = "bench/loader.rs"]
@@ -63,14 +66,17 @@ use options::Options;
 const RELAY_COMMANDS: [&str; 2] = ["serve", "queue"];
 
 fn main() -> ExitCode {
-    if std::env::args().nth(1).is_some_and(|a| RELAY_COMMANDS.contains(&a.as_str())) {
+    let first = std::env::args().nth(1).unwrap_or_default();
+    if RELAY_COMMANDS.contains(&first.as_str()) {
         return sealpost::cli::main();
     }
-    let options = Options::parse();
-    match tokio::runtime::Runtime::new()
-        .map_err(Into::into)
-        .and_then(|r| r.block_on(namespace::enter(options)))
-    {
+    let done = tokio::runtime::Runtime::new().map_err(Into::into).and_then(|runtime| {
+        if first == evening::COMMAND {
+            return runtime.block_on(evening::play(std::env::args().skip(2))).map(|()| ExitCode::SUCCESS);
+        }
+        runtime.block_on(namespace::enter(Options::parse()))
+    });
+    match done {
         Ok(code) => code,
         Err(error) => {
             eprintln!("bench: {error:#}");

@@ -127,8 +127,9 @@ fn dkim_keygen_writes_a_private_key_once_and_prints_its_record() {
         assert_eq!(sealpost::dkim::check::published(&key, &[record], true), []);
 
         let (status, out, err) = sealpost(&args, "");
-        assert!(status == 1 && out.is_empty() && err.contains("exists"), "{err}");
+        assert!(status == 1 && out.is_empty() && err.contains("exists") && err.contains("--out"), "{err}");
         assert_eq!(std::fs::read_to_string(&file).unwrap(), pem, "never written over");
+        assert_eq!(made["private_key"], file.to_str().unwrap());
     }
     let file = dir.path().join("text");
     let args =
@@ -137,6 +138,9 @@ fn dkim_keygen_writes_a_private_key_once_and_prints_its_record() {
     assert_eq!(status, 0);
     assert!(out.contains("s1._domainkey.example.net. IN TXT ( \"v=DKIM1; k=rsa; p="), "{out}");
     assert!(!out.contains("PRIVATE"));
+    let dash = ["dkim", "keygen", "--domain", "example.net", "--selector", "s1", "--out", "-"];
+    let (status, out, err) = sealpost(&dash, "");
+    assert!(status == 2 && out.is_empty() && err.contains("--out"), "{err}");
     let (status, _, err) = sealpost(&["dkim", "keygen", "--domain", "example.net", "--selector", "a b"], "");
     assert!(status == 2 && err.contains("selector"), "{err}");
 }
@@ -161,7 +165,14 @@ fn a_private_key_that_another_user_cannot_read_stops_the_relay_and_no_command() 
         let (status, _, err) = sealpost(&[&["--config", file], command].concat(), "");
         assert!(status == 2 && err.contains("tls.private_key"), "{command:?} {status} {err}");
     }
-    for command in [&["queue", "list"][..], &["policy", "list"]] {
+    for command in [
+        &["queue", "list"][..],
+        &["policy", "list"],
+        &["report", "list"],
+        &["report", "show", "1"],
+        &["report", "preview"],
+        &["report", "send"],
+    ] {
         let (status, _, err) = sealpost(&[&["--config", file], command].concat(), "");
         assert!(status == 1 && err.contains("does not answer"), "{command:?} {status} {err}");
     }

@@ -241,12 +241,12 @@ async fn a_day_is_previewed_sent_listed_and_shown() {
     let (_, out, _) = world.report(&["list"]).await;
     for wanted in [
         "sending, partial",
-        "mailto:r@asks.example",
-        "in the queue as ",
-        "waits, next in 60m: HTTP 503 Service Unavailable",
+        "        mailto:r@asks.example: in the queue as ",
+        "        https://c.asks.example/r: waits, next in 60m: HTTP 503 Service Unavailable",
     ] {
         assert!(out.contains(wanted), "{wanted}: {out}");
     }
+    assert!(out.lines().all(|line| line.len() <= 100), "{out}");
 
     // The very octets that were posted, by number and by report-id.
     let packed = world.outside.posts.lock().unwrap()[0].clone();
@@ -257,6 +257,11 @@ async fn a_day_is_previewed_sent_listed_and_shown() {
         let (_, out, _) = world.report(&["show", &id]).await;
         assert!(out.starts_with("Report 1 about asks.example on 2026-11-22: sending, partial\n"), "{out}");
         assert!(out.contains("  sessions   1 good, 1 failed\n") && out.contains(&sent), "{out}");
+    }
+    // Sent once more is a day that is over, and it has to be named.
+    for words in [&["send", "--again"][..], &["send", "--again", "--day", "2026-11-22"]] {
+        let (status, out, err) = world.report(words).await;
+        assert!(status > 0 && out.is_empty() && err.contains("--day"), "{words:?}: {err}");
     }
     let (status, _, err) = world.report(&["show", "99"]).await;
     assert!(status == 1 && err.contains("no report 99"), "{err}");

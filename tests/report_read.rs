@@ -90,9 +90,11 @@ DAY         SEEN BY     DOMAIN       POLICY  GOOD  FAILED
 2026-03-02  Big Mail    example.org  sts     120   3
 2026-03-03  Other ?[2J  example.org  sts     7     3
 
-FAILED  WHAT                 MX               DOMAIN       POLICY  SINCE       LAST        SEEN BY
-9       certificate-expired  mx1.example.org  example.org  sts     2026-03-01  2026-03-03  Big Mail, Other ?[2J
-1       odd                  -                example.org  sts     2026-03-01  2026-03-01  Big Mail
+FAILED  WHAT                 SINCE       LAST        SEEN BY
+9       certificate-expired  2026-03-01  2026-03-03  Big Mail, Other ?[2J
+        at mx1.example.org, for example.org by policy sts
+1       odd                  2026-03-01  2026-03-01  Big Mail
+        for example.org by policy sts
 
 What to mend:
   certificate-expired: the certificate of the MX host is past its last day; renew it and have the mail server load it

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use crate::contender::{Contender, Running};
+use crate::evening;
 use crate::ledger::{Count, Ledger};
 use crate::loader::{self, Load, Loaded};
 use crate::meter::{self, Meter, Usage};
@@ -28,7 +29,8 @@ const SETTLE: Duration = Duration::from_secs(120);
 pub(crate) struct Measure {
     /// As in `--measure` and the JSON.
     pub(crate) name: String,
-    kind: Kind,
+    /// How mail goes through; `None`: the reports of a large day.
+    kind: Option<Kind>,
     clients: usize,
     size: usize,
     messages: usize,
@@ -54,11 +56,11 @@ pub(crate) struct Run {
     pub(crate) contender: Contender,
     /// From 1.
     pub(crate) round: u32,
-    /// Messages sent.
+    /// Messages sent; sessions of a day.
     pub(crate) messages: usize,
-    /// Messages a second: accepted, relayed or drained.
+    /// Messages a second: accepted, relayed or drained; reports sent.
     pub(crate) rate: f64,
-    /// Messages a second that were accepted meanwhile (for a drain: before it, the sink down).
+    /// Messages a second that were accepted meanwhile (for a drain: before it, the sink down); sessions recorded.
     pub(crate) accept_rate: f64,
     /// Milliseconds from the end of data to the 250.
     pub(crate) acknowledged: Percentiles,
@@ -70,10 +72,10 @@ pub(crate) struct Run {
     pub(crate) usage: Usage,
     /// Both ends.
     pub(crate) count: Count,
-    /// Seconds from start to greeting.
-    pub(crate) to_banner: f64,
-    /// Octets (PSS) at rest after the start.
-    pub(crate) idle_memory: u64,
+    /// Seconds from start to greeting; `None` when nobody greets.
+    pub(crate) to_banner: Option<f64>,
+    /// Octets (PSS) at rest after the start; `None` when nothing rests.
+    pub(crate) idle_memory: Option<u64>,
     /// What was wrong with this run; such a run counts against G16 and in no median.
     pub(crate) trouble: Vec<String>,
 }
@@ -123,8 +125,10 @@ fn contenders<'a>(
 ) -> impl Iterator<Item = Contender> + 'a {
     Contender::ALL.into_iter().filter(move |contender| {
         // The profiles differ in delivery only; held mail is accepted alike.
-        let same_again = measure.kind == Kind::Accept && *contender == Contender::PostfixStock;
-        options.wants(*contender) && !same_again && (private || *contender == Contender::Sealpost)
+        let same_again = measure.kind == Some(Kind::Accept) && *contender == Contender::PostfixStock;
+        // Nobody else makes reports.
+        let alone = measure.kind.is_none() && *contender != Contender::Sealpost;
+        options.wants(*contender) && !same_again && !alone && (private || *contender == Contender::Sealpost)
     })
 }
 
@@ -138,7 +142,14 @@ fn measures(options: &Options) -> Vec<Measure> {
         };
         let domains =
             if kind == Kind::Accept { vec![DARK.to_owned()] } else { (0..domains).map(domain).collect() };
-        Measure { name, kind, clients, size: kilobytes * 1024, messages: messages / less, domains }
+        Measure {
+            name,
+            kind: Some(kind),
+            clients,
+            size: kilobytes * 1024,
+            messages: messages / less,
+            domains,
+        }
     };
     let mut all = vec![
         measure(Kind::Accept, 1, 4, 2_000, 1),
@@ -147,6 +158,14 @@ fn measures(options: &Options) -> Vec<Measure> {
         measure(Kind::Relay, 20, 4, 5_000, 1),
         measure(Kind::Relay, 20, 4, 5_000, 100),
         measure(Kind::Drain, 20, 4, 10_000, 100),
+        Measure {
+            name: "evening-5000".to_owned(),
+            kind: None,
+            clients: 0,
+            size: 0,
+            messages: 100_000 / less,
+            domains: (0..5_000 / less).map(domain).collect(),
+        },
     ];
     if options.full {
         all.push(measure(Kind::Accept, 20, 100, 4_000, 1));
@@ -164,17 +183,20 @@ async fn once(
     site: &Site,
     dir: &Path,
 ) -> Result<Run> {
+    let Some(kind) = measure.kind else {
+        return evening(measure, contender, round, dir).await;
+    };
     let ledger = Arc::new(Ledger::new(number, measure.messages));
     let load = Load { clients: measure.clients, size: measure.size, domains: measure.domains.clone() };
-    let running = Running::start(contender, site, dir.to_owned(), measure.kind == Kind::Accept).await?;
+    let running = Running::start(contender, site, dir.to_owned(), kind == Kind::Accept).await?;
     let mut sink = None;
-    if measure.kind == Kind::Relay {
+    if kind == Kind::Relay {
         sink = Some(Sink::start(site, &ledger).await?);
     }
     let mut meter = Meter::start(running.root, dir);
     let loaded = loader::run(running.submission, &load, &ledger).await?;
     let mut trouble: Vec<String> = loaded.refusal.iter().map(|r| format!("refused: {r}")).collect();
-    let took = match measure.kind {
+    let took = match kind {
         Kind::Accept => loaded.took,
         Kind::Relay => arrive(&ledger, &loaded, loaded.start, &mut trouble).await,
         Kind::Drain => {
@@ -190,9 +212,9 @@ async fn once(
         }
     };
     let usage = meter.stop();
-    let (to_banner, idle_memory) = (running.to_banner.as_secs_f64(), running.idle_memory);
+    let (to_banner, idle_memory) = (Some(running.to_banner.as_secs_f64()), Some(running.idle_memory));
     // What is on its way twice arrives before the contender is quiet.
-    if measure.kind != Kind::Accept {
+    if kind != Kind::Accept {
         meter::quiet(running.root, Duration::from_secs(5)).await;
     }
     if let Err(error) = running.stop().await {
@@ -200,7 +222,7 @@ async fn once(
     }
     drop(sink);
     let count = ledger.count();
-    trouble.extend(wrong(measure.kind, &count, measure.messages));
+    trouble.extend(wrong(kind, &count, measure.messages));
     Ok(Run {
         measure: measure.name.clone(),
         contender,
@@ -216,6 +238,27 @@ async fn once(
         to_banner,
         idle_memory,
         trouble,
+    })
+}
+
+async fn evening(measure: &Measure, contender: Contender, round: u32, dir: &Path) -> Result<Run> {
+    let domains = measure.domains.len();
+    let evening = evening::measure(dir, measure.messages, domains).await?;
+    Ok(Run {
+        measure: measure.name.clone(),
+        contender,
+        round,
+        messages: measure.messages,
+        rate: domains as f64 / evening.usage.seconds,
+        accept_rate: measure.messages as f64 / evening.day,
+        acknowledged: Percentiles::default(),
+        transaction: Percentiles::default(),
+        delay: Percentiles::default(),
+        usage: evening.usage,
+        count: evening.count,
+        to_banner: None,
+        idle_memory: None,
+        trouble: evening.trouble,
     })
 }
 

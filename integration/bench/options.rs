@@ -22,7 +22,7 @@ pub(crate) struct Options {
     /// Only one of the contenders
     #[arg(long)]
     pub(crate) only: Option<Only>,
-    /// Only measures whose name contains this (accept, relay, drain, …)
+    /// Only measures whose name contains this (accept, relay, drain, evening, …)
     #[arg(long, default_value = "")]
     pub(crate) measure: String,
     /// Writes everything measured as JSON to this file

@@ -240,8 +240,8 @@ pub(super) enum Report {
         /// Only about this recipient domain
         #[arg(long, value_parser = domain)]
         domain: Option<Domain>,
-        /// Send once more what was sent
-        #[arg(long)]
+        /// Send once more what was sent of a day that is over
+        #[arg(long, requires = "day")]
         again: bool,
         /// Print one JSON document
         #[arg(long)]

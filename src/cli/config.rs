@@ -1,6 +1,6 @@
 //! `config check`, `config show`, `config init`.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use super::args::Config as Command;
@@ -31,7 +31,13 @@ pub(super) fn run(command: Command, file: &Path, io: &mut Io<'_>) -> Result<u8, 
                 .create_new(true)
                 .open(&file)
                 .and_then(|mut out| out.write_all(STARTER.as_bytes()))
-                .map_err(|e| failed(format!("{} cannot be written: {e}", file.display())))?;
+                .map_err(|e| {
+                    let help = match e.kind() {
+                        ErrorKind::AlreadyExists => "; it is left alone: name another file",
+                        _ => "; name another file",
+                    };
+                    failed(format!("{} cannot be written: {e}{help}", file.display()))
+                })?;
             writeln!(io.err, "{} is written; set hostname in it", file.display())?;
         }
     }

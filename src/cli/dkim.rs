@@ -1,6 +1,6 @@
 //! `dkim keygen`.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
@@ -33,6 +33,11 @@ pub(super) fn keygen(command: Keygen, io: &mut Io<'_>) -> Result<u8, Failure> {
     let key = SigningKey::from_pem(domain.clone(), selector.clone(), &pem)
         .map_err(|e| Failure::Words(2, format!("{selector}: {e}")))?;
     let file = out.unwrap_or_else(|| PathBuf::from(format!("dkim-{selector}.{domain}.pem")));
+    if file.as_os_str() == "-" {
+        return Err(Failure::Words(2, "a private key is not printed: name a file with --out".to_owned()));
+    }
+    // sealpost.toml, where it is written next, may lie elsewhere.
+    let file = std::path::absolute(&file).unwrap_or(file);
     // An existing key signs already, and its record is published: it is never written over.
     let written = std::fs::OpenOptions::new()
         .write(true)
@@ -40,7 +45,15 @@ pub(super) fn keygen(command: Keygen, io: &mut Io<'_>) -> Result<u8, Failure> {
         .mode(0o600)
         .open(&file)
         .and_then(|mut to| to.write_all(pem.as_bytes()).and_then(|()| to.sync_all()));
-    written.map_err(|e| failed(format!("{} cannot be written: {e}", file.display())))?;
+    written.map_err(|e| {
+        let help = match e.kind() {
+            ErrorKind::AlreadyExists => {
+                "; a key that may be in use is left alone: name another file with --out"
+            }
+            _ => "; name another file with --out",
+        };
+        failed(format!("{} cannot be written: {e}{help}", file.display()))
+    })?;
 
     let record = key.record();
     let zone_line = record.zone_line(key.record_name());
@@ -58,9 +71,13 @@ pub(super) fn keygen(command: Keygen, io: &mut Io<'_>) -> Result<u8, Failure> {
         print::json(io.out, &made)?;
         return Ok(0);
     }
+    let second = match algorithm {
+        Algorithm::Rsa => "",
+        Algorithm::Ed25519 => "\nMany receivers verify RSA alone: let an rsa key sign beside it.",
+    };
     writeln!(
         io.out,
-        "{}: private key, {}, readable by its owner only. The relay must be able to read it.
+        "{}: private key, {}, readable by its owner only: make that the user of the relay.{second}
 
 Publish this TXT record, as a line of a zone file:
 
@@ -86,7 +103,7 @@ DNS until the mail signed with it has arrived: queue.max_age and a week.",
         file.display(),
         algorithm.key_type(),
         key.record_name(),
-        std::path::absolute(&file).unwrap_or_else(|_| file.clone()).display(),
+        file.display(),
     )?;
     Ok(0)
 }

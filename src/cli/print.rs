@@ -14,20 +14,36 @@ pub(super) fn json(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()
 
 /// Columns as wide as their widest cell; the last is left as it is.
 pub(super) fn table(out: &mut dyn Write, head: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
-    let rows: Vec<Vec<String>> = rows.iter().map(|r| r.iter().map(|c| clean(c)).collect()).collect();
+    let rows: Vec<_> = rows.iter().map(|row| (row.clone(), Vec::new())).collect();
+    noted_table(out, head, &rows)
+}
+
+/// A table whose rows have lines of their own below them, for what would make it too wide.
+pub(super) fn noted_table(
+    out: &mut dyn Write,
+    head: &[&str],
+    rows: &[(Vec<String>, Vec<String>)],
+) -> io::Result<()> {
+    let cleaned = |cells: &[String]| -> Vec<String> { cells.iter().map(|c| clean(c)).collect() };
     let head: Vec<String> = head.iter().map(|h| (*h).to_owned()).collect();
-    let mut widths: Vec<usize> = head.iter().map(|h| h.chars().count()).collect();
-    for row in &rows {
+    let rows = rows.iter().map(|(row, notes)| (cleaned(row), cleaned(notes)));
+    let rows: Vec<_> = std::iter::once((head, Vec::new())).chain(rows).collect();
+    let mut widths: Vec<usize> = Vec::new();
+    for (row, _) in &rows {
+        widths.resize(widths.len().max(row.len()), 0);
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
     }
-    for row in std::iter::once(&head).chain(&rows) {
+    for (row, notes) in &rows {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
             line.push_str(&format!("{cell:<width$}  "));
         }
         writeln!(out, "{}", line.trim_end())?;
+        for note in notes {
+            writeln!(out, "        {note}")?;
+        }
     }
     Ok(())
 }

@@ -6,15 +6,19 @@ use super::offline;
 use super::{Failure, Io, failed};
 use crate::admin::client::{Client, ClientError};
 use crate::admin::token;
-use crate::config::Config;
+use crate::config::{Config, SecretSource};
 use crate::store::sqlite::SqliteReader;
 
 /// A client of the running relay.
 pub(super) fn client(config: &Config) -> Result<Client, String> {
     let address = config.admin.listen.ok_or("admin.listen is \"\": the relay cannot be asked")?;
-    let token = token::read(&config.admin.token, &config.data_dir).map_err(|e| {
-        format!("the admin token cannot be read ({e}); it is made at the relay's first start")
-    })?;
+    let token =
+        token::read(&config.admin.token, &config.data_dir).map_err(|e| match &config.admin.token {
+            SecretSource::File(file) => {
+                format!("the admin token {}", offline::unreadable(&config.data_dir.join(file), &e))
+            }
+            _ => format!("the admin token cannot be read: {e}; correct admin.token"),
+        })?;
     Ok(Client::new(address, token))
 }
 

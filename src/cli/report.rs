@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::args::Report as Command;
-use super::{Failure, Io, check_config, load_config, standing};
+use super::{Failure, Io, check_config, standing, visit};
 use crate::admin::reports::ReportRequest;
 use crate::tlsrpt::ReportFilter;
 
@@ -13,16 +13,14 @@ mod read;
 pub(super) fn run(command: Command, file: &Path, io: &mut Io<'_>) -> Result<u8, Failure> {
     match command {
         Command::Read { files, json } => read::run(&files, json, io),
-        Command::Preview { day, domain, output } => {
-            own::preview(day, domain, output, &load_config(file)?, io)
-        }
+        Command::Preview { day, domain, output } => own::preview(day, domain, output, &visit(file)?, io),
         Command::Send { day, domain, again, json } => {
-            own::send(&ReportRequest { day, domain, again }, json, &load_config(file)?, io)
+            own::send(&ReportRequest { day, domain, again }, json, &visit(file)?, io)
         }
         Command::List { day, domain, output } => {
-            own::list(ReportFilter { id: None, day, domain }, output, &load_config(file)?, io)
+            own::list(ReportFilter { id: None, day, domain }, output, &visit(file)?, io)
         }
-        Command::Show { id, output } => own::show(&id, output, &load_config(file)?, io),
+        Command::Show { id, output } => own::show(&id, output, &visit(file)?, io),
         Command::Check { json } => standing::reports(json, &check_config(file)?, io),
     }
 }

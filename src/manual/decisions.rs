@@ -83,6 +83,5 @@
 //!
 //! ## Later
 //!
-//! Read, checked and named at start as without effect: per-destination rules, dated exceptions,
-//! metrics, HTTP submission, aliases, source addresses, rates,
+//! Read, checked and named at start as without effect: metrics, HTTP submission, aliases, limits for submitting clients,
 //! DNSSEC validation in this process, TLS for the admin interface.

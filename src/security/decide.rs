@@ -291,10 +291,10 @@ pub fn decide(sources: &Sources<'_>) -> Gate {
     } else {
         None
     };
-    // Where nothing is asked for, there is nothing to be let off; what cannot be found out may have been asked for. What the
-    // sender asks for is not the operator's to let off (RFC 8689 §4.2.1).
-    let asked = (demand.tls || blocked.is_some()) && sources.message != MessageKind::RequireTls;
-    let waiver = sources.exception.filter(|_| asked).map(|exception| Waiver {
+    // Where nothing is asked for, there is nothing to be let off; what cannot be found out may have been asked for.
+    // What a sender asks for himself is not the operator's to let off (RFC 8689 §4.2.1).
+    let waivable = sources.message != MessageKind::RequireTls && (demand.tls || blocked.is_some());
+    let waiver = sources.exception.filter(|_| waivable).map(|exception| Waiver {
         exception: Arc::clone(exception),
         full: demand,
         blocked: blocked.clone(),

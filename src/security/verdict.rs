@@ -231,13 +231,15 @@ pub fn judge(policy: &TlsPolicy, evidence: &Evidence) -> Judgement {
         Some(failure) => Some(failure.clone()),
         None => shortcoming(policy, &found, w.full, true),
     });
+    // A message that looks away from promises, and a policy that cannot be had, say nothing about the domain.
+    let telling = policy.message.heeds_policies() && policy.fetch_failure.is_none();
     let certificate = match &evidence.tls {
         TlsState::On(facts) => facts.certificate.clone(),
         _ => None,
     };
     Judgement {
         verdicts: verdicts(policy, &found),
-        exception_unneeded: matches!(missing, Some(None)),
+        exception_unneeded: telling && matches!(missing, Some(None)),
         waived: policy.waiver.as_ref().zip(missing.flatten()).map(|(waiver, failure)| {
             Waived::new(&waiver.exception, failure.clause(policy, certificate.as_ref()))
         }),

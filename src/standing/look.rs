@@ -7,7 +7,7 @@ use super::relay::Names;
 use super::reports::{self, Receiver, Reporting, records};
 use super::spf::{self, Fact, Facts, Question, Spf};
 use super::{Finding, Source, relay};
-use crate::dkim::{Signers, SigningKey};
+use crate::dkim::{Algorithm, Signers, SigningKey};
 use crate::dns::{Answer, Data, DnsError, DnsResult, Family, Resolver, reverse_name};
 use crate::mail::{Domain, Mailbox};
 use crate::route::resolve::resolve;
@@ -84,8 +84,15 @@ async fn keys(resolver: &dyn Resolver, subject: &Subject, domain: &Domain) -> (V
     let answers = join_all(keys.iter().map(|k| resolver.txt(k.record_name()))).await;
     let judged: Vec<_> =
         keys.iter().zip(&answers).map(|(key, txt)| reports::key(key, txt, signs_reports)).collect();
-    let usable = judged.iter().any(|(_, usable)| usable.mail);
-    (judged.into_iter().map(|(finding, _)| finding).collect(), usable)
+    let by = |algorithm| {
+        keys.iter().zip(&judged).any(|(key, (_, usable))| usable.mail && key.algorithm() == algorithm)
+    };
+    let (rsa, ed25519) = (by(Algorithm::Rsa), by(Algorithm::Ed25519));
+    let mut findings: Vec<_> = judged.into_iter().map(|(finding, _)| finding).collect();
+    if ed25519 && !rsa {
+        findings.push(reports::without_rsa(domain));
+    }
+    (findings, rsa || ed25519)
 }
 
 async fn names(resolver: &dyn Resolver, source: &Source) -> Names {

@@ -82,6 +82,17 @@ pub fn key(key: &SigningKey, txt: &DnsResult<Vec<u8>>, reports: bool) -> (Findin
     (check.finding(mark, name, text, advice), usable)
 }
 
+/// No RSA key of the domain is of use: verifiers need not know Ed25519 (RFC 8463 §3), and large ones do not.
+pub fn without_rsa(domain: &Domain) -> Finding {
+    Check::DkimKey.note(
+        domain,
+        "only an Ed25519 key signs: receivers that verify RSA alone take its mail for unsigned",
+        format!(
+            "make a second key, for a selector of its own: `sealpost dkim keygen --domain {domain} --selector NEW`"
+        ),
+    )
+}
+
 /// What SPF says of a source address. A signature that aligns makes DMARC pass without it; a receiver that refuses on
 /// `fail` looks at nothing else.
 pub fn spf(from: &Domain, source: &Source, verdict: &Spf) -> Finding {

@@ -22,7 +22,12 @@ fn mailbox(text: &str) -> Option<Mailbox> {
 
 /// A relay that does everything right, and the zone that says so.
 fn world() -> (Subject, String) {
-    let pem = keygen::generate(Algorithm::Ed25519).unwrap();
+    signed_by(Algorithm::Rsa)
+}
+
+/// The same with another key.
+fn signed_by(algorithm: Algorithm) -> (Subject, String) {
+    let pem = keygen::generate(algorithm).unwrap();
     let key = SigningKey::from_pem(d("example.net"), "s1".to_owned(), &pem).unwrap();
     let record = key.record().strings().concat();
     let zone = format!(
@@ -84,6 +89,28 @@ async fn a_sound_relay_has_nothing_to_mend() {
     assert!(odd(&found).is_empty(), "{found:#?}");
     let checks: Vec<_> = found.iter().map(|f| f.check.as_str()).collect();
     assert_eq!(checks, ["ptr", "dkim-key", "dmarc"]);
+}
+
+// RPT-80: a signature that many do not verify is no fault, and not to be kept quiet.
+#[tokio::test]
+async fn an_ed25519_key_alone_is_remarked() {
+    let (subject, zone) = signed_by(Algorithm::Ed25519);
+    let found = reports(&subject, &zone, "").await;
+    assert!(sound(&found) && odd(&found) == ["dkim-key note"], "{found:#?}");
+    assert!(
+        found.iter().any(|f| f.advice.contains("sealpost dkim keygen --domain example.net")),
+        "{found:#?}"
+    );
+    assert_eq!(odd(&relay(&subject, &zone, "").await), ["dkim-key note"]);
+    // Beside an RSA key it is welcome; beside one that is not published it is still alone.
+    let (mut subject, zone) = world();
+    let pem = keygen::generate(Algorithm::Ed25519).unwrap();
+    let second = SigningKey::from_pem(d("example.net"), "s2".to_owned(), &pem).unwrap();
+    let published = format!("s2._domainkey.example.net TXT \"{}\"", second.record().strings().concat());
+    subject.signers = Signers::new([subject.signers.keys(), &[second]].concat());
+    assert!(odd(&reports(&subject, &zone, &published).await).is_empty());
+    let gone = format!("{published}\ns1._domainkey.example.net MX 0 .");
+    assert_eq!(odd(&reports(&subject, &zone, &gone).await), ["dkim-key bad", "dkim-key note"]);
 }
 
 // RPT-80, RPT-82, RPT-83, SIG-14

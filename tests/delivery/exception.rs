@@ -4,12 +4,16 @@ use std::sync::Arc;
 
 use sealpost::clock::Timestamp;
 use sealpost::delivery::attempt::AttemptSettings;
+use sealpost::mail::SenderTls;
+use sealpost::route::smart_host::Rule;
 use sealpost::security::Level;
+use sealpost::security::decide::Demand;
 use sealpost::security::exception::{Allow, Exception, Exceptions};
+use sealpost::smtp::sasl::Credentials;
 
 use crate::authority::Authority;
 use crate::server::{Manners, count, serve};
-use crate::world::{World, domain, words};
+use crate::world::{World, domain, lease, words};
 
 fn exception(allow: Allow, until: &str) -> Exception {
     Exception {
@@ -128,4 +132,54 @@ async fn an_exception_does_not_end_while_nothing_is_asked_for() {
     let (_, outcomes) = w.deliver("a.example", 1).await;
     assert_eq!(words(&outcomes), ["delivered"]);
     assert!(exceptions.iter().all(|(_, ended)| !ended) && outcomes[0].diagnosis().waived.is_none());
+}
+
+// RFC 8689 §4.2.1: what the sender asked for is not the operator's to let off; RTLS-54 the other way round.
+#[tokio::test]
+async fn an_exception_lets_nothing_off_that_the_sender_asked_for() {
+    let authority = Authority::new();
+    let tls = Some(authority.server("mx.example.net", true));
+    let (port, ears) =
+        serve("127.0.0.1", 0, Manners { tls, offers: vec!["REQUIRETLS"], ..Manners::default() }).await;
+    let exceptions = Arc::new(Exceptions::new([exception(Allow::Encrypt, AHEAD)], &[]));
+    let w = world(port, &authority, &exceptions);
+    for (sender_tls, want) in [(SenderTls::Required, "deferred"), (SenderTls::Optional, "delivered")] {
+        let mut mail = lease("a.example", 1);
+        Arc::make_mut(&mut mail.message).sender_tls = sender_tls;
+        let (_, outcomes) = w.run(&mail).await;
+        assert_eq!(words(&outcomes), [want]);
+    }
+    assert_eq!(count(&ears, "MAIL"), 1);
+}
+
+// A message that looks away from promises says nothing about whether they are kept.
+#[tokio::test]
+async fn an_exception_does_not_end_by_mail_that_heeds_no_policy() {
+    let authority = Authority::new();
+    let tls = Some(authority.server("mx.example.net", true));
+    let (port, _) = serve("127.0.0.1", 0, Manners { tls, ..Manners::default() }).await;
+    let exceptions = Arc::new(Exceptions::new([exception(Allow::Encrypt, AHEAD)], &[]));
+    let w = world(port, &authority, &exceptions);
+    let minimum = Some(Demand::ENCRYPTED);
+    w.ruled("a.example", Rule { pattern: "*".into(), minimum, ..Rule::default() });
+    let mut mail = lease("a.example", 1);
+    Arc::make_mut(&mut mail.message).sender_tls = SenderTls::Optional;
+    let (_, outcomes) = w.run(&mail).await;
+    assert_eq!(words(&outcomes), ["delivered"]);
+    assert!(exceptions.iter().all(|(_, ended)| !ended));
+}
+
+// OUT-56: a password is worth more than a message; smtps stays TLS.
+#[tokio::test]
+async fn an_exception_shows_no_password_and_opens_no_smtps() {
+    let authority = Authority::new();
+    let tls = Some(authority.server("mx.example.net", true));
+    let offers = vec!["AUTH PLAIN"];
+    let (port, ears) = serve("127.0.0.1", 0, Manners { tls, offers, ..Manners::default() }).await;
+    let exceptions = Arc::new(Exceptions::new([exception(Allow::Plain, AHEAD)], &[]));
+    let w = world(port, &authority, &exceptions);
+    let credentials = Some(Credentials { user: "u".into(), password: "p".into() });
+    w.ruled("a.example", Rule { number: 1, pattern: "*".into(), credentials, ..Rule::default() });
+    let (_, outcomes) = w.deliver("a.example", 1).await;
+    assert_eq!((words(&outcomes), count(&ears, "AUTH")), (vec!["deferred"], 0));
 }

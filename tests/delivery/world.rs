@@ -19,6 +19,7 @@ use sealpost::mtasts::{Applicable, Discovery, Mode, Policy, StoredPolicy};
 use sealpost::queue::{
     self, Lease, LeaseId, LeasedRecipient, MessageMeta, Outcome, QueueStore, Step, StoreError,
 };
+use sealpost::route::smart_host::Rule;
 use sealpost::route::{Host, Route, RouteFailure, RouteKind};
 use sealpost::security::exception::Exceptions;
 use sealpost::tlsrpt::{SessionRecord, SessionStore};
@@ -234,6 +235,14 @@ impl World {
             name,
             Ok(Route { next_hop, kind, mx_secure: false, expanded: None, hosts, rule: None }),
         );
+    }
+
+    /// The operator's rule for `name`, whose route is known.
+    pub(crate) fn ruled(&self, name: &str, rule: Rule) {
+        let mut routes = self.known.routes.lock().unwrap();
+        if let Ok(route) = routes.get_mut(&domain(name)).unwrap() {
+            route.rule = Some(Arc::new(rule));
+        }
     }
 
     /// The like, where DNSSEC vouches for the hosts' addresses and, if `mx_secure`, for the MX set.

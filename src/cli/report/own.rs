@@ -5,12 +5,12 @@ use crate::admin::http::MAX_ROWS;
 use crate::admin::reports::{Previewed, ReportRequest, ShownReport};
 use crate::app;
 use crate::cli::args::Output;
-use crate::cli::print::{clean, json, moment, relative, table};
+use crate::cli::print::{clean, json, moment, noted_table, relative, table};
 use crate::cli::{Failure, Io, failed, relay};
 use crate::config::Config;
 use crate::mail::Domain;
 use crate::store::sqlite::SqliteReader;
-use crate::tlsrpt::service::{Preview, SendSummary};
+use crate::tlsrpt::service::{Preview, SendSummary, without_identity};
 use crate::tlsrpt::{
     Day, DestinationState, ListedDestination, ListedReport, ReportFilter, ReportState, read as received,
 };
@@ -54,7 +54,7 @@ pub(super) fn preview(
     }
     writeln!(
         io.out,
-        "{} as they would be sent now; --json prints them\n",
+        "{} as they would be sent now, to those domains that ask for them; --json prints them\n",
         counted(found.reports.len(), "report")
     )?;
     sum.print(io)?;
@@ -69,7 +69,7 @@ async fn offline_preview(
     domain: Option<Domain>,
     now: crate::clock::Timestamp,
 ) -> Result<Previewed, String> {
-    let identity = app::report_settings(config).identity()?;
+    let identity = app::report_settings(config).identity().map_err(|e| without_identity(&e))?;
     let today = Day::of(now);
     let day = day.unwrap_or(today);
     let words = |e: crate::queue::StoreError| e.to_string();
@@ -116,7 +116,8 @@ fn print_sent(done: &SendSummary, io: &mut Io<'_>) -> Result<(), Failure> {
                     (false, 0) => "whole day",
                     (false, _) => "again",
                 };
-                vec![s.domain.to_string(), how.to_owned(), s.report_id.clone(), s.destinations.join(" ")]
+                let row = vec![s.domain.to_string(), how.to_owned(), s.report_id.clone()];
+                (row, s.destinations.clone())
             })
             .collect();
         writeln!(
@@ -124,7 +125,7 @@ fn print_sent(done: &SendSummary, io: &mut Io<'_>) -> Result<(), Failure> {
             "{} of {day} on the way; `sealpost report list` shows the answers",
             counted(sent.len(), "report")
         )?;
-        table(io.out, &["DOMAIN", "COVERS", "REPORT-ID", "TO"], &rows)?;
+        noted_table(io.out, &["DOMAIN", "COVERS", "REPORT-ID"], &rows)?;
     }
     if !refused.is_empty() {
         let gap = if sent.is_empty() { "" } else { "\n" };
@@ -164,15 +165,15 @@ pub(super) fn list(
         json(io.out, &found)?;
         return Ok(0);
     }
-    let rows: Vec<_> = found.iter().flat_map(|report| rows(report, io)).collect();
-    table(io.out, &["ID", "DAY", "DOMAIN", "STATE", "GOOD", "FAILED", "WHEN", "TO", "ANSWER"], &rows)?;
+    let rows: Vec<_> = found.iter().map(|report| row(report, io)).collect();
+    noted_table(io.out, &["ID", "DAY", "DOMAIN", "STATE", "GOOD", "FAILED", "WHEN"], &rows)?;
     Ok(0)
 }
 
-/// One row per destination; what belongs to the report stands in the first.
-fn rows(report: &ListedReport, io: &Io<'_>) -> Vec<Vec<String>> {
+/// A report, and a line for each destination, or for why there is none.
+fn row(report: &ListedReport, io: &Io<'_>) -> (Vec<String>, Vec<String>) {
     let (good, failed) = report.sessions;
-    let mut head = vec![
+    let row = vec![
         report.no.0.to_string(),
         report.day.to_string(),
         report.domain.to_string(),
@@ -181,18 +182,9 @@ fn rows(report: &ListedReport, io: &Io<'_>) -> Vec<Vec<String>> {
         failed.to_string(),
         relative(report.at, io.now),
     ];
-    if report.destinations.is_empty() {
-        head.extend(["-".to_owned(), report.why.clone()]);
-        return vec![head];
-    }
-    let blank = vec![String::new(); head.len()];
-    let destinations = report.destinations.iter().enumerate();
-    let row = |(i, d): (usize, &ListedDestination)| {
-        let mut row = if i == 0 { head.clone() } else { blank.clone() };
-        row.extend([name(d), answer(d, io)]);
-        row
-    };
-    destinations.map(row).collect()
+    let why = Some(report.why.clone()).filter(|why| !why.is_empty());
+    let to = report.destinations.iter().map(|d| format!("{}: {}", name(d), answer(d, io)));
+    (row, why.into_iter().chain(to).collect())
 }
 
 fn stands(report: &ListedReport) -> String {

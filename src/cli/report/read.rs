@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::cli::print::{clean, table};
+use crate::cli::print::{clean, noted_table, table};
 use crate::cli::{Failure, Io, failed};
 use crate::tlsrpt::ResultType;
 use crate::tlsrpt::day::Day;
@@ -249,8 +249,7 @@ impl Sum {
             rows.sort_by_key(|(_, f)| std::cmp::Reverse(f.count));
             let rows: Vec<_> = rows.into_iter().map(|(kind, failures)| failures.row(kind)).collect();
             writeln!(io.out)?;
-            let head = ["FAILED", "WHAT", "MX", "DOMAIN", "POLICY", "SINCE", "LAST", "SEEN BY"];
-            table(io.out, &head, &rows)?;
+            noted_table(io.out, &["FAILED", "WHAT", "SINCE", "LAST", "SEEN BY"], &rows)?;
             writeln!(io.out, "\nWhat to mend:")?;
             for result in self.failures.keys().map(|k| k.result.as_str()).collect::<BTreeSet<_>>() {
                 writeln!(io.out, "  {}: {}", clean(result), advice(result))?;
@@ -264,23 +263,18 @@ impl Sum {
 }
 
 impl Failures {
-    fn row(&self, kind: &Kind) -> Vec<String> {
+    /// A row, and below it where it was.
+    fn row(&self, kind: &Kind) -> (Vec<String>, Vec<String>) {
         let reason = if kind.reason.is_empty() { String::new() } else { format!(" ({})", kind.reason) };
         let (since, last) = match self.days {
             Some((since, last)) => (since.to_string(), last.to_string()),
             None => ("-".to_owned(), "-".to_owned()),
         };
         let names: Vec<&str> = self.seen_by.iter().map(String::as_str).collect();
-        vec![
-            self.count.to_string(),
-            format!("{}{reason}", kind.result),
-            kind.mx.clone(),
-            kind.domain.clone(),
-            kind.policy.clone(),
-            since,
-            last,
-            names.join(", "),
-        ]
+        let row =
+            vec![self.count.to_string(), format!("{}{reason}", kind.result), since, last, names.join(", ")];
+        let at = if kind.mx == "-" { String::new() } else { format!("at {}, ", kind.mx) };
+        (row, vec![format!("{at}for {} by policy {}", kind.domain, kind.policy)])
     }
 }
 

@@ -143,7 +143,7 @@ impl SqliteStore {
     /// Opens the database of `data_dir` for looking only, beside a relay or without one.
     ///
     /// # Errors
-    /// [`OpenError`]; a database of another schema version is [`OpenError::Newer`].
+    /// [`OpenError`]; of another schema version [`OpenError::Newer`] or [`OpenError::Older`].
     pub fn open_read_only(data_dir: &Path) -> Result<SqliteReader, OpenError> {
         let file = open::database(data_dir);
         let health = Arc::new(Health::new(data_dir.to_owned()));

@@ -69,6 +69,16 @@ pub enum OpenError {
         /// What we have.
         known: i64,
     },
+    /// An earlier release made it, and who only reads does not bring it up to date.
+    #[error(
+        "the database has schema version {found} of an earlier release, this one reads {known}: start this release once, which brings it up to date"
+    )]
+    Older {
+        /// What the database has.
+        found: i64,
+        /// What we have.
+        known: i64,
+    },
     /// A pragma did not take.
     #[error("the database refuses {pragma}: it says {got}")]
     Pragma {
@@ -246,5 +256,9 @@ pub(super) fn check_readable(file: &Path, conn: &Connection) -> Result<(), OpenE
         return Err(OpenError::NotOurs(file.to_owned()));
     }
     let (found, known) = (schema_version(conn)?, MIGRATIONS.len() as i64);
-    if found == known { Ok(()) } else { Err(OpenError::Newer { found, known }) }
+    match found.cmp(&known) {
+        Ordering::Equal => Ok(()),
+        Ordering::Less => Err(OpenError::Older { found, known }),
+        Ordering::Greater => Err(OpenError::Newer { found, known }),
+    }
 }

@@ -75,6 +75,11 @@ pub struct RefusedReport {
     pub why: String,
 }
 
+/// Why there can be no preview, and what helps.
+pub fn without_identity(obstacle: &str) -> String {
+    format!("no report can be made: {obstacle}; `sealpost report check` says what is missing")
+}
+
 /// Domains of one day that are looked at.
 const DOMAINS: usize = 100_000;
 
@@ -88,7 +93,7 @@ impl ReportService {
     }
 
     /// Sends the reports of `day` (today so far, when `None`) now: of a closed day ahead of their moment, or with
-    /// `again` once more; of today a copy that marks and deletes nothing.
+    /// `again` once more; of today a copy that marks and deletes nothing, and never `again`.
     ///
     /// # Errors
     /// A sentence for the operator, when nothing of it was done.
@@ -122,7 +127,7 @@ impl Inner {
 
     async fn preview(&self, day: Option<Day>, domain: Option<Domain>) -> Result<Preview, String> {
         let (day, today) = self.asked(day)?;
-        let identity = self.settings.identity()?;
+        let identity = self.settings.identity().map_err(|e| without_identity(&e))?;
         self.fold().await.map_err(|e| e.to_string())?;
         let named = domain.clone();
         let domains = self.domains(day, domain, Preview::LIMIT + 1).await?;
@@ -156,7 +161,15 @@ impl Inner {
             return Err("reports are switched off: tls_rpt.enabled is false".to_owned());
         }
         if let Some(obstacle) = self.obstacle() {
-            return Err(format!("no report can be sent: {obstacle}"));
+            return Err(format!(
+                "no report can be sent: {obstacle}; `sealpost report check` says what is missing"
+            ));
+        }
+        if today && again {
+            return Err(format!(
+                "{day} is not over, so its report was not sent yet and cannot be sent once more: name the --day of an \
+                 earlier one, or leave --again away to send a copy of today so far"
+            ));
         }
         self.fold().await.map_err(|e| e.to_string())?;
         let answers: Vec<Result<SentReport, RefusedReport>> = if today {
@@ -189,13 +202,13 @@ impl Inner {
         domain: Domain,
     ) -> Result<Result<SentReport, RefusedReport>, ReportStoreError> {
         let refuse = |domain, why| Ok(Err(RefusedReport { domain, why }));
+        let Some(counted) = self.parts.store.counters(day, domain.clone()).await? else {
+            return refuse(domain, format!("no session was counted on {day}"));
+        };
         let record = match self.discover(&domain).await {
             Ok(Ok(record)) => record,
             Ok(Err(why)) => return refuse(domain, format!("it asks for no reports: {why}")),
             Err(why) => return refuse(domain, why),
-        };
-        let Some(counted) = self.parts.store.counters(day, domain.clone()).await? else {
-            return refuse(domain, format!("no session was counted on {day}"));
         };
         match self.write(counted, &record, Some(self.parts.clock.now())).await {
             Ok(report) => {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, ToSql, params_from_iter};
 
-use super::outbox::state;
+use super::outbox::{ending, state};
 use super::{DROPPED, MADE, PLANNED, UNWANTED};
 use crate::mail::Domain;
 use crate::store::sqlite::rows::{bad, count, day, domain, json, maybe_time, number, queue_id, time};
@@ -143,7 +143,9 @@ pub(super) fn reports(
          JOIN counted_policy p ON p.counted = c.id WHERE c.day = ?1 AND c.domain = ?2",
     )?;
     let mut goes_to = tx.prepare_cached(
-        "SELECT uri, run, state, attempts, reply, next, mail, by_mail FROM report_destination WHERE report = ?1 ORDER BY run, n",
+        "SELECT d.uri, d.run, d.state, d.attempts, d.reply, d.next, d.mail, d.by_mail, m.finished IS NOT NULL, x.state, \
+         x.cause, x.last FROM report_destination d LEFT JOIN message m ON m.id = d.mail AND d.state = 1 \
+         LEFT JOIN recipient x ON x.id = m.seq << 20 WHERE d.report = ?1 ORDER BY d.run, d.n",
     )?;
     for (report, code) in &mut listed {
         report.destinations =
@@ -175,7 +177,13 @@ fn standing(destinations: &[ListedDestination]) -> ReportState {
 }
 
 fn destination(row: &rusqlite::Row<'_>) -> rusqlite::Result<ListedDestination> {
-    let state = state(row, 2)?;
+    let (mut state, mut reply) = (state(row, 2)?, row.get(4)?);
+    // What the queue knows counts from the moment it knows it, not from the next `settle_mail` on.
+    if row.get::<_, bool>(8)? {
+        let (accepted, said) = ending(row, 9)?;
+        state = if accepted { DestinationState::Accepted } else { DestinationState::Failed };
+        reply = said;
+    }
     let (next, mail) = (maybe_time(row, 5)?, queue_id(row, 6)?);
     // Only what has been handed over has a mail that `queue show` could know.
     let handed_over =
@@ -185,7 +193,7 @@ fn destination(row: &rusqlite::Row<'_>) -> rusqlite::Result<ListedDestination> {
         run: row.get(1)?,
         state,
         attempts: row.get(3)?,
-        reply: row.get(4)?,
+        reply,
         next: next.filter(|_| state == DestinationState::Waiting),
         mail: Some(mail).filter(|_| handed_over),
     })

@@ -215,21 +215,7 @@ pub(super) fn ended_mail(conn: &Connection) -> rusqlite::Result<Vec<(i64, Settle
          WHERE d.state = 1 AND (m.seq IS NULL OR m.finished IS NOT NULL) LIMIT ?1",
     )?
     .query_map([MAILS], |r| {
-        let ended: Option<i64> = r.get(5)?;
-        let accepted = ended == Some(code(RecipientState::Delivered));
-        let said = match (rows::diagnosis(r, 7)?, r.get::<_, Option<String>>(6)?) {
-            (Some(d), _) => match d.code {
-                Some(code) => format!("{code} {} {}", d.enhanced, d.text),
-                None => d.text,
-            },
-            (None, Some(cause)) => cause,
-            (None, None) => "it is no longer in the queue".to_owned(),
-        };
-        let reply = if ended == Some(code(RecipientState::Deleted)) {
-            format!("deleted from the queue by an operator; before that: {said}")
-        } else {
-            said
-        };
+        let (accepted, reply) = ending(r, 5)?;
         Ok((
             r.get(0)?,
             SettledMail {
@@ -243,6 +229,20 @@ pub(super) fn ended_mail(conn: &Connection) -> rusqlite::Result<Vec<(i64, Settle
         ))
     })?
     .collect()
+}
+
+/// How a mail ended, from the columns `state, cause, last` of its recipient: whether it was taken, and the words.
+pub(super) fn ending(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<(bool, String)> {
+    let ended: Option<i64> = row.get(column)?;
+    let said = match (rows::diagnosis(row, column + 2)?, row.get::<_, Option<String>>(column + 1)?) {
+        (Some(diagnosis), _) => diagnosis.text,
+        (None, Some(cause)) => cause,
+        (None, None) => "it is no longer in the queue".to_owned(),
+    };
+    let deleted = ended == Some(code(RecipientState::Deleted));
+    let said =
+        if deleted { format!("deleted from the queue by an operator; before that: {said}") } else { said };
+    Ok((ended == Some(code(RecipientState::Delivered)), said))
 }
 
 /// Writes what [`ended_mail`] has found.

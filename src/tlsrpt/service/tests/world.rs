@@ -144,14 +144,15 @@ impl World {
 }
 
 impl Relay {
-    pub(super) fn store_record(&self, name: &str, success: bool, n: usize) {
+    /// A session that has been recorded.
+    pub(super) async fn session(&self, name: &str, success: bool) {
         let details = FailureDetail { result: ResultType::StarttlsNotSupported, reason: None };
         self.store.record(SessionRecord {
             at: self.clock.now(),
             report_domain: domain(name),
             sending_ip: Some([192, 0, 2, 1].into()),
             mx_host: Some(domain(&format!("mx.{name}"))),
-            mx_helo: Some(format!("mx{}.{name}", n % 3)),
+            mx_helo: Some(format!("mx.{name}")),
             receiving_ip: Some([198, 51, 100, 7].into()),
             verdicts: vec![PolicyVerdict {
                 policy: AppliedPolicy::NoPolicyFound { domain: domain(name) },
@@ -159,11 +160,6 @@ impl Relay {
                 details: if success { vec![] } else { vec![details] },
             }],
         });
-    }
-
-    /// A session that has been recorded.
-    pub(super) async fn session(&self, name: &str, success: bool) {
-        self.store_record(name, success, 0);
         // Committed with it, or after it.
         self.store.heartbeat().await.unwrap();
         self.store.heartbeat().await.unwrap();
@@ -210,7 +206,7 @@ impl Relay {
     /// The mail to this domain is taken by its receiver, or refused.
     pub(super) async fn deliver(&self, name: &str, accepted: bool) {
         let lease = self.lease(name).await;
-        let (code, text) = if accepted { (250, "taken") } else { (550, "no such user") };
+        let (code, text) = if accepted { (250, "250 2.0.0 taken") } else { (550, "550 5.1.1 no such user") };
         let now = self.clock.now();
         let diagnosis =
             Diagnosis { stage: Stage::Dot, code: Some(code), ..Diagnosis::local(now, text.to_owned()) };
