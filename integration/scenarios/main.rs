@@ -20,6 +20,7 @@ mod world;
 mod a_cached_policy_survives_kill_9_and_a_dead_policy_host;
 mod a_dead_resolver_costs_a_deferral;
 mod a_drop_after_the_dot_is_perhaps_delivered;
+mod a_failing_collector_keeps_no_report_from_the_other;
 mod a_full_disk_refuses_early;
 mod a_locked_database_costs_451;
 mod a_refusal_is_final_only_when_every_host_was_asked;

@@ -6,12 +6,18 @@ use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use sealpost::dkim::canonical::{BodyHash, relaxed_field};
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom as _;
+use rand::{RngExt as _, SeedableRng as _};
+use sealpost::clock::Timestamp;
+use sealpost::dkim::canonical::{BlankEnd, BodyHash, relaxed_field};
+use sealpost::dkim::{Algorithm, Signers, SigningKey, keygen};
+use sealpost::mail::Domain;
 
 use crate::world::World;
 use crate::world::client::Client;
 use crate::world::relay::{Relay, Setup};
-use crate::{SENDER, can_run, path_of, program, relay_with, run};
+use crate::{SENDER, can_run, count, path_of, program, relay_with, run};
 
 /// Debian's Python, whose packages these are.
 pub(crate) const PYTHON: &str = "/usr/bin/python3";
@@ -343,4 +349,172 @@ async fn the_canonical_forms_are_those_of_dkimpy() {
         assert_eq!(ours, theirs, "number {i}");
     }
     assert_eq!(ours.len(), theirs.len(), "{theirs:?}");
+}
+
+/// Reads messages in base64, one a line, and prints the results of their signatures; the keys are those of DKIMPY.
+const MANY: &str = r#"
+import base64, json, sys, dkim
+keys = json.load(open(sys.argv[1]))
+def verify(message, i):
+    try:
+        return dkim.DKIM(message).verify(idx=i, dnsfunc=lambda name, timeout=5: keys[name.decode().rstrip(".")].encode())
+    except Exception as e:
+        return repr(e)
+for line in open(sys.argv[2]):
+    message = base64.b64decode(line)
+    print(*[verify(message, i) for i in range(2)], sep="\t")
+"#;
+
+/// A header section and a body as the intake lets them through: well-formed fields with odd blanks, folds, names and
+/// octets; lines that end in CRLF.
+fn random_message(random: &mut StdRng) -> (Vec<u8>, Vec<u8>) {
+    fn blanks(random: &mut StdRng) -> String {
+        (0..random.random_range(0..4)).map(|_| if random.random() { ' ' } else { '\t' }).collect()
+    }
+    fn word(random: &mut StdRng) -> String {
+        let few = [
+            "a",
+            "Größe",
+            "ü",
+            "=?utf-8?q?=C3=BC?=",
+            "\u{a0}",
+            ";",
+            ":",
+            "b=",
+            "\"q\\\"\"",
+            "(c)",
+            "\u{1}",
+            "\u{1f600}",
+        ];
+        let n = random.random_range(0..few.len() + 3);
+        few.get(n).map_or_else(|| "w".repeat(random.random_range(1..90)), |w| (*w).to_owned())
+    }
+    const NAMES: [&str; 16] = [
+        "To",
+        "cc",
+        "SUBJECT",
+        "Date",
+        "Message-Id",
+        "Reply-To",
+        "Sender",
+        "In-Reply-To",
+        "References",
+        "MIME-Version",
+        "Content-Type",
+        "content-transfer-encoding",
+        "Auto-Submitted",
+        "TLS-Required",
+        "X-Other",
+        "Received",
+    ];
+    const MANY_TIMES: [&str; 5] =
+        ["List-Id", "list-unsubscribe", "List-Odd_Name", "Content-X", "DKIM-Signature-Not"];
+    let mut names: Vec<&str> = NAMES.into_iter().filter(|_| random.random()).collect();
+    names
+        .extend((0..random.random_range(0..6)).map(|_| MANY_TIMES[random.random_range(0..MANY_TIMES.len())]));
+    names.push("From");
+    names.shuffle(random);
+    let mut header = String::new();
+    for name in names {
+        header.push_str(name);
+        header.push(':');
+        if name == "From" {
+            header.push_str(&blanks(random));
+            header.push_str(
+                ["App <a@sender.example>", "\"x, y\" <a@sub.sender.example>", "a@sender.example (c)"]
+                    [random.random_range(0..3)],
+            );
+        }
+        let words = if random.random_range(0..200) == 0 { 3000 } else { random.random_range(0..12) };
+        for _ in (0..words).take_while(|_| name != "From") {
+            header.push_str(&blanks(random));
+            header.push_str(&word(random));
+            if random.random_range(0..4) == 0 {
+                header.push_str(&blanks(random));
+                header.push_str("\r\n");
+                header.push(if random.random() { ' ' } else { '\t' });
+                header.push_str(&word(random));
+            }
+        }
+        header.push_str(&blanks(random));
+        header.push_str("\r\n");
+    }
+    header.push_str("\r\n");
+    let mut body = Vec::new();
+    let lines = match random.random_range(0..50) {
+        0 => 6000,
+        1..8 => 0,
+        _ => random.random_range(0..30),
+    };
+    for _ in 0..lines {
+        for _ in 0..random.random_range(0..8) {
+            match random.random_range(0..6) {
+                0 => body.extend(blanks(random).bytes()),
+                1 => {
+                    body.extend((0..9).map(|_| random.random::<u8>()).filter(|b| !matches!(b, b'\r' | b'\n')))
+                }
+                2 => body.push(b'.'),
+                3 => body.extend(b"From "),
+                _ => body.extend(word(random).bytes()),
+            }
+        }
+        body.extend(b"\r\n");
+    }
+    for _ in 0..random.random_range(0..4) {
+        body.extend(blanks(random).bytes());
+        body.extend(b"\r\n");
+    }
+    if random.random_range(0..5) == 0 {
+        body.extend(b"no line end");
+    }
+    (header.into_bytes(), body)
+}
+
+// SIG-10, SIG-12: random messages, in pieces of random sizes.
+#[tokio::test]
+async fn random_messages_verify_with_dkimpy() {
+    if !can_run("random messages verify with dkimpy", &["dkimverify", PYTHON], false) {
+        return;
+    }
+    let key = |algorithm: Algorithm| {
+        let pem = keygen::generate(algorithm).unwrap();
+        SigningKey::from_pem(Domain::parse("sender.example").unwrap(), algorithm.key_type().to_owned(), &pem)
+            .unwrap()
+    };
+    let keys = vec![key(Algorithm::Rsa), key(Algorithm::Ed25519)];
+    let records: BTreeMap<String, String> =
+        keys.iter().map(|k| (k.record_name().to_string(), k.record().to_string())).collect();
+    let signers = Signers::new(keys).valid_for(std::time::Duration::from_secs(7 * 86_400));
+    let random = &mut StdRng::seed_from_u64(8460);
+    let now =
+        Timestamp::from_millis(i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap());
+    let (mut lines, mut messages) = (String::new(), Vec::new());
+    for _ in 0..count(2000) {
+        let (header, mut body) = random_message(random);
+        let mut end = BlankEnd::default();
+        let all = end.before(&body);
+        body.truncate(body.len() - usize::try_from(end.surplus(all)).unwrap());
+        let mut signing = signers.start(&header).expect("a key");
+        let mut rest = body.as_slice();
+        while !rest.is_empty() {
+            let (piece, tail) = rest.split_at(random.random_range(1..=rest.len().min(700)));
+            signing.body(piece);
+            rest = tail;
+        }
+        let message = [signing.finish(now), header, body].concat();
+        lines.push_str(&STANDARD.encode(&message));
+        lines.push('\n');
+        messages.push(message);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (records_file, messages_file) = (folder.path().join("records.json"), folder.path().join("messages"));
+    std::fs::write(&records_file, serde_json::to_vec(&records).unwrap()).unwrap();
+    std::fs::write(&messages_file, lines).unwrap();
+    let said =
+        run(PYTHON, &["-c", MANY, records_file.to_str().unwrap(), messages_file.to_str().unwrap()]).await;
+    let said: Vec<&str> = said.lines().collect();
+    assert_eq!(said.len(), messages.len(), "{}", said.last().unwrap_or(&""));
+    for (n, (said, message)) in said.iter().zip(&messages).enumerate() {
+        assert_eq!(*said, "True\tTrue", "number {n}: {:?}", String::from_utf8_lossy(message));
+    }
 }

@@ -25,7 +25,7 @@ mod make;
 mod operator;
 mod send;
 
-pub use operator::{Preview, RefusedReport, SendSummary, SentReport, without_identity};
+pub use operator::{Preview, RefusedReport, SendSummary, SentReport, already, to_come, without_identity};
 
 use clock_watch::ClockWatch;
 

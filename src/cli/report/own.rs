@@ -10,7 +10,7 @@ use crate::cli::{Failure, Io, failed, relay};
 use crate::config::Config;
 use crate::mail::Domain;
 use crate::store::sqlite::SqliteReader;
-use crate::tlsrpt::service::{Preview, SendSummary, without_identity};
+use crate::tlsrpt::service::{Preview, SendSummary, already, to_come, without_identity};
 use crate::tlsrpt::{
     Day, DestinationState, ListedDestination, ListedReport, ReportFilter, ReportState, read as received,
 };
@@ -72,6 +72,10 @@ async fn offline_preview(
     let identity = app::report_settings(config).identity().map_err(|e| without_identity(&e))?;
     let today = Day::of(now);
     let day = day.unwrap_or(today);
+    if day > today {
+        return Err(to_come(day, today));
+    }
+    let filter = ReportFilter { id: None, day: Some(day), domain: domain.clone() };
     let words = |e: crate::queue::StoreError| e.to_string();
     let domains = match domain {
         Some(domain) => vec![domain],
@@ -82,6 +86,9 @@ async fn offline_preview(
         if let Some(counters) = stores.counters(day, domain).await.map_err(words)? {
             preview.add(&counters, &identity, (day == today).then_some(now))?;
         }
+    }
+    if preview.reports.is_empty() && day != today {
+        already(day, &stores.reports(filter, MAX_ROWS).await.map_err(|e| e.to_string())?)?;
     }
     Ok(preview.into())
 }
@@ -172,19 +179,26 @@ pub(super) fn list(
 
 /// A report, and a line for each destination, or for why there is none.
 fn row(report: &ListedReport, io: &Io<'_>) -> (Vec<String>, Vec<String>) {
-    let (good, failed) = report.sessions;
     let row = vec![
         report.no.0.to_string(),
         report.day.to_string(),
         report.domain.to_string(),
         stands(report),
-        good.to_string(),
-        failed.to_string(),
+        known(report, report.sessions.0),
+        known(report, report.sessions.1),
         relative(report.at, io.now),
     ];
     let why = Some(report.why.clone()).filter(|why| !why.is_empty());
     let to = report.destinations.iter().map(|d| format!("{}: {}", name(d), answer(d, io)));
     (row, why.into_iter().chain(to).collect())
+}
+
+/// A number of sessions; it goes with the counters of a report that is never made.
+fn known(report: &ListedReport, sessions: u64) -> String {
+    match report.state {
+        ReportState::Unwanted | ReportState::Dropped => "-".to_owned(),
+        _ => sessions.to_string(),
+    }
 }
 
 fn stands(report: &ListedReport) -> String {
@@ -259,13 +273,13 @@ pub(super) fn show(id: &str, output: Output, config: &Config, io: &mut Io<'_>) -
 }
 
 fn describe(report: &ListedReport, io: &mut Io<'_>) -> Result<(), Failure> {
-    let (good, failed) = report.sessions;
     writeln!(io.out, "Report {} about {} on {}: {}", report.no.0, report.domain, report.day, stands(report))?;
     if !report.report_id.is_empty() {
         writeln!(io.out, "  report-id  {}", clean(&report.report_id))?;
     }
     let when = if report.state == ReportState::Due { "due " } else { "made" };
     writeln!(io.out, "  {when}       {}", moment(report.at, io.now))?;
+    let (good, failed) = (known(report, report.sessions.0), known(report, report.sessions.1));
     writeln!(io.out, "  sessions   {good} good, {failed} failed")?;
     for d in &report.destinations {
         writeln!(io.out, "  to         {}: {}", clean(&name(d)), clean(&answer(d, io)))?;

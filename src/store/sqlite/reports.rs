@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use super::writer::{Fault, Lane, Tx};
-use super::{SqliteReader, SqliteStore, sessions};
+use super::{SqliteReader, SqliteStore, rows, sessions};
 use crate::clock::Timestamp;
 use crate::mail::Domain;
 use crate::queue::StoreError;
@@ -83,6 +83,44 @@ impl SqliteStore {
     }
 }
 
+impl SqliteStore {
+    /// Has `look` done aside, and what it could not read put out of its way, so that no look stumbles over it again.
+    fn look_and_put_aside<T, F>(&self, look: F, put_aside: PutAside) -> Answer<'_, Vec<T>>
+    where
+        T: Send + 'static,
+        F: FnOnce(&rusqlite::Connection) -> rusqlite::Result<Sorted<T>> + Send + 'static,
+    {
+        Box::pin(async move {
+            let (read, damaged) = self.readers().read(look).await?;
+            if !damaged.is_empty() {
+                self.inbox.write(Lane::Work, move |tx| Ok(put_aside(tx, &damaged)?)).await?;
+            }
+            Ok(read)
+        })
+    }
+}
+
+/// The rows that were read, and the keys of those that could not be.
+type Sorted<T> = (Vec<T>, Vec<i64>);
+
+type PutAside = fn(&Tx<'_>, &[i64]) -> rusqlite::Result<()>;
+
+/// Sorts rows of which `column` holds the key.
+fn sorted<T>(
+    rows: &mut rusqlite::Rows<'_>,
+    column: usize,
+    read: impl Fn(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Sorted<T>> {
+    let (mut good, mut damaged) = (Vec::new(), Vec::new());
+    while let Some(row) = rows.next()? {
+        match rows::readable(row, column, &read)? {
+            Some(row) => good.push(row),
+            None => damaged.push(row.get(column)?),
+        }
+    }
+    Ok((good, damaged))
+}
+
 impl ReportStore for SqliteStore {
     fn fold(&self) -> Answer<'_, bool> {
         let detail_rows = self.detail_rows;
@@ -101,7 +139,7 @@ impl ReportStore for SqliteStore {
     }
 
     fn due_reports(&self, now: Timestamp, limit: usize) -> Answer<'_, Vec<PlannedReport>> {
-        self.look(move |conn| plan::due(conn, now, limit))
+        self.look_and_put_aside(move |conn| plan::due(conn, now, limit), plan::put_aside)
     }
 
     fn planned(&self, day: Day, domain: Domain) -> Answer<'_, Option<PlannedReport>> {
@@ -129,7 +167,7 @@ impl ReportStore for SqliteStore {
     }
 
     fn destinations(&self, way: Way, now: Timestamp, limit: usize) -> Answer<'_, Vec<DueDestination>> {
-        self.look(move |conn| outbox::destinations(conn, way, now, limit))
+        self.look_and_put_aside(move |conn| outbox::destinations(conn, way, now, limit), outbox::put_aside)
     }
 
     fn tried(&self, id: DestinationId, attempt: Tried) -> Answer<'_, ()> {
@@ -138,7 +176,7 @@ impl ReportStore for SqliteStore {
 
     fn settle_mail(&self) -> Answer<'_, Vec<SettledMail>> {
         Box::pin(async move {
-            let ended = self.readers().read(outbox::ended_mail).await?;
+            let ended = self.look_and_put_aside(outbox::ended_mail, outbox::put_aside).await?;
             if ended.is_empty() {
                 return Ok(Vec::new());
             }

@@ -127,7 +127,8 @@ fn count(
 }
 
 /// Adds one to the row of a failure. When the day's rows for the domain run out, new ones lose first address and
-/// greeting, then the host too: what is left is a handful of result types (RPT-30).
+/// greeting, then the host too, and in the end the reason, which may repeat a peer's reply code: what is left is a
+/// handful of result types for each policy (RPT-30).
 fn count_detail(
     tx: &Tx<'_>,
     day: &mut CountedDay,
@@ -140,17 +141,15 @@ fn count_detail(
     let host = record.mx_host.as_ref().map_or("", |h| h.as_str());
     let helo = record.mx_helo.as_deref().unwrap_or_default();
     let (sending, receiving) = (text(record.sending_ip), text(record.receiving_ip));
-    let merged = [(host, helo, &*sending, &*receiving), (host, "", "", ""), ("", "", "", "")];
-    for (level, (host, helo, sending, receiving)) in (1i64..).zip(merged) {
-        let key = params![
-            policy,
-            detail.result.as_str(),
-            detail.reason.as_deref().unwrap_or_default(),
-            host,
-            helo,
-            sending,
-            receiving
-        ];
+    let reason = detail.reason.as_deref().unwrap_or_default();
+    let merged = [
+        (reason, host, helo, &*sending, &*receiving),
+        (reason, host, "", "", ""),
+        (reason, "", "", "", ""),
+        ("", "", "", "", ""),
+    ];
+    for (level, (reason, host, helo, sending, receiving)) in (1i64..).zip(merged) {
+        let key = params![policy, detail.result.as_str(), reason, host, helo, sending, receiving];
         let found = tx
             .conn
             .prepare_cached(
@@ -158,10 +157,12 @@ fn count_detail(
                  mx_host = ?4 AND mx_helo = ?5 AND sending_ip = ?6 AND receiving_ip = ?7",
             )?
             .execute(key)?;
-        // The last tenth is for rows without addresses, the last twentieth for those without a host.
+        // The last tenth is for rows without addresses, the last twentieth for those without a host, and half of
+        // that for those without a reason.
         let room = match level {
             1 => day.details < limit - limit / 10,
             2 => day.details < limit - limit / 20,
+            3 => day.details < limit - limit / 40,
             _ => true,
         };
         if found == 0 && room {

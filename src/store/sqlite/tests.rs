@@ -237,6 +237,47 @@ async fn session_records_are_counted_once_and_in_bounds() {
     store.close().await;
 }
 
+// RPT-30: reply and status codes are a peer's choice too, so neither they nor policies that change make more rows.
+#[tokio::test]
+async fn reasons_and_policies_make_no_more_rows_than_allowed() {
+    use crate::tlsrpt::{
+        AppliedPolicy, FailureDetail, PolicyVerdict, ResultType, SessionRecord, SessionStore,
+    };
+    let here = Here::new();
+    let store = here.open(clock());
+    let records = 3000;
+    for n in 0..records {
+        let lines = vec![format!("mode: testing {}", n / 600)];
+        let reason = Some(format!("starttls-reply-{}", n % 600));
+        store.record(SessionRecord {
+            at: contract::NOON,
+            report_domain: domain("x.example"),
+            sending_ip: None,
+            mx_host: Some(domain("mx.x.example")),
+            mx_helo: None,
+            receiving_ip: None,
+            verdicts: vec![PolicyVerdict {
+                policy: AppliedPolicy::Sts { domain: domain("x.example"), lines, mx: vec![] },
+                success: false,
+                details: vec![FailureDetail { result: ResultType::StarttlsNotSupported, reason }],
+            }],
+        });
+    }
+    store.close().await;
+    drop(store);
+    let store = here.open(clock());
+    let patience = std::time::Instant::now();
+    while here.count("SELECT count(*) FROM session_record") > 0 {
+        assert!(patience.elapsed() < Duration::from_secs(60));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let rows = here.count("SELECT count(*) FROM counted_detail");
+    assert!((900..=1000).contains(&rows), "{rows}");
+    assert_eq!(here.count("SELECT sum(count) FROM counted_detail"), records);
+    assert_eq!(here.count("SELECT details FROM counted_day"), rows);
+    store.close().await;
+}
+
 // QUE-32: what runs at every look, claim and sweep costs the same however long the queue is.
 #[tokio::test]
 async fn no_query_of_the_scheduler_scans_or_sorts() {

@@ -136,9 +136,15 @@ impl Inner {
             Err(why) => return self.put_off(planned, why).await,
         };
         for _ in 0..ANEW {
-            let Some(counted) = self.parts.store.counters(planned.day, planned.domain.clone()).await? else {
+            let counted = match self.parts.store.counters(planned.day, planned.domain.clone()).await {
+                Ok(Some(counted)) => counted,
                 // RPT-73
-                return self.nobody_asks(planned, "nothing was counted").await;
+                Ok(None) => return self.nobody_asks(planned, "nothing was counted").await,
+                // Other domains do not wait for a damaged row of this one.
+                Err(ReportStoreError::Failed(why)) => {
+                    return self.put_off(planned, format!("what was counted cannot be read: {why}")).await;
+                }
+                Err(error) => return Err(error),
             };
             let report = match self.write(counted, &record, None).await {
                 Ok(report) => report,

@@ -80,6 +80,30 @@ pub fn without_identity(obstacle: &str) -> String {
     format!("no report can be made: {obstacle}; `sealpost report check` says what is missing")
 }
 
+/// Of a day that is over and of which nothing is left to preview: whether it had something, by its reports.
+///
+/// # Errors
+/// It had: what became of it, in words.
+pub fn already(day: Day, reports: &[ListedReport]) -> Result<(), String> {
+    if reports.iter().any(|r| !r.partial && !r.report_id.is_empty()) {
+        return Err(format!(
+            "the reports of {day} were made already: `sealpost report list` names them, `sealpost report show ID` shows one"
+        ));
+    }
+    match reports.iter().find(|r| matches!(r.state, ReportState::Unwanted | ReportState::Dropped)) {
+        Some(r) => Err(format!(
+            "no report of {day} was made: `sealpost report list --day {day}` says why ({}: {})",
+            r.domain, r.why
+        )),
+        None => Ok(()),
+    }
+}
+
+/// That a day is to come.
+pub fn to_come(day: Day, today: Day) -> String {
+    format!("{day} has not come yet: today is {today} in UTC")
+}
+
 /// Domains of one day that are looked at.
 const DOMAINS: usize = 100_000;
 
@@ -113,7 +137,7 @@ impl Inner {
         let today = Day::of(self.parts.clock.now());
         let day = day.unwrap_or(today);
         if day > today {
-            return Err(format!("{day} has not come yet: today is {today} in UTC"));
+            return Err(to_come(day, today));
         }
         Ok((day, day == today))
     }
@@ -133,19 +157,15 @@ impl Inner {
         let domains = self.domains(day, domain, Preview::LIMIT + 1).await?;
         let mut preview = Preview { reports: Vec::new(), more: domains.len() > Preview::LIMIT };
         for domain in domains.into_iter().take(Preview::LIMIT) {
-            let counted = self.parts.store.counters(day, domain).await.map_err(|e| e.to_string())?;
-            let Some(counted) = counted else { continue };
+            let counted = self.parts.store.counters(day, domain.clone()).await;
+            let Some(counted) = counted.map_err(|e| format!("{domain}: {e}"))? else { continue };
             let until = today.then(|| self.parts.clock.now());
             preview.add(&counted, &identity, until)?;
         }
         if preview.reports.is_empty() && !today {
             let filter = ReportFilter { id: None, day: Some(day), domain: named };
-            let made = self.parts.store.reports(filter, 1).await.map_err(|e| e.to_string())?;
-            if made.iter().any(|r| !r.report_id.is_empty()) {
-                return Err(format!(
-                    "the reports of {day} were made already: `sealpost report list` names them, `sealpost report show ID` shows one"
-                ));
-            }
+            let ended = self.parts.store.reports(filter, DOMAINS).await.map_err(|e| e.to_string())?;
+            already(day, &ended)?;
         }
         Ok(preview)
     }
@@ -202,8 +222,10 @@ impl Inner {
         domain: Domain,
     ) -> Result<Result<SentReport, RefusedReport>, ReportStoreError> {
         let refuse = |domain, why| Ok(Err(RefusedReport { domain, why }));
-        let Some(counted) = self.parts.store.counters(day, domain.clone()).await? else {
-            return refuse(domain, format!("no session was counted on {day}"));
+        let counted = match self.parts.store.counters(day, domain.clone()).await {
+            Ok(Some(counted)) => counted,
+            Ok(None) => return refuse(domain, format!("no session was counted on {day}")),
+            Err(error) => return refuse(domain, format!("what was counted cannot be read: {error}")),
         };
         let record = match self.discover(&domain).await {
             Ok(Ok(record)) => record,

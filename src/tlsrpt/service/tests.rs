@@ -446,6 +446,8 @@ async fn operators_send_a_part_of_today_a_closed_day_ahead_and_once_more() {
     assert_eq!((whole.report_id.clone(), whole.sessions()), (summary.sent[0].report_id.clone(), (2, 0)));
     let refused = relay.service.send(Some(today), None, false).await.unwrap();
     assert!(refused.sent.is_empty() && refused.refused[0].why.contains("--again"), "{refused:?}");
+    let made = relay.service.preview(Some(today), None).await.unwrap_err();
+    assert!(made.contains("were made already"), "{made}");
     w.clock.advance(DAY);
     relay.step().await;
     assert_eq!(w.posts.bodies().len(), 3, "its own moment brings no second one");
@@ -515,6 +517,72 @@ async fn switched_off_nothing_is_planned_and_nothing_is_kept_for_ever() {
     relay.close().await;
 }
 
+// RPT-93: rows that cannot be read back keep no other domain from its report, and are not looked at for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_rows_keep_nobody_else_from_a_report() {
+    for (when, damage) in [
+        ("counted", "UPDATE counted_policy SET policy = '{' WHERE id = 1"),
+        ("counted", "UPDATE counted_detail SET result = 'nonsense'"),
+        ("counted", "UPDATE counted_day SET domain = 'a b' WHERE domain = 'a.example'"),
+        ("counted", "UPDATE counted_day SET day = '' WHERE domain = 'a.example'"),
+        ("planned", "UPDATE report SET domain = 'a b' WHERE domain = 'a.example'"),
+        ("planned", "UPDATE report SET domain = CAST(x'62ff' AS TEXT) WHERE domain = 'a.example'"),
+        ("planned", "UPDATE report SET day = 'today' WHERE domain = 'a.example'"),
+        ("made", "UPDATE report SET domain = 'a b' WHERE domain = 'a.example'"),
+        ("made", "UPDATE report SET report_id = CAST(x'62ff' AS TEXT) WHERE domain = 'a.example'"),
+        ("made", "UPDATE report SET packed = x'62ff' WHERE domain = 'a.example'"),
+        ("made", "UPDATE report_destination SET uri = CAST(x'62ff' AS TEXT) WHERE report = 1"),
+        ("made", "UPDATE report_destination SET uri = 'nonsense' WHERE report = 1"),
+        ("made", "UPDATE report_destination SET attempts = -1 WHERE report = 1"),
+        ("mailed", "UPDATE report SET domain = 'a b' WHERE domain = 'a.example'"),
+        ("mailed", "UPDATE report_destination SET uri = CAST(x'62ff' AS TEXT) WHERE report = 1"),
+    ] {
+        let w = World::new();
+        for name in ["a.example", "b.example"] {
+            w.asks(name, &format!("mailto:tlsrpt@{name},https://reports.{name}/"));
+        }
+        let relay = w.open();
+        let of = Day::of(w.clock.now());
+        relay.session("a.example", false).await;
+        relay.service.inner.fold().await.unwrap();
+        relay.session("b.example", true).await;
+        relay.service.inner.fold().await.unwrap();
+        w.clock.advance(DAY);
+        for reached in ["counted", "planned", "made", "mailed"] {
+            match reached {
+                "planned" => drop(relay.store.plan(of.next(), Duration::from_secs(1)).await.unwrap()),
+                "made" => drop(relay.service.inner.make_round().await),
+                "mailed" => drop(relay.service.inner.mail_round().await),
+                _ => {}
+            }
+            if reached == when {
+                w.meddle(damage);
+                break;
+            }
+        }
+        relay.step().await;
+        relay.deliver("b.example", true).await;
+        for _ in 0..2 {
+            w.clock.advance(MINUTE);
+            relay.step().await;
+        }
+        let report = relay.report_of(of, "b.example").await;
+        let states: Vec<_> = report.destinations.iter().map(|d| d.state).collect();
+        assert_eq!(states, [DestinationState::Accepted; 2], "{when}, {damage}");
+        // Nothing asks for the next look at once.
+        let (next, now) = (relay.store.next_due().await.unwrap(), w.clock.now());
+        assert!(
+            [next.report, next.mail, next.https].into_iter().flatten().all(|n| n > now),
+            "{when}, {damage}: {next:?}"
+        );
+        w.clock.advance(4 * DAY);
+        relay.step().await;
+        let left: Vec<_> = relay.store.counted(of, None, 9).await.unwrap();
+        assert!(left.is_empty(), "{when}, {damage}: {left:?}");
+        relay.close().await;
+    }
+}
+
 // The loops themselves: woken by what is due, stopped by the token.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_running_service_sends_what_is_due_and_ends_when_told() {
@@ -567,5 +635,25 @@ async fn a_silent_receiver_of_posts_holds_up_no_mail() {
         relay.report_of(Day::of(w.clock.now()).earlier(2), "a.example").await.state,
         ReportState::Sending
     );
+    relay.close().await;
+}
+
+// What a day came to is not called nothing, whichever of its domains is named or comes first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_of_which_nothing_is_left_says_what_became_of_it() {
+    let w = World::new();
+    w.asks("b.example", "https://reports.example/b");
+    let relay = w.open();
+    let day = Day::of(w.clock.now());
+    for name in ["a.example", "b.example"] {
+        relay.session(name, true).await;
+    }
+    w.clock.advance(DAY);
+    relay.step().await;
+    let preview = async |name: Option<&str>| relay.service.preview(Some(day), name.map(domain)).await;
+    assert!(preview(None).await.unwrap_err().contains("were made already"));
+    let unwanted = preview(Some("a.example")).await.unwrap_err();
+    assert!(unwanted.contains("no report of") && unwanted.contains("a.example: "), "{unwanted}");
+    assert!(preview(Some("c.example")).await.unwrap().reports.is_empty());
     relay.close().await;
 }

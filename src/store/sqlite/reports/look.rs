@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, ToSql, params_from_iter};
 use super::outbox::{ending, state};
 use super::{DROPPED, MADE, PLANNED, UNWANTED};
 use crate::mail::Domain;
-use crate::store::sqlite::rows::{bad, count, day, domain, json, maybe_time, number, queue_id, time};
+use crate::store::sqlite::rows::{self, bad, count, day, domain, json, maybe_time, number, queue_id, time};
 use crate::tlsrpt::{
     Day, DayCounters, DestinationState, DetailCounter, ListedDestination, ListedReport, NextDue,
     PolicyCounters, ReportFilter, ReportNo, ReportState, ResultType,
@@ -68,9 +68,12 @@ pub(super) fn counted(
     limit: usize,
 ) -> rusqlite::Result<Vec<Domain>> {
     conn.prepare_cached(
-        "SELECT domain FROM counted_day WHERE day = ?1 AND domain > ?2 ORDER BY domain LIMIT ?3",
+        "SELECT domain, id FROM counted_day WHERE day = ?1 AND domain > ?2 ORDER BY domain LIMIT ?3",
     )?
-    .query_map((of.to_string(), after.map_or("", |d| d.as_str()), number(limit)), |r| domain(r, 0))?
+    .query_map((of.to_string(), after.map_or("", |d| d.as_str()), number(limit)), |r| {
+        rows::readable(r, 1, |r| domain(r, 0))
+    })?
+    .filter_map(Result::transpose)
     .collect()
 }
 
@@ -123,20 +126,23 @@ pub(super) fn reports(
     let mut listed: Vec<(ListedReport, i64)> = tx
         .prepare_cached(&sql)?
         .query_map(params_from_iter(values), |r| {
-            let report = ListedReport {
-                no: ReportNo(r.get(0)?),
-                report_id: r.get(1)?,
-                day: day(r, 2)?,
-                domain: domain(r, 3)?,
-                partial: r.get(4)?,
-                state: ReportState::Due,
-                at: time(r, 6)?,
-                sessions: (count(r, 7)?, count(r, 8)?),
-                why: r.get(9)?,
-                destinations: Vec::new(),
-            };
-            Ok((report, r.get(5)?))
+            rows::readable(r, 0, |r| {
+                let report = ListedReport {
+                    no: ReportNo(r.get(0)?),
+                    report_id: r.get(1)?,
+                    day: day(r, 2)?,
+                    domain: domain(r, 3)?,
+                    partial: r.get(4)?,
+                    state: ReportState::Due,
+                    at: time(r, 6)?,
+                    sessions: (count(r, 7)?, count(r, 8)?),
+                    why: r.get(9)?,
+                    destinations: Vec::new(),
+                };
+                Ok((report, r.get(5)?))
+            })
         })?
+        .filter_map(Result::transpose)
         .collect::<rusqlite::Result<_>>()?;
     let mut sum = tx.prepare_cached(
         "SELECT coalesce(sum(p.success), 0), coalesce(sum(p.failure), 0) FROM counted_day c \
@@ -144,12 +150,14 @@ pub(super) fn reports(
     )?;
     let mut goes_to = tx.prepare_cached(
         "SELECT d.uri, d.run, d.state, d.attempts, d.reply, d.next, d.mail, d.by_mail, m.finished IS NOT NULL, x.state, \
-         x.cause, x.last FROM report_destination d LEFT JOIN message m ON m.id = d.mail AND d.state = 1 \
+         x.cause, x.last, d.id FROM report_destination d LEFT JOIN message m ON m.id = d.mail AND d.state = 1 \
          LEFT JOIN recipient x ON x.id = m.seq << 20 WHERE d.report = ?1 ORDER BY d.run, d.n",
     )?;
     for (report, code) in &mut listed {
-        report.destinations =
-            goes_to.query_map([report.no.0], destination)?.collect::<rusqlite::Result<_>>()?;
+        report.destinations = goes_to
+            .query_map([report.no.0], |r| rows::readable(r, 12, destination))?
+            .filter_map(Result::transpose)
+            .collect::<rusqlite::Result<_>>()?;
         report.state = match *code {
             MADE => standing(&report.destinations),
             UNWANTED => ReportState::Unwanted,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
-use super::{Judged, MADE, plan};
+use super::{Judged, MADE, Sorted, plan, sorted};
 use crate::clock::Timestamp;
 use crate::queue::RecipientState;
 use crate::store::sqlite::rows::{self, code, day, domain, maybe_time, number, queue_id};
@@ -161,13 +161,14 @@ pub(super) fn destinations(
     way: Way,
     now: Timestamp,
     limit: usize,
-) -> rusqlite::Result<Vec<DueDestination>> {
-    conn.prepare_cached(
+) -> rusqlite::Result<Sorted<DueDestination>> {
+    let mut due = conn.prepare_cached(
         "SELECT d.id, d.uri, d.receiver, d.mail, d.run, d.attempts, d.first, d.report, r.day, r.domain, r.report_id, \
          r.file_name, d.reply FROM report_destination d JOIN report r ON r.no = d.report \
          WHERE d.state = 0 AND d.by_mail = ?4 AND (d.next <= ?1 OR d.next > ?2) ORDER BY d.next LIMIT ?3",
-    )?
-    .query_map((now.as_millis(), now.after(LONGEST).as_millis(), number(limit), way == Way::Mail), |r| {
+    )?;
+    let until = (now.as_millis(), now.after(LONGEST).as_millis(), number(limit), way == Way::Mail);
+    sorted(&mut due.query(until)?, 0, |r| {
         Ok(DueDestination {
             id: DestinationId(r.get(0)?),
             uri: r.get(1)?,
@@ -183,8 +184,19 @@ pub(super) fn destinations(
             file_name: r.get(11)?,
             reply: r.get(12)?,
         })
-    })?
-    .collect()
+    })
+}
+
+/// Ends destinations that cannot be read, or whose report cannot.
+pub(super) fn put_aside(tx: &Tx<'_>, damaged: &[i64]) -> rusqlite::Result<()> {
+    for id in damaged {
+        tx.conn
+            .prepare_cached(
+                "UPDATE report_destination SET state = ?2, reply = 'its row is damaged' WHERE id = ?1 AND state <= 1",
+            )?
+            .execute((id, state_code(DestinationState::Failed)))?;
+    }
+    Ok(())
 }
 
 pub(super) fn tried(tx: &Tx<'_>, id: DestinationId, attempt: &Tried) -> Judged<()> {
@@ -207,14 +219,14 @@ pub(super) fn tried(tx: &Tx<'_>, id: DestinationId, attempt: &Tried) -> Judged<(
 }
 
 /// Mails in the queue that have ended since.
-pub(super) fn ended_mail(conn: &Connection) -> rusqlite::Result<Vec<(i64, SettledMail)>> {
-    conn.prepare_cached(
+pub(super) fn ended_mail(conn: &Connection) -> rusqlite::Result<Sorted<(i64, SettledMail)>> {
+    let mut ended = conn.prepare_cached(
         "SELECT d.id, r.day, r.domain, r.report_id, d.uri, x.state, x.cause, x.last \
          FROM report_destination d JOIN report r ON r.no = d.report LEFT JOIN message m ON m.id = d.mail \
          LEFT JOIN recipient x ON x.id = m.seq << 20 \
          WHERE d.state = 1 AND (m.seq IS NULL OR m.finished IS NOT NULL) LIMIT ?1",
-    )?
-    .query_map([MAILS], |r| {
+    )?;
+    sorted(&mut ended.query([MAILS])?, 0, |r| {
         let (accepted, reply) = ending(r, 5)?;
         Ok((
             r.get(0)?,
@@ -227,8 +239,7 @@ pub(super) fn ended_mail(conn: &Connection) -> rusqlite::Result<Vec<(i64, Settle
                 reply,
             },
         ))
-    })?
-    .collect()
+    })
 }
 
 /// How a mail ended, from the columns `state, cause, last` of its recipient: whether it was taken, and the words.

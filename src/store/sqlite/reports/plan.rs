@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{DROPPED, Judged, PLANNED, UNWANTED};
+use super::{DROPPED, Judged, PLANNED, Sorted, UNWANTED, sorted};
 use crate::clock::Timestamp;
 use crate::mail::Domain;
 use crate::store::sqlite::rows::{day, domain, number, time};
@@ -22,13 +22,16 @@ const AFTER_MIDNIGHT: Duration = Duration::from_secs(5 * 60);
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 pub(super) fn plan(tx: &Tx<'_>, today: Day, window: Duration) -> Result<Planned, Fault> {
-    let open: Vec<(i64, Day, String)> = tx
-        .conn
-        .prepare_cached(
-            "SELECT id, day, domain FROM counted_day WHERE planned = 0 AND day < ?1 ORDER BY day LIMIT ?2",
-        )?
-        .query_map((today.to_string(), PLANS), |r| Ok((r.get(0)?, day(r, 1)?, r.get(2)?)))?
-        .collect::<rusqlite::Result<_>>()?;
+    let mut unplanned = tx.conn.prepare_cached(
+        "SELECT id, day, domain FROM counted_day WHERE planned = 0 AND day < ?1 ORDER BY day LIMIT ?2",
+    )?;
+    let (open, damaged): Sorted<(i64, Day, Domain)> =
+        sorted(&mut unplanned.query((today.to_string(), PLANS))?, 0, |r| {
+            Ok((r.get(0)?, day(r, 1)?, domain(r, 2)?))
+        })?;
+    for id in &damaged {
+        forget(tx, *id)?;
+    }
     let window = i64::try_from(window.as_millis()).unwrap_or(i64::MAX).max(1);
     let mut planned = 0;
     for (id, day, domain) in &open {
@@ -41,22 +44,26 @@ pub(super) fn plan(tx: &Tx<'_>, today: Day, window: Duration) -> Result<Planned,
                 "INSERT INTO report (day, domain, partial, state, due, at) VALUES (?1, ?2, 0, ?3, ?4, ?4) \
                  ON CONFLICT (day, domain) WHERE partial = 0 DO NOTHING",
             )?
-            .execute(params![day.to_string(), domain, PLANNED, due])?;
+            .execute(params![day.to_string(), domain.as_str(), PLANNED, due])?;
         tx.conn.prepare_cached("UPDATE counted_day SET planned = 1 WHERE id = ?1")?.execute([id])?;
     }
-    Ok(Planned { planned, more: number(open.len()) == PLANS })
+    Ok(Planned { planned, more: number(open.len() + damaged.len()) == PLANS })
 }
 
 pub(super) fn drop_old(tx: &Tx<'_>, oldest: Day) -> Result<DroppedDays, Fault> {
-    let old: Vec<(i64, Day, Domain)> = tx
-        .conn
-        .prepare_cached(
-            "SELECT id, day, domain FROM counted_day WHERE day < ?1 ORDER BY day, domain LIMIT ?2",
-        )?
-        .query_map((oldest.to_string(), DAYS), |r| Ok((r.get(0)?, day(r, 1)?, domain(r, 2)?)))?
-        .collect::<rusqlite::Result<_>>()?;
-    let mut dropped = DroppedDays { days: Vec::new(), more: number(old.len()) == DAYS };
+    let mut counted = tx.conn.prepare_cached(
+        "SELECT id, day, domain FROM counted_day WHERE day < ?1 ORDER BY day, domain LIMIT ?2",
+    )?;
+    let (old, damaged): Sorted<(i64, Day, Domain)> =
+        sorted(&mut counted.query((oldest.to_string(), DAYS))?, 0, |r| {
+            Ok((r.get(0)?, day(r, 1)?, domain(r, 2)?))
+        })?;
+    let more = number(old.len() + damaged.len()) == DAYS;
+    let mut dropped = DroppedDays { days: Vec::new(), more };
     let before = tx.conn.total_changes();
+    for id in damaged {
+        forget(tx, id)?;
+    }
     for (id, day, domain) in old {
         forget(tx, id)?;
         tx.conn
@@ -113,13 +120,28 @@ fn read(row: &Row<'_>) -> rusqlite::Result<PlannedReport> {
     Ok(PlannedReport { day: day(row, 0)?, domain: domain(row, 1)?, due: time(row, 2)?, put_off: row.get(3)? })
 }
 
-pub(super) fn due(conn: &Connection, now: Timestamp, limit: usize) -> rusqlite::Result<Vec<PlannedReport>> {
-    conn.prepare_cached(
-        "SELECT day, domain, due, put_off FROM report WHERE state = 0 AND \
+pub(super) fn due(
+    conn: &Connection,
+    now: Timestamp,
+    limit: usize,
+) -> rusqlite::Result<Sorted<PlannedReport>> {
+    let mut due = conn.prepare_cached(
+        "SELECT day, domain, due, put_off, no FROM report WHERE state = 0 AND \
          (at <= ?1 OR (at > ?2 AND due <= ?1)) ORDER BY at LIMIT ?3",
-    )?
-    .query_map((now.as_millis(), now.after(LONGEST).as_millis(), number(limit)), read)?
-    .collect()
+    )?;
+    sorted(&mut due.query((now.as_millis(), now.after(LONGEST).as_millis(), number(limit)))?, 4, read)
+}
+
+/// Ends plans that cannot be read.
+pub(super) fn put_aside(tx: &Tx<'_>, damaged: &[i64]) -> rusqlite::Result<()> {
+    for no in damaged {
+        tx.conn
+            .prepare_cached(
+                "UPDATE report SET state = ?2, why = 'its row is damaged' WHERE no = ?1 AND state = 0",
+            )?
+            .execute((no, DROPPED))?;
+    }
+    Ok(())
 }
 
 pub(super) fn planned(
