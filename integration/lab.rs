@@ -25,7 +25,7 @@ use sealpost::tlsrpt::read::{ReceivedReport, read};
 use sealpost::tlsrpt::report::Summary;
 use serde_json::{Map, Value};
 
-use world::ca::Flaw;
+use world::ca::{Flaw, Leaf};
 use world::collector::Collector;
 use world::mx::{MxHost, StartTls};
 use world::relay::Relay;
@@ -61,6 +61,8 @@ const CASES: &[Case] = &[
     case("plain.example", "no policy, no STARTTLS", ("delivered", "plain", "")),
     case("cached.example", "enforce in the cache, policy host down", ("delivered", "verified", "")),
     case("cachedbad.example", "the same, and STARTTLS stripped", ("deferred", "", "starttls-not-supported")),
+    case("dane.example", "DANE, self-signed certificate", ("delivered", "dane", "")),
+    case("danebad.example", "DANE, another key after a renewal", ("deferred", "", "validation-failure")),
     case("nullmx.example", "takes no mail", ("bounced", "", "")),
     case("nosuch.example", "does not exist", ("bounced", "", "")),
     case("refused.example", "enforce, mailbox refused", ("bounced", "verified", "")),
@@ -95,12 +97,15 @@ async fn show(stay: bool) -> ExitCode {
 
     say("starting a private internet: an authority, DNS, policy hosts, MX hosts");
     let world = World::start().await;
-    let hosts = build(&world).await;
+    let (hosts, pinned) = build(&world).await;
 
     say("starting the relay");
     let program = std::env::current_exe().unwrap();
     let collector = reporting(&world).await;
-    let mut relay = Relay::start(&program, &world, world.reporting("sender.example")).await;
+    let mut setup = world.reporting("sender.example");
+    // Its resolver is on this machine, and what it calls authenticated is believed.
+    setup.keys.push(("dns", "dnssec = \"auto\"".to_owned()));
+    let mut relay = Relay::start(&program, &world, setup).await;
 
     say("priming: one message to each domain that will break, while it is sound");
     for domain in PRIMED {
@@ -132,16 +137,10 @@ async fn show(stay: bool) -> ExitCode {
     let host = &hosts["expired.example"];
     host.certificate(&world.ca.issue(Flaw::None, &[host.name()]));
     relay.json(&["policy", "refresh", "expired.example"]).await;
-    let id = waiting_id(&relay, "user@expired.example").await;
-    relay.json(&["queue", "retry", &id]).await;
-    let line = relay.delivery("user@expired.example", 2).await;
-    say(&format!(
-        "expired.example: {} ({}), security {}",
-        word(&line, "outcome"),
-        reason(&line),
-        word(&line, "security")
-    ));
-    wrong += usize::from(line["outcome"] != "delivered" || line["security"] != "verified");
+    wrong += retried(&relay, "expired.example", "verified", &say).await;
+    say("repairing danebad.example: the certificate whose key the DNS names; then `queue retry`");
+    hosts["danebad.example"].certificate(&pinned);
+    wrong += retried(&relay, "danebad.example", "dane", &say).await;
 
     say("and the greylisted one: `queue retry`");
     let id = waiting_id(&relay, "user@greylist.example").await;
@@ -169,6 +168,17 @@ async fn show(stay: bool) -> ExitCode {
     if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// Retries the mail that waits for `domain`; 1 when it does not go out at this level.
+async fn retried(relay: &Relay, domain: &str, level: &str, say: &impl Fn(&str)) -> usize {
+    let to = format!("user@{domain}");
+    let id = waiting_id(relay, &to).await;
+    relay.json(&["queue", "retry", &id]).await;
+    let line = relay.delivery(&to, 2).await;
+    let (outcome, security) = (word(&line, "outcome"), word(&line, "security"));
+    say(&format!("{domain}: {outcome} ({}), security {security}", reason(&line)));
+    usize::from((outcome, security) != ("delivered", level))
+}
+
 /// Domains that get a message while they are sound.
 const PRIMED: &[&str] = &[
     "expired.example",
@@ -178,10 +188,11 @@ const PRIMED: &[&str] = &[
     "testing.example",
     "cached.example",
     "cachedbad.example",
+    "danebad.example",
 ];
 
-/// All domains, sound where they will be primed.
-async fn build(world: &World) -> HashMap<&'static str, MxHost> {
+/// All domains, sound where they will be primed; and the certificate that the DNS knows of `danebad.example`.
+async fn build(world: &World) -> (HashMap<&'static str, MxHost>, Leaf) {
     let mut hosts = HashMap::new();
     let sender = world.domain("sender.example").await;
     hosts.insert("sender.example", sender);
@@ -193,7 +204,7 @@ async fn build(world: &World) -> HashMap<&'static str, MxHost> {
         let host = world.domain(domain).await;
         let listed = if domain == "unlisted.example" { "mx.elsewhere.example" } else { host.name() };
         match domain {
-            "nopolicy.example" | "plain.example" => {}
+            "nopolicy.example" | "plain.example" | "dane.example" | "danebad.example" => {}
             "testing.example" => world.publish_policy(domain, "1", "testing", &[listed]),
             _ => world.publish_policy(domain, "1", "enforce", &[listed]),
         }
@@ -207,6 +218,12 @@ async fn build(world: &World) -> HashMap<&'static str, MxHost> {
     bad.certificate(&world.ca.issue(Flaw::SelfSigned, &[bad.name()]));
     hosts.insert("onebad.example", bad);
 
+    // Signed as the resolver sees it, and so is the root, which the relay's self-test asks about.
+    for name in [".", "dane.example", "danebad.example"] {
+        world.dns.sign(name);
+    }
+    pin(world, &hosts["dane.example"]);
+    let pinned = pin(world, &hosts["danebad.example"]);
     let own = &hosts["nopolicy.example"];
     own.certificate(&world.ca.issue(Flaw::SelfSigned, &[own.name()]));
     hosts["plain.example"].behave(|b| b.starttls = StartTls::Stripped);
@@ -215,7 +232,18 @@ async fn build(world: &World) -> HashMap<&'static str, MxHost> {
         let reply = "550 5.1.1 no such mailbox here".to_owned();
         b.rcpt.insert("user@refused.example".to_owned(), reply);
     });
-    hosts
+    (hosts, pinned)
+}
+
+/// Gives a host a self-signed certificate, and a signed record of its key.
+fn pin(world: &World, host: &MxHost) -> Leaf {
+    let leaf = world.ca.issue(Flaw::SelfSigned, &[host.name()]);
+    host.certificate(&leaf);
+    let records = format!("_{}._tcp.{}", world.port, host.name());
+    world.dns.tlsa(&records, leaf.key_digest(0));
+    world.dns.sign(host.name());
+    world.dns.sign(&records);
+    leaf
 }
 
 fn break_things(world: &World, hosts: &HashMap<&'static str, MxHost>) {
@@ -224,6 +252,8 @@ fn break_things(world: &World, hosts: &HashMap<&'static str, MxHost>) {
         ("testing.example", Flaw::Expired),
         ("wrongname.example", Flaw::WrongName),
         ("untrusted.example", Flaw::UntrustedIssuer),
+        // A new key, and nobody has told the DNS.
+        ("danebad.example", Flaw::None),
     ] {
         let host = &hosts[domain];
         host.certificate(&world.ca.issue(flaw, &[host.name()]));

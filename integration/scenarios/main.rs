@@ -34,6 +34,7 @@ mod an_expired_certificate_makes_mail_wait_until_the_repair;
 mod an_unlisted_mx_is_never_connected_to;
 mod applications_nobody_here_wrote_submit;
 mod check_explains_and_leaves_no_trace;
+mod dane_over_real_dns;
 mod every_domain_gets_what_it_promised;
 mod greylisted_mail_is_retried;
 mod kill_9_at_any_moment_loses_nothing;

@@ -138,6 +138,14 @@ impl Leaf {
         Arc::new(config)
     }
 
+    /// The SHA-256 of a certificate's key, for a TLSA record; 0 is the leaf, 1 its authority.
+    pub fn key_digest(&self, place: usize) -> [u8; 32] {
+        let (_, parsed) = x509_parser::parse_x509_certificate(&self.chain[place]).unwrap();
+        let digest =
+            aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, parsed.tbs_certificate.subject_pki.raw);
+        digest.as_ref().try_into().unwrap()
+    }
+
     /// Chain and key for a resolver that chooses by SNI.
     pub fn certified_key(&self) -> Arc<CertifiedKey> {
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.key.clone()));

@@ -51,6 +51,50 @@ impl Postfix {
         leaf: &Leaf,
         more: &str,
     ) -> Self {
+        Self::launch(folder, main_cf(&folder.display().to_string(), name, domains, more), at, leaf, None)
+            .await
+    }
+
+    /// Starts an instance that sends: it takes mail from this machine and asks the resolvers of `resolv_conf`. `next`
+    /// gives each domain's next hop.
+    pub async fn sender(
+        folder: &Path,
+        at: SocketAddr,
+        leaf: &Leaf,
+        resolv_conf: &Path,
+        next: &[(&str, String)],
+        more: &str,
+    ) -> Self {
+        let next: Vec<String> = next.iter().map(|(domain, hop)| format!("{{{domain}={hop}}}")).collect();
+        let more = format!(
+            "mynetworks = 127.0.0.0/8
+smtpd_relay_restrictions = permit_mynetworks, reject
+smtp_dns_support_level = dnssec
+smtp_host_lookup = dns
+smtp_tls_security_level = dane
+smtp_tls_loglevel = 1
+transport_maps = inline:{{ {} }}
+{more}",
+            next.join(" ")
+        );
+        let text = main_cf(&folder.display().to_string(), "judge.lab.example", &[], &more);
+        Self::launch(folder, text, at, leaf, Some(resolv_conf)).await
+    }
+
+    /// Runs a program of Postfix's that asks the DNS, with the resolvers of `resolv_conf`.
+    pub fn in_world(resolv_conf: &Path, program: &str) -> Vec<String> {
+        let mount = format!("mount --bind '{}' /etc/resolv.conf && exec \"$@\"", resolv_conf.display());
+        let words = ["unshare", "--mount", "--propagation=private", "sh", "-c", &mount, "sh", program];
+        words.iter().map(|w| (*w).to_owned()).collect()
+    }
+
+    async fn launch(
+        folder: &Path,
+        main_cf: String,
+        at: SocketAddr,
+        leaf: &Leaf,
+        resolv_conf: Option<&Path>,
+    ) -> Self {
         for part in ["config", "queue", "data", "mail"] {
             std::fs::create_dir_all(folder.join(part)).unwrap();
         }
@@ -72,15 +116,17 @@ impl Postfix {
         std::fs::write(folder.join("config/key.pem"), &leaf.key_pem).unwrap();
         let daemons = Command::new("postconf").args(["-d", "-h", "daemon_directory"]).output().unwrap();
         let daemons = String::from_utf8(daemons.stdout).unwrap().trim().to_owned();
-        std::fs::write(folder.join("config/main.cf"), main_cf(&shown.to_string(), name, domains, more))
-            .unwrap();
-        let services = format!("{at} inet n - n - - smtpd{SERVICES}");
+        std::fs::write(folder.join("config/main.cf"), main_cf).unwrap();
+        let sends = if resolv_conf.is_some() { "smtp unix - - n - - smtp\n" } else { "" };
+        let services = format!("{at} inet n - n - - smtpd{SERVICES}{sends}");
         std::fs::write(folder.join("config/master.cf"), services).unwrap();
         let (master, config) = (format!("{daemons}/master"), format!("{shown}/config"));
-        let words = ["-c", &config, "-d"];
+        let command = resolv_conf.map_or_else(|| vec![master.clone()], |r| Self::in_world(r, &master));
+        let words: Vec<&str> =
+            command.iter().skip(1).map(String::as_str).chain(["-c", &config, "-d"]).collect();
         Self {
             folder: folder.to_owned(),
-            _master: Daemon::start(&master, &words, at, &folder.join("said")).await,
+            _master: Daemon::start(&command[0], &words, at, &folder.join("said")).await,
         }
     }
 

@@ -19,15 +19,15 @@ pub enum Said {
     Nothing(DnsErrorKind),
 }
 
-/// What one resolver said; empty where nothing is asked.
+/// What one resolver said; `None` where nothing is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Look {
     /// Who was asked.
     pub server: SocketAddr,
     /// About the name that is signed.
-    pub secure: Vec<Said>,
+    pub secure: Option<Said>,
     /// About the name whose signatures are broken.
-    pub bogus: Vec<Said>,
+    pub bogus: Option<Said>,
 }
 
 /// What follows.
@@ -48,11 +48,11 @@ pub struct Verdict {
 
 /// The verdict on all resolvers together: one that lies spoils every answer, since any of them may be asked.
 pub fn judge(looks: &[Look]) -> Verdict {
-    let answers = |s: &Said| !matches!(s, Said::Nothing(kind) if *kind != DnsErrorKind::Bogus);
-    let all = || looks.iter().flat_map(|l| l.secure.iter().chain(&l.bogus));
+    let answers = |s: Said| !matches!(s, Said::Nothing(kind) if kind != DnsErrorKind::Bogus);
+    let all = || looks.iter().flat_map(|l| [l.secure, l.bogus]).flatten();
     let verdict =
         |believe, proven, warn, text| Verdict { believe, proven, warn, answered: all().any(answers), text };
-    if let Some(liar) = looks.iter().find(|l| l.bogus.contains(&Said::Data(true))) {
+    if let Some(liar) = looks.iter().find(|l| l.bogus == Some(Said::Data(true))) {
         let text = format!(
             "{} calls a name authenticated whose signatures are broken: its AD bit means nothing, and DANE is off",
             liar.server
@@ -60,20 +60,19 @@ pub fn judge(looks: &[Look]) -> Verdict {
         return verdict(Some(false), Some(false), true, text);
     }
     // Every resolver has shown that it does not call everything authenticated.
-    let shown = |l: &Look| l.bogus.iter().any(answers);
+    let shown = |l: &Look| l.bogus.is_some_and(answers);
     let believe = (!looks.is_empty() && looks.iter().all(shown)).then_some(true);
-    let authenticates =
-        |l: &Look| l.secure.iter().any(|s| matches!(s, Said::Data(true) | Said::Denial(true)));
-    if let Some(plain) = looks.iter().find(|l| l.secure.iter().any(answers) && !authenticates(l)) {
+    let authenticates = |l: &Look| matches!(l.secure, Some(Said::Data(true) | Said::Denial(true)));
+    if let Some(plain) = looks.iter().find(|l| l.secure.is_some_and(answers) && !authenticates(l)) {
         let text = format!("{} authenticates nothing, so that no domain counts as signed", plain.server);
         return verdict(believe, Some(false), true, text);
     }
-    if let Some(silent) = looks.iter().find(|l| !l.secure.is_empty() && !authenticates(l)) {
-        let why = silent.secure.iter().find_map(|s| match s {
-            Said::Nothing(kind) => Some(kind.to_string()),
-            Said::Data(_) | Said::Denial(_) => None,
-        });
-        let text = format!("{} gave no answer to the self-test: {}", silent.server, why.unwrap_or_default());
+    if let Some(silent) = looks.iter().find(|l| l.secure.is_some() && !authenticates(l)) {
+        let why = match silent.secure {
+            Some(Said::Nothing(kind)) => kind.to_string(),
+            _ => String::new(),
+        };
+        let text = format!("{} gave no answer to the self-test: {why}", silent.server);
         return verdict(believe, None, true, text);
     }
     let text = match believe {
@@ -92,48 +91,26 @@ mod tests {
 
     use super::*;
 
-    fn look(secure: &[Said], bogus: &[Said]) -> Look {
-        Look { server: "127.0.0.1:53".parse().unwrap(), secure: secure.to_vec(), bogus: bogus.to_vec() }
+    fn look(secure: impl Into<Option<Said>>, bogus: impl Into<Option<Said>>) -> Look {
+        Look { server: "127.0.0.1:53".parse().unwrap(), secure: secure.into(), bogus: bogus.into() }
     }
 
     // DANE-02, RTLS-29
     #[test]
     fn only_data_with_ad_for_a_broken_name_switches_dane_off() {
-        let good = [Data(true)];
+        let good = Data(true);
         let (yes, no) = (Some(true), Some(false));
         for (case, looks, believe, proven, warn, answered) in [
-            ("validates", vec![look(&good, &[Nothing(Bogus)])], Some(true), yes, false, true),
-            ("AD on everything", vec![look(&good, &[Data(true)])], Some(false), no, true, true),
-            (
-                "AD on everything, denials first",
-                vec![look(&good, &[Denial(true), Data(true)])],
-                Some(false),
-                no,
-                true,
-                true,
-            ),
-            ("a denial with AD is no data", vec![look(&good, &[Denial(true)])], Some(true), yes, false, true),
-            ("does not validate", vec![look(&[Data(false)], &[Data(false)])], Some(true), no, true, true),
-            (
-                "packets dropped",
-                vec![look(&[Nothing(Timeout)], &[Nothing(Timeout)])],
-                None,
-                None,
-                true,
-                false,
-            ),
-            (
-                "everything fails",
-                vec![look(&[Nothing(Servfail)], &[Nothing(Servfail)])],
-                None,
-                None,
-                true,
-                false,
-            ),
-            ("the broken name is dropped", vec![look(&good, &[Nothing(Timeout)])], None, yes, false, true),
+            ("validates", vec![look(good, Nothing(Bogus))], Some(true), yes, false, true),
+            ("AD on everything", vec![look(good, Data(true))], Some(false), no, true, true),
+            ("a denial with AD is no data", vec![look(good, Denial(true))], Some(true), yes, false, true),
+            ("does not validate", vec![look(Data(false), Data(false))], Some(true), no, true, true),
+            ("packets dropped", vec![look(Nothing(Timeout), Nothing(Timeout))], None, None, true, false),
+            ("everything fails", vec![look(Nothing(Servfail), Nothing(Servfail))], None, None, true, false),
+            ("the broken name is dropped", vec![look(good, Nothing(Timeout))], None, yes, false, true),
             (
                 "the secure name is dropped",
-                vec![look(&[Nothing(Timeout)], &[Nothing(Bogus)])],
+                vec![look(Nothing(Timeout), Nothing(Bogus))],
                 Some(true),
                 None,
                 true,
@@ -141,7 +118,7 @@ mod tests {
             ),
             (
                 "a sound one and a liar",
-                vec![look(&good, &[Nothing(Bogus)]), look(&good, &[Data(true)])],
+                vec![look(good, Nothing(Bogus)), look(good, Data(true))],
                 Some(false),
                 no,
                 true,
@@ -149,14 +126,14 @@ mod tests {
             ),
             (
                 "a sound one and a silent one",
-                vec![look(&good, &[Nothing(Bogus)]), look(&good, &[Nothing(Timeout)])],
+                vec![look(good, Nothing(Bogus)), look(good, Nothing(Timeout))],
                 None,
                 yes,
                 false,
                 true,
             ),
-            ("no broken name", vec![look(&good, &[])], None, yes, false, true),
-            ("nothing is asked", vec![look(&[], &[])], None, yes, false, false),
+            ("no broken name", vec![look(good, None)], None, yes, false, true),
+            ("nothing is asked", vec![look(None, None)], None, yes, false, false),
             ("nobody", vec![], None, yes, false, false),
         ] {
             let got = judge(&looks);

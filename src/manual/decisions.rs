@@ -23,6 +23,20 @@
 //! **A self-test may withdraw trust, silence may not.** Only data with the AD bit for a name with broken signatures
 //! switches DANE off; who drops packets or answers SERVFAIL achieves nothing. Price: the operator has to name such a name.
 //!
+//! **DANE as Postfix does it, with one other word.** The scenario `dane_over_real_dns` sends to the same signed domains
+//! with Postfix (`smtp_tls_security_level = dane`) and compares. Verdicts are alike in every row, down to TLSA records at
+//! aliases, unusable records, digest agility and broken signatures. Where they differ:
+//!
+//! | case | Postfix | here | why |
+//! | --- | --- | --- | --- |
+//! | unsigned MX set, signed host with TLSA records that match | sent, called `Trusted` | sent, called `dane` with `mx_secure=false` | the same demand (RFC 7672 §2.2.1); the log says in another field that the MX name was not authenticated |
+//!
+//! RSA keys below 2048 bits are beyond the table: the cryptography here does not verify with them, so that a host with
+//! such a key and matching records makes mail wait, and the text says why. Of authorities in TLSA records 64 are tried.
+//!
+//! posttls-finger shows what a session was and refuses nothing, so a mismatch is `Untrusted` there and a deferral here and
+//! in Postfix.
+//!
 //! **One SQLite database, one thread that writes.** The 250 needs one durable commit, and messages that arrive together
 //! share one sync; a second writer would only wait for the first. Queue, policies and history stand in one file that
 //! one transaction covers, so that an outcome and the notice that follows from it are on disk together or not at all.

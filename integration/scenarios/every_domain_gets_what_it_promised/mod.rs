@@ -29,6 +29,8 @@ use crate::{SENDER, relay_with};
 use row::{Row, Want, check, check_again};
 use stage::Stage;
 
+pub(crate) use row::records;
+
 /// What the relay of this internet differs in. Its resolver validates, as far as the AD flag goes; and the
 /// networks that no MX host may lie in leave room for those that do.
 fn setup() -> Setup {

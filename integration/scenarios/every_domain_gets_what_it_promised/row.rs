@@ -322,7 +322,7 @@ fn check_hosts(row: &Row, stage: &Stage<'_>, first: bool) -> Vec<String> {
 }
 
 /// The TLS-RPT counters of a domain, folded or not, as the rows write them.
-fn records(relay: &Relay, domain: &str) -> Vec<String> {
+pub(crate) fn records(relay: &Relay, domain: &str) -> Vec<String> {
     #[derive(Default)]
     struct Count {
         success: i64,

@@ -1,6 +1,7 @@
-//! Answers with the AD flag, and TLSA records, which mean nothing yet beyond the name of the host.
+//! Answers with the AD flag, and TLSA records.
 
 use super::row::{FREE, Row, delivered, row, waits};
+use crate::world::ca::Flaw;
 use crate::world::dns::Fault;
 use crate::world::mx::StartTls;
 
@@ -19,17 +20,44 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         row(
             "signed-tlsa-mismatch.example",
-            "RPT-65",
+            "D51",
             |s| {
-                s.mx();
-                let name = format!("_{}._tcp.mx.signed-tlsa-mismatch.example", s.world.port);
-                s.dns().tlsa(&name, [7; 32]);
-                for name in [s.domain, "mx.signed-tlsa-mismatch.example", &name] {
-                    s.dns().sign(name);
-                }
+                s.dane(Flaw::None);
+                s.dns().tlsa(&s.tlsa_name(), [7; 32]);
             },
-            delivered("verified"),
-            FREE,
+            waits("4.7.5").because("validation-failure"),
+            &["tlsa +0 -1 validation-failure/dane-no-match"],
+        )
+        .connections(&[1]),
+        row("dane.example", "D50", |s| drop(s.dane(Flaw::WrongName)), delivered("dane"), &["tlsa +1 -0"]),
+        row(
+            "dane-stripped.example",
+            "D54",
+            |s| s.dane(Flaw::None).behave(|b| b.starttls = StartTls::Stripped),
+            waits("4.7.4").because("starttls-not-supported"),
+            &["tlsa +0 -1 starttls-not-supported"],
+        )
+        .connections(&[1]),
+        row(
+            "dane-servfail.example",
+            "D59, DANE-06",
+            |s| {
+                s.dane(Flaw::None);
+                s.dns().fault(&s.tlsa_name(), Some(Fault::ServFail));
+            },
+            waits("4.7.5").because("dnssec-invalid"),
+            &["tlsa +0 -1 dnssec-invalid/servfail"],
+        )
+        .connections(&[0]),
+        row(
+            "dane-unlisted.example",
+            "D72",
+            |s| {
+                s.dane(Flaw::SelfSigned);
+                s.policy("enforce", &["other.@"]);
+            },
+            delivered("dane"),
+            &["tlsa +1 -0"],
         ),
         row(
             "unsigned-tlsa.example",
@@ -45,7 +73,7 @@ pub(super) fn rows() -> Vec<Row> {
             "signed-enforce-expired.example",
             "STS-72",
             |s| {
-                s.flawed(crate::world::ca::Flaw::Expired);
+                s.flawed(Flaw::Expired);
                 s.enforce();
                 s.dns().sign(s.domain);
                 s.dns().sign("mx.signed-enforce-expired.example");

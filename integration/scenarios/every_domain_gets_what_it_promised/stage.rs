@@ -91,6 +91,23 @@ impl<'w> Stage<'w> {
         host.certificate(&self.world.ca.issue(flaw, &names));
     }
 
+    /// A signed domain with an MX host `mx.@`, such a certificate, and a signed TLSA record for its key.
+    pub(super) fn dane(&mut self, flaw: Flaw) -> MxHost {
+        let host = self.mx();
+        let leaf = self.world.ca.issue(flaw, &[host.name()]);
+        host.certificate(&leaf);
+        self.dns().tlsa(&self.tlsa_name(), leaf.key_digest(0));
+        for name in [self.domain, host.name(), &self.tlsa_name()] {
+            self.dns().sign(name);
+        }
+        host
+    }
+
+    /// Where the TLSA records of `mx.@` lie.
+    pub(super) fn tlsa_name(&self) -> String {
+        self.name(&format!("_{}._tcp.mx.@", self.world.port))
+    }
+
     /// A policy under id 1, well published.
     pub(super) fn policy(&self, mode: &str, mx: &[&str]) {
         self.publish(&policy_text(mode, &mx.iter().map(|m| self.name(m)).collect::<Vec<_>>()));

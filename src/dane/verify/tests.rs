@@ -116,6 +116,29 @@ fn any_one_record_is_enough_and_none_is_a_failure() {
     assert_eq!(judged(vec![stale], &[]), [DaneFault::NoMatch]);
 }
 
+// A hostile set cannot keep us busy: whole keys by the hundred, against a chain of many certificates.
+#[test]
+fn a_huge_set_of_authorities_is_bounded_and_no_match() {
+    let root = ca("root", |_| {});
+    let mx = leaf(&root, &["mx.example"], |_| {});
+    let chain: Chain = std::iter::once(mx).chain((0..20).map(|_| der(&root))).collect();
+    let foreign = der(&ca("root", |_| {}));
+    let many = vec![record(2, 1, 0, &foreign); 600];
+    assert_ne!(judged(many.clone(), &chain), []);
+    let last = [many, vec![record(2, 1, 0, &der(&root))]].concat();
+    assert_ne!(
+        judged(last.clone(), &chain),
+        [],
+        "beyond the bound it is as if it were not there: mail waits"
+    );
+    let first: Vec<Tlsa> = last.into_iter().rev().collect();
+    assert_eq!(judged(first, &chain), []);
+    // Whole keys of servers are only compared, however many.
+    let ee: Vec<Tlsa> =
+        (0..600).map(|_| record(3, 1, 0, &foreign)).chain([record(3, 1, 0, &chain[0])]).collect();
+    assert_eq!(judged(ee, &chain), []);
+}
+
 // DANE-31
 #[test]
 fn a_weaker_digest_that_matches_does_not_count_beside_a_stronger_one() {

@@ -11,38 +11,34 @@ use crate::dns::DnsErrorKind;
 use crate::dns::self_test::{Look, Said};
 
 impl HickoryResolver {
-    /// Asks every server about a signed name and about one whose signatures are broken; "" is not asked about. A name
-    /// with broken signatures may have an address or be a zone: data of either kind tells.
+    /// Asks every server about a signed name and about one whose signatures are broken; "" is not asked about. The
+    /// first is a zone, the second has an address.
     pub async fn look(&self, secure: &str, bogus: &str) -> Vec<Look> {
         let servers = self.settings.servers.iter();
         join_all(servers.map(async |server| {
-            let signed = self.said(*server, secure, &[RecordType::SOA]);
-            let broken = self.said(*server, bogus, &[RecordType::A, RecordType::SOA]);
+            let signed = self.said(*server, secure, RecordType::SOA);
+            let broken = self.said(*server, bogus, RecordType::A);
             let (secure, bogus) = join(signed, broken).await;
             Look { server: *server, secure, bogus }
         }))
         .await
     }
 
-    async fn said(&self, server: SocketAddr, name: &str, kinds: &[RecordType]) -> Vec<Said> {
+    async fn said(&self, server: SocketAddr, name: &str, kind: RecordType) -> Option<Said> {
         if name.is_empty() {
-            return Vec::new();
+            return None;
         }
         let Ok(mut name) = Name::from_ascii(name) else {
-            return vec![Said::Nothing(DnsErrorKind::Malformed)];
+            return Some(Said::Nothing(DnsErrorKind::Malformed));
         };
         name.set_fqdn(true);
-        join_all(kinds.iter().map(async |kind| {
-            match self.ask_one(server, &Query::query(name.clone(), *kind)).await {
-                Ok(message) => {
-                    let signatures = |r: RecordType| matches!(r, RecordType::RRSIG | RecordType::NSEC);
-                    let data = message.answers.iter().any(|r| !signatures(r.record_type()));
-                    let ad = message.metadata.authentic_data;
-                    if data { Said::Data(ad) } else { Said::Denial(ad) }
-                }
-                Err(kind) => Said::Nothing(kind),
+        Some(match self.ask_one(server, &Query::query(name, kind)).await {
+            Ok(message) => {
+                let data = message.answers.iter().any(|r| r.record_type() == kind);
+                let ad = message.metadata.authentic_data;
+                if data { Said::Data(ad) } else { Said::Denial(ad) }
             }
-        }))
-        .await
+            Err(kind) => Said::Nothing(kind),
+        })
     }
 }

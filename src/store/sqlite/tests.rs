@@ -101,7 +101,7 @@ async fn a_database_that_is_not_ours_is_left_alone() {
         .execute_batch("INSERT INTO refinery_schema_history SELECT 99, name, applied_on, checksum FROM refinery_schema_history LIMIT 1")
         .unwrap();
     let Err(error) = SqliteStore::open(&here.settings(), clock()) else { panic!("opened") };
-    assert!(matches!(error, OpenError::Newer { found: 99, known: 4 }), "{error}");
+    assert!(matches!(error, OpenError::Newer { found: 99, .. }), "{error}");
 }
 
 // DUR-12
@@ -376,7 +376,7 @@ async fn counters_of_the_first_schema_are_carried_over() {
     open::migrated_to(&here.database(), 1).unwrap();
     // Who only looks says so, and does not speak of a newer release.
     let Err(error) = SqliteStore::open_read_only(here.0.path()) else { panic!("read") };
-    assert!(matches!(error, OpenError::Older { found: 1, known: 4 }), "{error}");
+    assert!(matches!(error, OpenError::Older { found: 1, .. }), "{error}");
     here.raw()
         .execute_batch(
             r#"INSERT INTO session_policy VALUES
