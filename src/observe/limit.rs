@@ -1,7 +1,7 @@
 //! How often a line of the log may be provoked by the same peer (LIM-31).
 //!
 //! A line that names a client or a domain, and no message, is one that a stranger can have written as often as he likes:
-//! at most [`LINES`] of a kind in a [`WINDOW`] per network or domain. What was left out is counted and said afterwards.
+//! at most `LINES` of a kind in a `WINDOW` per network or domain. What was left out is counted and said afterwards.
 //! A line that names a message (`queue_id`) tells what became of it and is never left out, `delivery` before all; nor is
 //! an error.
 
