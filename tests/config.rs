@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use sealpost::clock::Timestamp;
-use sealpost::config::{Config, ConfigErrors, Protocol, Surroundings};
+use sealpost::config::{Config, ConfigErrors, Dnssec, Protocol, Surroundings};
 
 const STARTER: &str = include_str!("../config/sealpost.toml");
 const HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$\
@@ -369,9 +369,10 @@ fn what_has_no_effect_is_named_only_when_written() {
 
 // DANE-01: who asks for validation is not left without it in silence.
 #[test]
-fn validation_in_this_process_is_refused_while_there_is_none() {
-    let e = parse(&format!("{NAME}[dns]\ndnssec = \"validate\"\n")).unwrap_err();
-    assert!(e.to_string().contains("\"validate\" is not in this version; run a validating resolver"), "{e}");
+fn validation_in_this_process_is_off_and_named() {
+    let c = parse(&format!("{NAME}[dns]\ndnssec = \"validate\"\n")).unwrap();
+    assert_eq!(c.no_effect(), ["dns.dnssec = \"validate\" has no effect in this version"]);
+    assert_eq!(c.dns.dnssec, Dnssec::Off);
 }
 
 #[test]

@@ -18,7 +18,7 @@
 //! **The AD bit of a local validating resolver, not a validator of our own.** Validation is hard to get right and
 //! resolvers do it well; on loopback nobody can change the bit. Forwarders known to answer on loopback without
 //! validating are not believed. Price: without such a resolver nothing counts as DNSSEC-secure, which the log says at
-//! start and `check` each time. `dns.dnssec = "validate"` comes later, and is an error until then.
+//! start and `check` each time. `dns.dnssec = "validate"` comes later; until then it is `off`, which every start says.
 //!
 //! **A self-test may withdraw trust, silence may not.** Only data with the AD bit for a name with broken signatures
 //! switches DANE off; who drops packets or answers SERVFAIL achieves nothing. Price: the operator has to name such a name.

@@ -1,5 +1,7 @@
 //! Checks of what faces the Internet: queue, DNS, trust anchors, delivery, destinations.
 
+use std::cell::Cell;
+
 use std::net::{IpAddr, SocketAddr};
 
 use super::{
@@ -42,16 +44,16 @@ impl Check<'_> {
 
     pub(super) fn dns(&self, section: Section<'_>) -> Dns {
         let servers = section.get("servers", Vec::new(), |f| f.list(|i| server(i.string()?)));
+        let validate = Cell::new(false);
         let dnssec = section.get("dnssec", Dnssec::Auto, |f| {
-            // Never silently off: whoever asks for validation counts on it.
-            if f.string().is_ok_and(|text| text == "validate") {
-                return Err(Wrong::new(
-                    "\"validate\" is not in this version",
-                    "run a validating resolver on this machine and write \"auto\", or write \"off\"",
-                ));
-            }
-            word(f, &[("auto", Dnssec::Auto), ("trust-ad", Dnssec::TrustAd), ("off", Dnssec::Off)])
+            validate.set(f.string().is_ok_and(|text| text == "validate"));
+            // Off until this process can validate, and said so at every start: nothing is claimed that was not proven.
+            let words = [("auto", Dnssec::Auto), ("trust-ad", Dnssec::TrustAd), ("off", Dnssec::Off)];
+            word(f, &[words.as_slice(), &[("validate", Dnssec::Off)]].concat())
         });
+        if validate.get() {
+            self.later("dns.dnssec = \"validate\"");
+        }
         let trusted_servers = section.get("trusted_servers", Vec::new(), |f| f.list(|i| server(i.string()?)));
         let trust_anchor =
             section.get("trust_anchor", None, |f| optional_file(f, |f| self.file(f).map(|(path, _)| path)));
