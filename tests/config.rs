@@ -485,3 +485,17 @@ fn a_signing_key_that_others_may_read_is_warned_of() {
         ]
     );
 }
+
+// A wildcard covers what was written, and not the zone above it.
+#[test]
+fn a_pattern_keeps_every_label() {
+    for (written, kept) in [
+        ("*.x.com", "*.x.com"),
+        ("*.x.x.example", "*.x.x.example"),
+        ("*.example", "*.example"),
+        ("*.X.Example.NET", "*.x.example.net"),
+    ] {
+        let c = parse(&format!("{NAME}[[destination]]\ndomain = \"{written}\"\nminimum_tls = \"verify\"\n"));
+        assert_eq!(c.unwrap().destination[0].domain, kept, "{written}");
+    }
+}

@@ -865,6 +865,34 @@ fn no_exception_lets_a_host_off_what_the_sender_requires() {
     assert_eq!(demanded(MessageKind::RequireTls, false), None);
 }
 
+// A password goes to hosts that prove by DANE who they are, where the rule says so: no exception reaches that.
+#[test]
+fn no_exception_reaches_below_the_floor() {
+    let host = Domain::parse("mx.example.net").unwrap();
+    let (domain, until) = (host.clone(), NOW);
+    let allow = Allow::Encrypt;
+    let exception = Arc::new(Exception { domain, allow, until, reason: "x".into(), by: "ops".into() });
+    for tlsa in [Tlsa::None, Tlsa::Unusable, Tlsa::Failed, DOK] {
+        let gate = decide(&Sources {
+            next_hop: &host,
+            host: &host,
+            name_assured: true,
+            identified: true,
+            tlsa: &dane_column(tlsa).0,
+            references: &[],
+            require_both: false,
+            policy: None,
+            fetch_failure: None,
+            operator: Demand::DANE,
+            floor: Demand::DANE,
+            exception: Some(&exception),
+            message: MessageKind::Normal,
+            dnssec: true,
+        });
+        assert_eq!(matches!(gate, Gate::Contact(_)), tlsa == DOK, "{tlsa:?}");
+    }
+}
+
 // D104, RTLS-32, RTLS-42: a notification is delivered where its message would not be, and carries the parameter where it can.
 #[test]
 fn d104_a_notification_goes_on_without_the_parameter_where_it_must() {

@@ -154,7 +154,8 @@ pub(crate) fn dns(config: &Config) -> (DnsSettings, String) {
             (false, "off: not every resolver is on this machine or in dns.trusted_servers".to_owned())
         }
     };
-    (DnsSettings { trust_ad, ..base }, word)
+    // The servers vouched for are the servers asked, whatever becomes of the system's file meanwhile.
+    (DnsSettings { servers, trust_ad, ..base }, word)
 }
 
 fn system_servers() -> Vec<SocketAddr> {

@@ -85,7 +85,7 @@ pub fn verify(records: &[Usable<'_>], chain: &[CertificateDer<'_>], terms: Terms
 }
 
 /// Anchors tried. A set of 64 KiB and a long chain could name thousands, each of which costs signatures to verify.
-const MOST_ANCHORS: usize = 64;
+const MOST_ANCHORS: usize = 16;
 
 /// A trust anchor that a record names.
 struct Anchor {

@@ -264,7 +264,16 @@ impl ServerCertVerifier for Recorder {
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
         let checked = verify_tls13_signature(message, cert, dss, algorithms);
-        self.recorded(cert, checked.or_else(|e| by_key_alone(message, cert, dss, algorithms).ok_or(e)))
+        // RFC 8446 §4.4.3: PKCS#1 has no place in this signature, whoever's key made it.
+        let pkcs1 = matches!(
+            dss.scheme,
+            SignatureScheme::RSA_PKCS1_SHA1
+                | SignatureScheme::RSA_PKCS1_SHA256
+                | SignatureScheme::RSA_PKCS1_SHA384
+                | SignatureScheme::RSA_PKCS1_SHA512
+        );
+        let by_key = || by_key_alone(message, cert, dss, algorithms).filter(|_| !pkcs1);
+        self.recorded(cert, checked.or_else(|e| by_key().ok_or(e)))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

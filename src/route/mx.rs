@@ -59,7 +59,8 @@ pub fn usable_addresses(answers: Vec<DnsResult<IpAddr>>, settings: &RouteSetting
             Err(e) => failed = failed.or(Some(e)),
             Ok(answer) => {
                 let Data::Records(found) = answer.data else { continue };
-                if answer.secure || expanded.is_none() {
+                // The alias of an insecure family says nothing beside a secure one.
+                if answer.secure && !secure || !secure && expanded.is_none() {
                     expanded = answer.expanded;
                 }
                 secure |= answer.secure;
@@ -298,6 +299,27 @@ mod tests {
         let many = (0..10_000).map(|i| mx(i, &format!("mx{i}.example"))).collect();
         let MxSet::Hosts(hosts) = order(many, 1) else { panic!("hosts expected") };
         assert_eq!((hosts.len(), hosts[15].1.as_str()), (MAX_HOSTS, "mx15.example"));
+    }
+
+    // DANE-09, DANE-12
+    #[test]
+    fn the_alias_of_an_insecure_family_is_no_name_beside_a_secure_one() {
+        let answer = |ip: &str, secure, alias: Option<&str>| {
+            let (data, ttl) = (Data::Records(vec![ip.parse().unwrap()]), std::time::Duration::ZERO);
+            Ok(crate::dns::Answer { data, secure, ttl, expanded: alias.map(|a| Domain::parse(a).unwrap()) })
+        };
+        let (forged, sound) = (Some("forged.example"), Some("sound.example"));
+        for (first, second, want) in [
+            (("2001:db8::1", true, None), ("192.0.2.1", false, forged), None),
+            (("2001:db8::1", false, forged), ("192.0.2.1", true, None), None),
+            (("2001:db8::1", false, forged), ("192.0.2.1", true, sound), sound),
+            (("2001:db8::1", true, sound), ("192.0.2.1", false, forged), sound),
+            (("2001:db8::1", false, forged), ("192.0.2.1", false, sound), forged),
+        ] {
+            let answers = vec![answer(first.0, first.1, first.2), answer(second.0, second.1, second.2)];
+            let found = usable_addresses(answers, &RouteSettings::default());
+            assert_eq!(found.expanded.as_ref().map(Domain::as_str), want, "{first:?} {second:?}");
+        }
     }
 
     // OUT-09, STS-30

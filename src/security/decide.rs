@@ -316,7 +316,9 @@ pub fn decide(sources: &Sources<'_>) -> Gate {
         references: sources.references.to_vec(),
         waiver,
     };
-    match blocked.filter(|_| policy.waiver.is_none()) {
+    // The floor is no promise of the recipient's: an exception does not reach it.
+    let below_floor = sources.floor.dane && !usable;
+    match blocked.filter(|_| policy.waiver.is_none() || below_floor) {
         Some(failure) => Gate::Refuse(policy, failure),
         None => Gate::Contact(policy),
     }

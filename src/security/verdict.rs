@@ -257,6 +257,8 @@ fn shortcoming(policy: &TlsPolicy, found: &Findings, demand: Demand, listing: bo
     // DANE asks for more than any certificate can make up for: its failure is never rescued (STS-75).
     if listing && unlisted && policy.reasons.contains(&Reason::MtaSts) {
         Some(TlsFailure::NotListed)
+    } else if demand.dane && policy.dane().is_none() {
+        Some(TlsFailure::DaneRequired)
     } else if demand.dane && found.dane.is_some() {
         found.dane.clone()
     } else if demand.pkix || demand.tls && !found.encrypted {

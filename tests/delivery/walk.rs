@@ -350,3 +350,17 @@ async fn d46_mail_through_a_relay_is_under_the_policy_of_the_relay() {
         }
     }
 }
+
+// RPT-20, RPT-27: a report that opened the session leaves the first verdict to the mail that comes after it.
+#[tokio::test]
+async fn a_report_takes_no_record_from_the_mail_that_uses_its_session() {
+    let (port, ears) = serve("127.0.0.1", 0, Manners::default()).await;
+    let w = World::new(port, Authority::new().tls());
+    w.route("free.example", &[("mx.example.net", &["127.0.0.1"])]);
+    assert_eq!(words(&deliver_from(&w, Origin::TlsReport, "free.example").await), ["delivered"]);
+    assert!(w.notes.records.lock().unwrap().is_empty());
+    for _ in 0..2 {
+        assert_eq!(words(&deliver_from(&w, Origin::Submitted, "free.example").await), ["delivered"]);
+    }
+    assert_eq!((connections(&ears), w.notes.records.lock().unwrap().len()), (1, 1));
+}

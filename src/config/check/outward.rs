@@ -267,7 +267,7 @@ fn pattern(text: &str) -> Result<String, Wrong> {
     match text.strip_prefix("*.") {
         // `*.example` is a pattern too, and `example` alone is not fully qualified.
         Some(rest) if !rest.is_empty() => Domain::parse(&format!("x.{rest}"))
-            .map(|d| format!("*.{}", d.as_str().trim_start_matches("x.")))
+            .map(|d| format!("*.{}", d.as_str().strip_prefix("x.").unwrap_or_default()))
             .map_err(|_| bad()),
         _ => Domain::parse(text).map(|d| d.as_str().to_owned()).map_err(|_| bad()),
     }

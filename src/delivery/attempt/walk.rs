@@ -201,8 +201,8 @@ impl<'a> Walk<'a> {
 
     async fn hosts(&mut self, route: &Route, applicable: &Applicable, kind: MessageKind) -> Flow {
         let port = route.port(self.settings.port);
-        let exception = self.parts.exceptions.of(&self.lease.domain, self.parts.clock.now());
         for host in &route.hosts {
+            let exception = self.parts.exceptions.of(&self.lease.domain, self.parts.clock.now());
             // RFC 7672 §2.2.2: addresses before TLSA records; without an address nobody is dialled (DANE-07).
             let tlsa = match &host.addresses {
                 Ok(_) => self.parts.tlsa.look_up(host, port).await,
@@ -216,8 +216,12 @@ impl<'a> Walk<'a> {
             };
             let policy = match gate(route, host, &tlsa, applicable, terms) {
                 Gate::Contact(policy) => policy,
-                // R3 comes before R9: where no address can be found out, nothing is conclusive.
-                Gate::Refuse(policy, TlsFailure::NameNotAssured { .. }) if host.addresses.is_err() => policy,
+                // R3 comes before R4 and R9: where no address can be found out, nothing is conclusive.
+                Gate::Refuse(policy, TlsFailure::NameNotAssured { .. } | TlsFailure::DaneRequired)
+                    if host.addresses.is_err() =>
+                {
+                    policy
+                }
                 Gate::Refuse(policy, failure) => {
                     self.refuse_host(host, &policy, failure);
                     continue;

@@ -114,9 +114,8 @@ fn judge_reply(stage: Stage, command: &str, reply: &Reply, context: Context<'_>)
     // told at once (RFC 8689 §4.2.2, RTLS-51).
     if let Some(tls_failure) = clear
         && !in_the_clear_if_need_be
-        && stage == Stage::Mail
-        && reply.code == 530
-        && matches!(subject_detail, None | Some((7, 0 | 10)))
+        && (reply.code == 530 && matches!(subject_detail, None | Some((7, 0 | 10)))
+            || subject_detail == Some((7, 10)))
     {
         let enhanced = EnhancedCode::new(4, 7, 4);
         let text = format!("{host} demands TLS that could not be set up: {reply}");

@@ -27,7 +27,8 @@ impl Walk<'_> {
         reused: bool,
     ) -> Option<Flow> {
         let judgement = judge(t.policy, &session.seen.evidence);
-        if session.reported.insert(t.policy.next_hop.clone()) {
+        // What is not recorded is no first verdict either (RPT-20, RPT-27).
+        if t.policy.recorded && session.reported.insert(t.policy.next_hop.clone()) {
             self.record(t.policy, &judgement, Some(&session.seen));
         }
         let mut base = self.base(Some(t.host), Some(t.to));
