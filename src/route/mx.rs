@@ -60,7 +60,7 @@ pub fn usable_addresses(answers: Vec<DnsResult<IpAddr>>, settings: &RouteSetting
             Ok(answer) => {
                 let Data::Records(found) = answer.data else { continue };
                 // The alias of an insecure family says nothing beside a secure one.
-                if answer.secure && !secure || !secure && expanded.is_none() {
+                if !secure && (answer.secure || expanded.is_none()) {
                     expanded = answer.expanded;
                 }
                 secure |= answer.secure;
