@@ -41,7 +41,8 @@ pub fn resolver(config: &Config, clock: &Arc<dyn Clock>) -> Result<(Arc<dyn Reso
     let belief = Arc::new(Belief::new(settings.trust_ad, word));
     let cache = CachingResolver::new(asker()?, CacheSettings::default(), Arc::clone(clock));
     let resolver = Arc::new(Believing::new(cache, Arc::clone(&belief)));
-    Ok((resolver, SelfTesting { asker: asker()?, names: config.dns.self_test.clone(), belief }))
+    let (names, answers) = (config.dns.self_test.clone(), Arc::clone(&resolver));
+    Ok((resolver, SelfTesting { asker: asker()?, names, belief, answers }))
 }
 
 /// The policy service over `store`.

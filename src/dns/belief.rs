@@ -86,6 +86,11 @@ impl<R> Believing<R> {
         Self { inner, belief }
     }
 
+    /// The resolver behind it.
+    pub const fn inner(&self) -> &R {
+        &self.inner
+    }
+
     async fn doubted<T: Send>(&self, asked: BoxFuture<'_, DnsResult<T>>) -> DnsResult<T> {
         let answer = asked.await?;
         Ok(Answer { secure: answer.secure && self.belief.holds(), ..answer })

@@ -77,6 +77,17 @@ impl<R: Resolver + 'static> CachingResolver<R> {
         &self.inner
     }
 
+    /// Drops everything: what was kept was learnt under another belief about DNSSEC.
+    pub fn clear(&self) {
+        self.mx.kept.invalidate_all();
+        self.v4.kept.invalidate_all();
+        self.v6.kept.invalidate_all();
+        self.txt.kept.invalidate_all();
+        self.tlsa.kept.invalidate_all();
+        self.cname.kept.invalidate_all();
+        self.ptr.kept.invalidate_all();
+    }
+
     async fn answer<T: Clone + Send + Sync + 'static>(
         &self,
         shelf: &Shelf<T>,
@@ -264,6 +275,17 @@ mod tests {
         assert!(matches!(dns.mx(&d).await.unwrap().data, Data::Records(_)));
         assert_eq!(dns.addresses(&d, Family::V6).await.unwrap().data, Data::NoData);
         assert_eq!(dns.addresses(&d, Family::V4).await.unwrap().data, Data::NoData);
+    }
+
+    #[tokio::test]
+    async fn a_cleared_cache_asks_anew() {
+        let (cache, _) = cache("secure d.example\n d.example MX 10 mx.d.example");
+        for _ in 0..2 {
+            cache.mx(&name("d.example")).await.unwrap();
+        }
+        cache.clear();
+        cache.mx(&name("d.example")).await.unwrap();
+        assert_eq!(cache.inner().queries(), ["MX d.example", "MX d.example"]);
     }
 
     #[tokio::test]

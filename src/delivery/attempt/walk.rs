@@ -64,6 +64,8 @@ pub(super) struct Walk<'a> {
     /// IPv6 was refused for what IPv4 may deliver: IPv4 alone from now on (OUT-40).
     ipv4_only: bool,
     first_pause: Option<Duration>,
+    /// Whether DNSSEC was proven before the route was looked for.
+    dnssec: bool,
     begun: Duration,
 }
 
@@ -89,6 +91,7 @@ impl<'a> Walk<'a> {
             tried: HashSet::new(),
             ipv4_only: false,
             first_pause: None,
+            dnssec: false,
             begun: parts.clock.monotonic(),
         }
     }
@@ -111,6 +114,8 @@ impl<'a> Walk<'a> {
         if !self.refuse_damaged_addresses().await {
             return self.report;
         }
+        // Asked before the route is: one that was found in doubt is no proof because the doubt has ended since (RTLS-29).
+        self.dnssec = self.settings.dnssec.is_believed();
         let route = match self.parts.routes.resolve(domain).await {
             Ok(route) => route,
             Err(failure) => {
@@ -212,7 +217,7 @@ impl<'a> Walk<'a> {
                 exception,
                 message: kind,
                 require_both: self.settings.require_both,
-                dnssec: self.settings.dnssec.is_believed(),
+                dnssec: self.dnssec && self.settings.dnssec.is_believed(),
             };
             let policy = match gate(route, host, &tlsa, applicable, terms) {
                 Gate::Contact(policy) => policy,
