@@ -169,6 +169,24 @@ async fn d99_a_host_without_tls_whose_domain_promised_none_lacks_it_for_good() {
     }
 }
 
+// RTLS-29: a route found in doubt is no proof once the doubt has ended; the next attempt has one.
+#[tokio::test]
+async fn a_route_found_before_dnssec_was_proven_is_not_conclusive() {
+    let authority = Authority::new();
+    let (port, ears) = serve("127.0.0.1", 0, manners(&authority, "mx.example.net", OFFERED)).await;
+    let dnssec = Dnssec::default();
+    let settings =
+        AttemptSettings { port, dnssec: dnssec.clone(), ..AttemptSettings::new(domain("relay.example.org")) };
+    let w = World::with(settings, authority.tls());
+    w.route("a.example", &[("mx.example.net", &["127.0.0.1"])]);
+    w.proves_meanwhile(dnssec);
+    let outcome = send(&w, "a.example", SenderTls::Required).await;
+    assert_eq!((outcome.word(), enhanced(&outcome)), ("deferred", "4.7.0".to_owned()));
+    let outcome = send(&w, "a.example", SenderTls::Required).await;
+    assert_eq!((outcome.word(), enhanced(&outcome)), ("bounced", "5.7.30".to_owned()));
+    assert_eq!(mails(&ears).len(), 0);
+}
+
 // R3 before R9: an address that cannot be found out is no answer about the host.
 #[tokio::test]
 async fn a_host_whose_address_is_not_known_lacks_nothing_for_good() {

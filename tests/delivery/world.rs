@@ -12,8 +12,8 @@ use sealpost::delivery::attempt::{AttemptSettings, Attempts, DnsTlsa, Parts, Pol
 use sealpost::delivery::pool::{Pool, PoolSettings};
 use sealpost::delivery::starttls::Tls;
 use sealpost::delivery::{AttemptReport, Ledger};
-use sealpost::dns::Resolver;
 use sealpost::dns::zone::ZoneResolver;
+use sealpost::dns::{Dnssec, Resolver};
 use sealpost::mail::{Domain, ForwardPath, Origin, QueueId, ReversePath, SenderTls};
 use sealpost::mtasts::{Applicable, Discovery, Mode, Policy, StoredPolicy};
 use sealpost::queue::{
@@ -64,6 +64,8 @@ impl SessionStore for Notes {
 /// Routes and policies by domain.
 #[derive(Default)]
 struct Known {
+    /// Proven while a route is looked for.
+    proven_meanwhile: Mutex<Option<Dnssec>>,
     routes: Mutex<HashMap<Domain, Result<Route, RouteFailure>>>,
     policies: Mutex<HashMap<Domain, Discovery>>,
 }
@@ -78,6 +80,9 @@ impl Known {
 impl Routes for Known {
     fn resolve<'a>(&'a self, domain: &'a Domain) -> BoxFuture<'a, Result<Route, RouteFailure>> {
         let route = self.routes.lock().unwrap().get(domain).cloned().unwrap();
+        if let Some(dnssec) = self.proven_meanwhile.lock().unwrap().take() {
+            dnssec.set(true);
+        }
         Box::pin(async move { route })
     }
 }
@@ -287,6 +292,11 @@ impl World {
         };
         let applicable = Applicable { policy: Some(Arc::new(stored)), ..Applicable::default() };
         self.discovers(name, Discovery::Known(applicable));
+    }
+
+    /// The next route is found while DNSSEC is still in doubt, and the doubt ends before it is used.
+    pub(crate) fn proves_meanwhile(&self, dnssec: Dnssec) {
+        *self.known.proven_meanwhile.lock().unwrap() = Some(dnssec);
     }
 
     pub(crate) async fn deliver(&self, name: &str, recipients: u32) -> (AttemptReport, Vec<Outcome>) {
