@@ -20,6 +20,7 @@ use sealpost::dns::zone::ZoneResolver;
 use sealpost::mail::{Domain, Mailbox};
 use sealpost::mtasts::StoredPolicy;
 use sealpost::queue::{Filter, NewMessage, StoreError};
+use sealpost::status::{Place, Running};
 use sealpost::store::sqlite::{SqliteSettings, SqliteStore};
 use sealpost::tlsrpt::service::{Parts, ReportService, ReportSettings};
 use sealpost::tlsrpt::{
@@ -80,6 +81,10 @@ impl AdminActions for Idle {
             dnssec: "off: a test".to_owned(),
         }
     }
+
+    fn standing(&self, _: Timestamp) -> (Place, Running) {
+        panic!("tests/status.rs asks for this");
+    }
 }
 
 fn record(of: &str, success: bool) -> SessionRecord {
@@ -131,7 +136,7 @@ async fn world() -> World {
             mailer: Arc::clone(&outside) as _,
             poster: Arc::clone(&outside) as _,
             signers: Signers::new(vec![key]),
-            clock,
+            clock: Arc::clone(&clock),
         },
     );
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -150,7 +155,8 @@ async fn world() -> World {
         reports: Arc::new(Desk { service: service.clone(), store: Arc::clone(&store) as _ }),
         actions: Arc::new(Idle),
         token: Secret::new("t"),
-        hostname: domain("relay.example.net"),
+        overview: Arc::clone(&store) as _,
+        clock: Arc::clone(&clock),
         max_age: Duration::from_secs(5 * 86_400),
         limits: Limits::default(),
     };

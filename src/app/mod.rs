@@ -47,6 +47,7 @@ mod settings;
 mod signals;
 pub(crate) mod signing;
 pub mod standing;
+pub mod status;
 pub mod trust;
 
 pub use clock::SystemClock;
@@ -211,22 +212,31 @@ async fn start(config: &Config) -> Result<Relay, String> {
         listening: Arc::new(AtomicBool::new(false)),
     };
     relay.listen(config, Arc::clone(&queue), signers.clone(), &clock, believed).await?;
+    let noticed = Arc::<status::Noticed>::default();
     let actions = admin::Actions {
         manager: manager.clone(),
         policies: policies.clone(),
         pool,
         queue: Arc::clone(&queue),
-        reserve: config.queue.reserve,
+        reports: reports.clone(),
         listening: Arc::clone(&relay.listening),
         belief,
+        watched: status::Watched {
+            config: config.clone(),
+            started: clock.now(),
+            exceptions: Arc::clone(&exceptions),
+            certificate: relay.certificate.clone(),
+            noticed: Arc::clone(&noticed),
+        },
     };
     let state = AdminState {
         queue,
         policies: policy_store,
         reports: Arc::new(admin_reports::Desk { service: reports.clone(), store: report_store }),
+        overview: Arc::clone(&relay.store) as _,
         actions: Arc::new(actions),
         token,
-        hostname: config.hostname.clone(),
+        clock: Arc::clone(&clock),
         max_age: config.queue.max_age,
         limits: admin_http::Limits::default(),
     };
@@ -238,7 +248,8 @@ async fn start(config: &Config) -> Result<Relay, String> {
     });
     relay.background.spawn(reports.run(relay.stop_background.clone()));
     relay.background.spawn(self_test.watch(relay.stop_background.clone()));
-    let watch = standing::watch(config.clone(), signers, standing_resolver, relay.stop_background.clone());
+    let watch =
+        standing::watch(config.clone(), signers, standing_resolver, noticed, relay.stop_background.clone());
     relay.background.spawn(watch);
     let watch = exceptions::watch(exceptions, Arc::clone(&clock), relay.stop_background.clone());
     relay.background.spawn(watch);

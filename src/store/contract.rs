@@ -13,6 +13,7 @@ use crate::mail::{
 use crate::mtasts::PolicyStore;
 use crate::queue::outcome::Stage;
 use crate::queue::*;
+use crate::status::Overview;
 use crate::tlsrpt::{ReportStore, SessionStore};
 
 mod attempts;
@@ -20,10 +21,11 @@ mod model;
 mod operator;
 mod policies;
 mod reports;
+mod status;
 
 /// A place where a store can be opened again and again, by one process after another.
 pub(super) trait Site {
-    type Store: QueueStore + PolicyStore + SessionStore + ReportStore + 'static;
+    type Store: QueueStore + PolicyStore + SessionStore + ReportStore + Overview + 'static;
     /// Opens the store, as a new process does.
     fn open(&self, clock: Arc<dyn Clock>) -> Self::Store;
     /// Ends a store in good order.
@@ -190,5 +192,7 @@ pub(super) async fn run<S: Site>(site: impl Fn() -> S) {
     reports::a_plan_is_put_off_or_ends_without_a_report(site()).await;
     reports::destinations_are_tried_until_they_end(site()).await;
     reports::reports_are_listed_by_id_day_and_domain(site()).await;
+    status::what_waits_is_counted_with_its_causes(site()).await;
+    status::policies_and_reports_are_counted(site()).await;
     model::the_store_follows_the_model(site).await;
 }

@@ -14,6 +14,9 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, version};
 use tokio_util::sync::CancellationToken;
+use x509_parser::time::ASN1Time;
+
+use crate::clock::Timestamp;
 
 /// How often the files are looked at.
 const POLL: Duration = Duration::from_secs(10);
@@ -25,6 +28,7 @@ pub struct ReloadingCertificate {
     private_key: PathBuf,
     current: ArcSwap<CertifiedKey>,
     seen: Mutex<Stamp>,
+    refused: Mutex<Option<String>>,
 }
 
 type Stamp = [Option<(SystemTime, u64)>; 2];
@@ -73,7 +77,24 @@ impl ReloadingCertificate {
             private_key: private_key.to_owned(),
             current: ArcSwap::from_pointee(key),
             seen: Mutex::new(seen),
+            refused: Mutex::default(),
         })
+    }
+
+    /// The file of the certificate.
+    pub fn file(&self) -> &Path {
+        &self.certificate
+    }
+
+    /// The last moment of the certificate that clients see; `None` when it cannot be read off.
+    pub fn expires(&self) -> Option<Timestamp> {
+        let seconds = not_after(&self.current.load())?.timestamp();
+        Some(Timestamp::from_millis(seconds.saturating_mul(1000)))
+    }
+
+    /// Why what the files hold now is not what clients see; `None` when it is.
+    pub fn refused(&self) -> Option<String> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Reads both files again. Sessions that exist keep what they have.
@@ -81,6 +102,13 @@ impl ReloadingCertificate {
     /// # Errors
     /// [`CertificateError`], after which the old pair stays in use.
     pub fn reload(&self) -> Result<(), CertificateError> {
+        let reloaded = self.replace();
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) =
+            reloaded.as_ref().err().map(ToString::to_string);
+        reloaded
+    }
+
+    fn replace(&self) -> Result<(), CertificateError> {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) =
             stamp(&self.certificate, &self.private_key);
         let key = read(&self.certificate, &self.private_key)?;
@@ -156,8 +184,12 @@ fn read(certificate: &Path, private_key: &Path) -> Result<CertifiedKey, Certific
 }
 
 fn expired(key: &CertifiedKey) -> bool {
-    let leaf = key.cert.first().and_then(|c| x509_parser::parse_x509_certificate(c).ok());
-    leaf.is_some_and(|(_, leaf)| leaf.validity().not_after < x509_parser::time::ASN1Time::now())
+    not_after(key).is_some_and(|end| end < ASN1Time::now())
+}
+
+fn not_after(key: &CertifiedKey) -> Option<ASN1Time> {
+    let (_, leaf) = x509_parser::parse_x509_certificate(key.cert.first()?).ok()?;
+    Some(leaf.validity().not_after)
 }
 
 #[cfg(test)]
@@ -181,10 +213,12 @@ mod tests {
         let first = served.current.load_full();
         served.poll();
         assert!(Arc::ptr_eq(&first, &served.current.load_full()), "unchanged files are left alone");
+        assert_eq!(served.refused(), None);
 
         fs::write(&key, "-----BEGIN PRIVATE KEY-----\n!\n-----END PRIVATE KEY-----\n").unwrap();
         served.poll();
         assert!(Arc::ptr_eq(&first, &served.current.load_full()), "a broken key");
+        assert!(served.refused().is_some_and(|why| why.contains("key.pem")), "{:?}", served.refused());
         let other = rcgen::generate_simple_self_signed(vec!["two.example".to_owned()]).unwrap();
         fs::write(&key, other.signing_key.serialize_pem()).unwrap();
         assert!(matches!(served.reload(), Err(CertificateError::Pair(_))), "a key of another certificate");
@@ -196,6 +230,7 @@ mod tests {
         served.poll();
         assert!(!Arc::ptr_eq(&first, &served.current.load_full()));
         assert!(served.current.load_full().cert != first.cert);
+        assert_eq!(served.refused(), None);
     }
 
     #[test]
@@ -209,5 +244,8 @@ mod tests {
         fs::write(&certificate, params.self_signed(&pair).unwrap().pem()).unwrap();
         fs::write(&key, pair.serialize_pem()).unwrap();
         assert!(matches!(served.reload(), Err(CertificateError::Expired)));
+        assert!(served.expires() > Some(Timestamp::from_millis(1_600_000_000_000)), "that of the one in use");
+        let past = ReloadingCertificate::load(&certificate, &key).unwrap();
+        assert_eq!(past.expires().map(Timestamp::utc_day).as_deref(), Some("2020-01-01"));
     }
 }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::advice::advice;
 use super::args::Check as Command;
 use super::print::json;
 use super::{Failure, Io, failed, relay, standing};
@@ -27,16 +26,14 @@ use crate::route::{Host, Route, RouteFailure};
 use crate::security::decide::{Gate, MessageKind, TlsPolicy};
 use crate::security::exception::Exceptions;
 use crate::security::verdict;
+use crate::status::Exception;
 use crate::store::sqlite::SqliteStore;
 
 mod cache;
 mod report;
 mod text;
 
-use report::{
-    Answer, ExceptionReport, HostReport, PolicyReport, Probe, Report, RequireTlsReport, RouteReport,
-    RuleReport,
-};
+use report::{Answer, HostReport, PolicyReport, Probe, Report, RequireTlsReport, RouteReport, RuleReport};
 
 pub(super) fn run(command: Command, config: &Config, io: &mut Io<'_>) -> Result<u8, Failure> {
     let Some(domain) = &command.domain else { return standing::own(command.probe, command.json, config, io) };
@@ -119,7 +116,7 @@ async fn examine(command: &Command, domain: &Domain, config: &Config) -> Result<
             ),
         },
         rule: rules.of(domain).map(|rule| RuleReport::new(rule, domain)),
-        exceptions: ExceptionReport::all(&bench.exceptions, domain, bench.clock.now()),
+        exceptions: exceptions_of(&bench, domain),
         hosts: Vec::new(),
         probed: command.probe,
         requiretls: RequireTlsReport::new(bench.self_test.belief.proven().is_believed()),
@@ -147,6 +144,13 @@ async fn examine(command: &Command, domain: &Domain, config: &Config) -> Result<
     (report.requiretls.answer, report.requiretls.sentence) = (requiretls.answer, requiretls.sentence);
     Conclusion { answer: report.answer, sentence: report.sentence, advice: report.advice } = conclusion;
     Ok(report)
+}
+
+/// The exceptions for `domain`, those that are over too.
+fn exceptions_of(bench: &Bench, domain: &Domain) -> Vec<Exception> {
+    let mut all = Exception::all(&bench.exceptions, bench.clock.now());
+    all.retain(|e| e.domain == *domain);
+    all
 }
 
 fn is_enforce(applicable: &Applicable) -> bool {
@@ -364,7 +368,7 @@ fn say(mail: &str, domain: &Domain, ruling: &Ruling) -> Conclusion {
         Decision::Deferred(reason) => {
             let sentence =
                 format!("{mail} for {domain} would wait ({enhanced}, cause {}): {text}.", reason.as_str());
-            Conclusion { advice: Some(advice(reason)), ..Conclusion::new(Answer::Wait, sentence) }
+            Conclusion { advice: Some(reason.advice()), ..Conclusion::new(Answer::Wait, sentence) }
         }
         Decision::Failed(reason) => Conclusion::new(
             Answer::Returned,

@@ -17,8 +17,8 @@ use crate::queue::outcome::CertificateFacts;
 use crate::route::smart_host::Rule;
 use crate::route::{Host, NoAddress, Route, RouteFailure, RouteKind};
 use crate::security::decide::Gate;
-use crate::security::exception::{Allow, Exception, Exceptions};
 use crate::security::verdict::{Judgement, TlsState};
+use crate::status::Exception;
 
 /// What would happen to mail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -41,7 +41,7 @@ pub(super) struct Report {
     pub(super) route: RouteReport,
     pub(super) policy: PolicyReport,
     pub(super) rule: Option<RuleReport>,
-    pub(super) exceptions: Vec<ExceptionReport>,
+    pub(super) exceptions: Vec<Exception>,
     pub(super) hosts: Vec<HostReport>,
     pub(super) probed: bool,
     pub(super) requiretls: RequireTlsReport,
@@ -103,34 +103,6 @@ impl RuleReport {
                 format!("what {domain} promises is for {} to keep, and this relay does not see it", hop.name)
             }),
         }
-    }
-}
-
-/// An exception for the domain.
-#[derive(Debug, Serialize)]
-pub(super) struct ExceptionReport {
-    /// `in-force`, `over` or `not-needed`.
-    pub(super) state: &'static str,
-    pub(super) allow: Allow,
-    pub(super) until: Timestamp,
-    pub(super) reason: String,
-    pub(super) by: String,
-}
-
-impl ExceptionReport {
-    pub(super) fn all(exceptions: &Exceptions, domain: &Domain, now: Timestamp) -> Vec<Self> {
-        let report = |(e, ended): (&std::sync::Arc<Exception>, bool)| Self {
-            state: match ended {
-                _ if now > e.until => "over",
-                true => "not-needed",
-                false => "in-force",
-            },
-            allow: e.allow,
-            until: e.until,
-            reason: e.reason.clone(),
-            by: e.by.clone(),
-        };
-        exceptions.iter().filter(|(e, _)| e.domain == *domain).map(report).collect()
     }
 }
 

@@ -1,10 +1,11 @@
 //! What `check` found, for people: each step, the verdict per host, the final sentence.
 
-use super::report::{ExceptionReport, HostReport, PolicyFacts, PolicyReport, Probe, Report, RuleReport};
+use super::report::{HostReport, PolicyFacts, PolicyReport, Probe, Report, RuleReport};
 use crate::cli::print::{clean, moment};
 use crate::cli::{Failure, Io};
 use crate::mtasts::Mode;
 use crate::security::decide::TlsPolicy;
+use crate::status::Exception;
 
 pub(super) fn print(report: &Report, io: &mut Io<'_>) -> Result<(), Failure> {
     writeln!(io.out, "{} at {}", report.domain, report.at)?;
@@ -55,12 +56,9 @@ fn rule(r: &RuleReport, io: &mut Io<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn exception(e: &ExceptionReport, io: &mut Io<'_>) -> Result<(), Failure> {
-    let state = match e.state {
-        "over" => " (OVER: it has no effect, remove it)",
-        "not-needed" => " (ENDED: the domain was found sound, remove it)",
-        _ => "",
-    };
+fn exception(e: &Exception, io: &mut Io<'_>) -> Result<(), Failure> {
+    let words = e.state.words();
+    let state = if words.is_empty() { String::new() } else { format!(" ({words})") };
     writeln!(
         io.out,
         "  exception {} until {}, by {}: {}{state}",
