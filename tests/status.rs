@@ -182,8 +182,7 @@ async fn waiting(store: &SqliteStore) {
         steps: vec![],
         results: vec![],
     };
-    let finish =
-        Finish { lease: lease.id, settled: vec![settled(0), settled(1)], entry, generated: vec![] };
+    let finish = Finish { lease: lease.id, settled: vec![settled(0), settled(1)], entry, generated: vec![] };
     store.finish(finish).await.unwrap();
 }
 
@@ -261,7 +260,11 @@ async fn without_the_relay_the_database_is_read_and_that_needs_a_person() {
     world.store.close().await;
     let more = exception("broken.example") + &exception("ended.example");
     let text = std::fs::read_to_string(&world.config).unwrap();
-    std::fs::write(&world.config, format!("{text}{more}").replace("listen = \"127.0.0.1:", "listen = \"127.0.0.9:")).unwrap();
+    std::fs::write(
+        &world.config,
+        format!("{text}{more}").replace("listen = \"127.0.0.1:", "listen = \"127.0.0.9:"),
+    )
+    .unwrap();
 
     let (code, out, err) = status(&world.config, &["--json"]).await;
     assert!(code == 1 && err.contains("does not answer") && err.contains("reading its database"), "{err}");

@@ -239,7 +239,11 @@ fn print_recipient(r: &Recipient, io: &mut Io<'_>) -> Result<(), Failure> {
     if let Some(reason) =
         cause.filter(|_| matches!(r.state, RecipientState::Queued | RecipientState::Deferred))
     {
-        writeln!(io.out, "      what to do: {}", reason.advice())?;
+        writeln!(
+            io.out,
+            "      what to do: {}",
+            reason.advice(r.last.as_ref().is_none_or(Diagnosis::promised))
+        )?;
     }
     Ok(())
 }

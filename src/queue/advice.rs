@@ -1,11 +1,16 @@
 //! What an operator can do about a recipient that waits, by cause.
 
-use super::DeferReason;
+use super::{DeferReason, Diagnosis};
 
 impl DeferReason {
-    /// One sentence or two for the person at the terminal.
-    pub const fn advice(self) -> &'static str {
+    /// One sentence or two for the person at the terminal; `promised`: it is the recipient's domain that asks for what is
+    /// missing, and not this relay's operator or the sender.
+    pub const fn advice(self, promised: bool) -> &'static str {
         match self {
+            Self::TlsMissing | Self::TlsHandshake | Self::TlsCertificate if !promised => {
+                "Not the domain asks for this but a [[destination]] of yours, or the sender's REQUIRETLS. Have the host \
+                 mended, or lower minimum_tls."
+            }
             Self::Reply => {
                 "The remote host asked to try later. Nothing to do, unless its words say otherwise."
             }
@@ -70,5 +75,12 @@ impl DeferReason {
             }
             Self::Interrupted => "The relay stopped during the attempt. Retried by itself.",
         }
+    }
+}
+
+impl Diagnosis {
+    /// Whether what is missing was promised by the recipient's domain.
+    pub fn promised(&self) -> bool {
+        self.promise.as_ref().is_some_and(|p| p.broken.is_some() && p.mode != "testing")
     }
 }

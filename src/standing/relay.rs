@@ -101,7 +101,7 @@ pub fn dnssec(configured: bool, believed: bool, warned: bool, words: &str) -> Fi
         _ => check.note(
             "",
             words,
-            "without it DANE protects nobody: run a validating resolver on this machine, or name one in dns.trusted_servers",
+            "run a validating resolver on this machine, or name one in dns.trusted_servers: without one DANE protects nobody",
         ),
     }
 }

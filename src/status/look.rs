@@ -48,15 +48,9 @@ pub(super) fn look_at(
     all.extend(reports(s));
     all.extend(policies(s));
     all.extend(s.exceptions.iter().filter(|e| e.state != Standing::InForce).map(|e| {
-        let text = format!(
-            "{} until {}, by {} ({}): {}",
-            e.allow.as_str(),
-            e.until.utc_day(),
-            e.by,
-            e.reason,
-            e.state.words()
-        );
-        let advice = if e.state.holds() { "let its postmaster know, or write a later day" } else { "" };
+        let (allow, until, words) = (e.allow.as_str(), e.until.utc_day(), e.state.words());
+        let text = format!("{allow} until {until}, by {} ({}): {words}", e.by, e.reason);
+        let advice = if e.state.holds() { "tell its postmaster, or write a later day" } else { "" };
         Check::Exception.note(&e.domain, text, advice)
     }));
     all.sort_by_key(|f| f.mark != Mark::Bad);
@@ -156,11 +150,11 @@ fn waits(c: &Cause, q: &QueueStanding, now: Timestamp, max_age: Duration) -> Opt
         text.push_str(&format!("; {} left alone after a failed probe", counted(q.suspended, "domain")));
     }
     let advice = match (reason, &c.example) {
-        (Some(reason), Some(example)) if reason.is_policy() => format!(
+        (Some(reason), Some(example)) if reason.is_policy() && example.promised => format!(
             "tell the postmaster of {} what `sealpost queue show {}` says; an [[exception]] lets the mail go",
             example.domain, example.id
         ),
-        (Some(reason), _) => reason.advice().to_owned(),
+        (Some(reason), example) => reason.advice(example.as_ref().is_none_or(|e| e.promised)).to_owned(),
         (None, _) => format!("`sealpost queue list --cause {}`", c.cause),
     };
     Some(if ours {

@@ -116,6 +116,8 @@ pub struct Example {
     pub enhanced: String,
     /// What happened, in words.
     pub text: String,
+    /// Whether the domain itself promised what is missing.
+    pub promised: bool,
     /// The certificate that was shown, when that is what the mail waits for.
     pub certificate: Option<ShownCertificate>,
 }
@@ -137,6 +139,7 @@ impl Example {
             not_after: c.not_after,
         };
         Self {
+            promised: d.promised(),
             id,
             domain,
             at: d.at,
@@ -230,10 +233,11 @@ impl<K: Copy> Census<K> {
         let state = if w.cause.is_some() { &mut states.deferred } else { &mut states.queued };
         state.add(1, w.arrived);
         // A recipient that was never tried waits for what its domain is suspended for.
-        let cause = w.cause.map(known).or_else(|| suspended.map(|_| DeferReason::Connect.as_str()));
-        let one =
-            Tally { recipients: 1, most: 0, oldest: w.arrived, next, latest: w.next_attempt, example: w.key };
-        match self.here.iter_mut().find(|(c, _)| *c == cause) {
+        let cause = w.cause.or_else(|| suspended.map(|_| DeferReason::Connect.as_str()));
+        let met = |cause: Option<&str>| self.here.iter().position(|(c, _)| *c == cause);
+        // Nearly always it was met before, under its own name.
+        let place = met(cause).or_else(|| met(cause.map(known)));
+        match place.and_then(|place| self.here.get_mut(place)) {
             Some((_, tally)) => {
                 tally.recipients += 1;
                 tally.oldest = tally.oldest.min(w.arrived);
@@ -242,7 +246,11 @@ impl<K: Copy> Census<K> {
                     (tally.latest, tally.example) = (w.next_attempt, w.key);
                 }
             }
-            None => self.here.push((cause, one)),
+            None => {
+                let (oldest, latest) = (w.arrived, w.next_attempt);
+                let first = Tally { recipients: 1, most: 0, oldest, next, latest, example: w.key };
+                self.here.push((cause.map(known), first));
+            }
         }
     }
 

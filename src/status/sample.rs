@@ -113,6 +113,7 @@ pub(crate) fn example(of: &str, text: &str) -> Example {
         code: None,
         enhanced: "4.7.5".to_owned(),
         text: text.to_owned(),
+        promised: true,
         certificate: None,
     }
 }

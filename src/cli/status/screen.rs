@@ -51,7 +51,7 @@ fn head(s: &Status, page: &mut Page<'_>) -> io::Result<()> {
         }
         None => parts.push("does not answer".to_owned()),
     }
-    parts.extend(s.disk.as_ref().map(|d| format!("{} free", size::format(d.free))));
+    parts.extend(s.disk.as_ref().map(|d| format!("{} free", size::rough(d.free))));
     page.section("relay", &parts.join(", "), 2)
 }
 

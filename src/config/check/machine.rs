@@ -73,7 +73,7 @@ pub fn no_room(data_dir: &Path, free: u64, needed: u64) -> Option<String> {
     (free <= needed).then(|| {
         format!(
             "{} are free for {}, and new mail is refused (452) until it is more than {}",
-            size::format(free),
+            size::rough(free),
             data_dir.display(),
             size::format(needed)
         )

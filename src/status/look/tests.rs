@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::mail::QueueId;
-use crate::status::queue::Count;
+use crate::status::queue::{Count, Example};
 use crate::status::sample::{Sample, at, cause, domain, example, exception, now, ordinary, quiet};
 use crate::status::{FailingPolicy, ReportFailure};
 use crate::tlsrpt::{Day, ReportNo};
@@ -186,9 +186,11 @@ fn what_only_a_person_can_mend_here_is_bad_and_the_rest_is_a_note() {
 fn what_to_do_names_the_message_and_whom_to_tell() {
     let mut s = quiet();
     let waiting = cause("tls_missing", 2, 1, 5);
+    let own = Example { promised: false, ..example("rule.example", "self-signed") };
     s.stored.queue.causes = vec![
         Cause { example: Some(example("bank.example", "no STARTTLS")), ..waiting },
         cause("dns", 1, 1, 5),
+        Cause { example: Some(own), ..cause("tls_certificate", 1, 1, 5) },
         cause("of-tomorrow", 1, 1, 5),
     ];
     let advice: Vec<String> = s.status().look_at.into_iter().map(|f| f.advice).collect();
@@ -197,8 +199,9 @@ fn what_to_do_names_the_message_and_whom_to_tell() {
         advice[0]
             .contains(&format!("tell the postmaster of bank.example what `sealpost queue show {id}` says"))
     );
-    assert_eq!(advice[1], DeferReason::Dns.advice());
-    assert_eq!(advice[2], "`sealpost queue list --cause of-tomorrow`");
+    assert_eq!(advice[1], DeferReason::Dns.advice(true));
+    assert!(advice[2].contains("[[destination]] of yours"), "{}", advice[2]);
+    assert_eq!(advice[3], "`sealpost queue list --cause of-tomorrow`");
 }
 
 #[test]
