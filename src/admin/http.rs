@@ -179,15 +179,11 @@ async fn ready(State(state): State<AdminState>) -> Response {
     (status, Json(readiness)).into_response()
 }
 
-async fn status(State(state): State<AdminState>) -> Response {
+async fn status(State(state): State<AdminState>) -> Json<Status> {
     let now = state.clock.now();
-    match state.overview.overview(now).await {
-        Ok(stored) => {
-            let (place, running) = state.actions.standing(now);
-            Json(Status::new(now, place, Ok(running), stored)).into_response()
-        }
-        Err(e) => broken(e),
-    }
+    let stored = state.overview.overview(now).await.map_err(|e| e.to_string());
+    let (place, running) = state.actions.standing(now);
+    Json(Status::new(now, place, Ok(running), stored))
 }
 
 /// The query of `/v1/queue`.

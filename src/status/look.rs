@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::queue::{Cause, QueueStanding};
-use super::{Silence, Status, counted};
+use super::{Besides, Exception, PolicyStanding, ReportStanding, Silence, Status, counted};
 use crate::clock::{Timestamp, rough};
 use crate::config::{no_room, runs_out};
 use crate::queue::DeferReason;
@@ -24,35 +24,38 @@ const STANDSTILL_DOMAINS: u64 = 10;
 /// Nothing got through for so long.
 const STANDSTILL: Duration = Duration::from_secs(3600);
 
-/// Everything, the worst first; `standing`: what was found of the standing of reports.
-pub(super) fn look_at(
-    s: &Status,
-    silence: Option<&Silence>,
-    standing: Vec<Finding>,
-    max_age: Duration,
-) -> Vec<Finding> {
+/// Everything, the worst first.
+pub(super) fn look_at(s: &Status, besides: Besides) -> Vec<Finding> {
+    let Besides { silence, unreadable, standing, max_age } = besides;
     let mut all = Vec::new();
-    all.extend(silence.map(silent));
+    all.extend(silence.as_ref().map(silent));
     all.extend(process(s));
+    all.extend(unreadable.map(|words| {
+        Check::Store.bad(
+            "",
+            words,
+            "see the log and the disk; a damaged database is restored, or moved away, by you",
+        )
+    }));
     all.extend(s.disk.as_ref().and_then(|d| {
         let words = no_room(&d.data_dir, d.free, d.needed)?;
         Some(Check::Disk.bad("queue.reserve", words, "make room, or move data_dir to a larger disk"))
     }));
     all.extend(certificate(s));
-    all.extend(standstill(&s.queue, s.at));
-    all.extend(s.queue.causes.iter().filter_map(|cause| waits(cause, &s.queue, s.at, max_age)));
-    all.extend(held(&s.queue));
+    if let Some(stored) = &s.stored {
+        let queue = &stored.queue;
+        all.extend(standstill(queue, s.at));
+        all.extend(queue.causes.iter().filter_map(|cause| waits(cause, queue, s.at, max_age)));
+        all.extend(held(queue));
+    }
     all.extend(dnssec(s));
     // That there is no sender is said below, by what waits for one.
     all.extend(standing.into_iter().filter(|f| f.mark == Mark::Bad && f.check != Check::Configuration));
-    all.extend(reports(s));
-    all.extend(policies(s));
-    all.extend(s.exceptions.iter().filter(|e| e.state != Standing::InForce).map(|e| {
-        let (allow, until, words) = (e.allow.as_str(), e.until.utc_day(), e.state.words());
-        let text = format!("{allow} until {until}, by {} ({}): {words}", e.by, e.reason);
-        let advice = if e.state.holds() { "tell its postmaster, or write a later day" } else { "" };
-        Check::Exception.note(&e.domain, text, advice)
-    }));
+    if let Some(stored) = &s.stored {
+        all.extend(reports(&stored.reports));
+        all.extend(policies(&stored.policies, s.at));
+    }
+    all.extend(s.exceptions.iter().filter(|e| e.state != Standing::InForce).map(exception));
     all.sort_by_key(|f| f.mark != Mark::Bad);
     all
 }
@@ -185,8 +188,8 @@ fn dnssec(s: &Status) -> Option<Finding> {
     Some(relay::dnssec(d.configured, d.believed, d.warned, &d.words)).filter(|f| f.mark != Mark::Good)
 }
 
-fn reports(s: &Status) -> Vec<Finding> {
-    let (check, r) = (Check::Reports, &s.reports);
+fn reports(r: &ReportStanding) -> Vec<Finding> {
+    let check = Check::Reports;
     let obstacle = r.obstacle.as_ref().map(|why| {
         let text = format!("none is sent, and what was counted is dropped after two days: {why}");
         check.note("tls_rpt", text, "see `sealpost report check`, or write tls_rpt.enabled = false")
@@ -210,17 +213,24 @@ fn reports(s: &Status) -> Vec<Finding> {
     obstacle.into_iter().chain(failed).chain(dropped).collect()
 }
 
-fn policies(s: &Status) -> Option<Finding> {
-    let urgent: Vec<_> = s.policies.failing_first.iter().filter(|p| p.urgent).collect();
+fn policies(p: &PolicyStanding, now: Timestamp) -> Option<Finding> {
+    let urgent: Vec<_> = p.failing_first.iter().filter(|p| p.urgent).collect();
     let first = urgent.first()?;
     let names: Vec<&str> = urgent.iter().map(|p| p.domain.as_str()).collect();
     let why = if first.why.is_empty() { String::new() } else { format!(": {}", first.why) };
     let text = format!(
         "not refreshed for {}; ends in {}, and with it the promise{why}",
-        rough(s.at.since(first.since)),
-        rough(first.expires.since(s.at))
+        rough(now.since(first.since)),
+        rough(first.expires.since(now))
     );
     Some(Check::Policies.note(names.join(", "), text, format!("`sealpost policy refresh {}`", first.domain)))
+}
+
+fn exception(e: &Exception) -> Finding {
+    let (allow, until, words) = (e.allow.as_str(), e.until.utc_day(), e.state.words());
+    let text = format!("{allow} until {until}, by {} ({}): {words}", e.by, e.reason);
+    let advice = if e.state.holds() { "tell its postmaster, or write a later day" } else { "" };
+    Check::Exception.note(&e.domain, text, advice)
 }
 
 #[cfg(test)]

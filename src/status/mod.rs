@@ -41,7 +41,7 @@ pub trait Overview: Send + Sync {
 }
 
 /// What is stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stored {
     /// The queue.
     pub queue: QueueStanding,
@@ -307,12 +307,9 @@ pub struct Status {
     pub disk: Option<Disk>,
     /// The certificate of `[tls]`.
     pub certificate: Option<Certificate>,
-    /// What waits and why.
-    pub queue: QueueStanding,
-    /// The policy cache.
-    pub policies: PolicyStanding,
-    /// The TLS reports.
-    pub reports: ReportStanding,
+    /// `queue`, `policies` and `reports`; absent when the database cannot be read.
+    #[serde(flatten)]
+    pub stored: Option<Stored>,
     /// What is believed about DNSSEC.
     pub dnssec: Dnssec,
     /// The exceptions of the configuration.
@@ -320,17 +317,23 @@ pub struct Status {
 }
 
 impl Status {
-    /// Puts together what is known at `now`; without a running relay, `dnssec` is what the configuration says.
+    /// Puts together what is known at `now`. Without a running relay, `Dnssec` is what the configuration says; what is
+    /// stored may be unreadable, and then these words say why.
     pub fn new(
         now: Timestamp,
         place: Place,
         running: Result<Running, (Silence, Dnssec)>,
-        stored: Stored,
+        stored: Result<Stored, String>,
     ) -> Self {
-        let Stored { queue, policies, mut reports } = stored;
+        let (mut stored, unreadable) = match stored {
+            Ok(stored) => (Some(stored), None),
+            Err(words) => (None, Some(words)),
+        };
         let (relay, readiness, dnssec, standing, silence) = match running {
             Ok(r) => {
-                reports.obstacle = r.reports_wait;
+                if let Some(stored) = &mut stored {
+                    stored.reports.obstacle = r.reports_wait;
+                }
                 (Some(r.relay), Some(r.readiness), r.dnssec, r.standing, None)
             }
             Err((silence, dnssec)) => (None, None, dnssec, Vec::new(), Some(silence)),
@@ -345,16 +348,23 @@ impl Status {
             readiness,
             disk: place.disk,
             certificate: place.certificate,
-            queue,
-            policies,
-            reports,
+            stored,
             dnssec,
             exceptions: place.exceptions,
         };
-        status.look_at = look::look_at(&status, silence.as_ref(), standing, place.max_age);
+        let besides = Besides { silence, unreadable, standing, max_age: place.max_age };
+        status.look_at = look::look_at(&status, besides);
         status.sound = sound(&status.look_at);
         status
     }
+}
+
+/// What is looked at and is no part of the answer.
+struct Besides {
+    silence: Option<Silence>,
+    unreadable: Option<String>,
+    standing: Vec<Finding>,
+    max_age: Duration,
 }
 
 /// `1 domain`, `2 domains`.

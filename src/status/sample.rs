@@ -36,7 +36,7 @@ pub(crate) struct Sample {
 
 impl Sample {
     pub(crate) fn status(self) -> Status {
-        Status::new(now(), self.place, Ok(self.running), self.stored)
+        Status::new(now(), self.place, Ok(self.running), Ok(self.stored))
     }
 }
 

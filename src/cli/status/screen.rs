@@ -11,7 +11,7 @@ use crate::clock::{Timestamp, rough};
 use crate::config::size;
 use crate::standing::{Check, Finding, Mark};
 use crate::status::queue::{Cause, Count, Example, QueueStanding};
-use crate::status::{Status, counted};
+use crate::status::{PolicyStanding, ReportStanding, Status, counted};
 
 /// Causes, exceptions and findings that are shown; `--json` has all.
 const CAUSES: usize = 4;
@@ -29,9 +29,14 @@ const FRESH: Duration = Duration::from_secs(60);
 pub(super) fn print(s: &Status, out: &mut dyn io::Write) -> io::Result<()> {
     let mut page = Page::new(out);
     head(s, &mut page)?;
-    queue(&s.queue, s.at, &mut page)?;
-    policies(s, &mut page)?;
-    reports(s, &mut page)?;
+    match &s.stored {
+        Some(stored) => {
+            queue(&stored.queue, s.at, &mut page)?;
+            policies(&stored.policies, s.at, &mut page)?;
+            reports(&stored.reports, s.at, &mut page)?;
+        }
+        None => page.section("queue", "the database cannot be read", 1)?,
+    }
     // Said in full below, when it is to be looked at.
     let lines = if s.look_at.iter().any(|f| f.check == Check::Dnssec) { 1 } else { 2 };
     page.section("dnssec", &s.dnssec.words, lines)?;
@@ -129,23 +134,21 @@ fn due(t: Timestamp, now: Timestamp) -> String {
     relative(t.max(now), now)
 }
 
-fn policies(s: &Status, page: &mut Page<'_>) -> io::Result<()> {
-    let p = &s.policies;
+fn policies(p: &PolicyStanding, now: Timestamp, page: &mut Page<'_>) -> io::Result<()> {
     let mut text = format!("{} enforce, {} testing, {} none", p.enforce, p.testing, p.none);
     if p.expired > 0 {
         text.push_str(&format!("; {} expired", p.expired));
     }
     if let Some(first) = p.failing_first.first() {
-        let first = format!("{} ends {}", first.domain, due(first.expires, s.at));
+        let first = format!("{} ends {}", first.domain, due(first.expires, now));
         text.push_str(&format!("; {} failing: {first}", p.failing));
     }
     page.section("policies", &text, 2)
 }
 
-fn reports(s: &Status, page: &mut Page<'_>) -> io::Result<()> {
-    let r = &s.reports;
+fn reports(r: &ReportStanding, now: Timestamp, page: &mut Page<'_>) -> io::Result<()> {
     let mut parts = Vec::new();
-    parts.extend(r.next.map(|next| format!("{} due, next {}", r.due, due(next, s.at))));
+    parts.extend(r.next.map(|next| format!("{} due, next {}", r.due, due(next, now))));
     if r.on_the_way > 0 {
         parts.push(format!("{} on the way", r.on_the_way));
     }

@@ -20,8 +20,10 @@ fn a_quiet_relay_leaves_people_alone() {
 
 #[test]
 fn what_only_a_person_can_mend_here_is_bad_and_the_rest_is_a_note() {
-    type Change = fn(&mut Sample);
-    let rows: &[(&str, Change, &[(Mark, &str, &str, &str)])] = &[
+    /// Mark, kind, subject, and some of the words.
+    type Want = (Mark, &'static str, &'static str, &'static str);
+    type Row = (&'static str, fn(&mut Sample), &'static [Want]);
+    let rows: &[Row] = &[
         (
             "no commits",
             |s| s.running.readiness.store_writable = false,
@@ -278,12 +280,24 @@ fn without_the_relay_that_is_the_first_thing() {
     let s = ordinary();
     let dnssec = crate::status::Dnssec { configured: true, ..Default::default() };
     let silence = Silence::Unexpected("the relay does not answer at 127.0.0.1:8025".to_owned());
-    let status = Status::new(now(), s.place, Err((silence, dnssec)), s.stored);
+    let status = Status::new(now(), s.place, Err((silence, dnssec)), Ok(s.stored));
     assert_eq!(marks(&status.look_at)[0], (Mark::Bad, "relay", "admin.listen"));
     assert!(!status.sound && status.look_at.iter().all(|f| f.check != Check::Dnssec));
     let s = quiet();
     let silence = Silence::Configured;
-    let status = Status::new(now(), s.place, Err((silence, Default::default())), s.stored);
+    let status = Status::new(now(), s.place, Err((silence, Default::default())), Ok(s.stored));
     assert_eq!(marks(&status.look_at), [(Mark::Note, "relay", "admin.listen"), (Mark::Note, "dnssec", "")]);
     assert!(status.sound);
+}
+
+// DUR-13: when the database is the trouble, the rest is told all the same.
+#[test]
+fn a_database_that_cannot_be_read_is_bad_and_hides_nothing_else() {
+    let mut s = quiet();
+    s.place.disk.as_mut().unwrap().free = 0;
+    let status = Status::new(now(), s.place, Ok(s.running), Err("the database failed: malformed".to_owned()));
+    assert_eq!(marks(&status.look_at), [(Mark::Bad, "store", ""), (Mark::Bad, "disk", "queue.reserve")]);
+    assert!(status.look_at[0].text.contains("malformed") && !status.sound && status.stored.is_none());
+    let text = serde_json::to_string(&status).unwrap();
+    assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), status);
 }

@@ -33,7 +33,7 @@ fn a_relay_that_does_not_answer() {
     let s = ordinary();
     let silence = "the relay does not answer at 127.0.0.1:8025: Connection refused (os error 111)".to_owned();
     let dnssec = s.running.dnssec;
-    let status = Status::new(now(), s.place, Err((Silence::Unexpected(silence), dnssec)), s.stored);
+    let status = Status::new(now(), s.place, Err((Silence::Unexpected(silence), dnssec)), Ok(s.stored));
     insta::assert_snapshot!(screen(&status));
 }
 
@@ -67,4 +67,14 @@ fn however_much_is_wrong_the_screen_ends() {
         text.contains("at least ") && text.contains("and 5 causes more") && text.ends_with("person.\n"),
         "{text}"
     );
+}
+
+// What the relay answers is what the command reads.
+#[test]
+fn the_document_reads_back() {
+    for status in [quiet().status(), ordinary().status()] {
+        let text = serde_json::to_string(&status).unwrap();
+        assert!(text.contains("\"queue\":{\"states\":{\"queued\":"), "{text}");
+        assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), status);
+    }
 }
