@@ -172,9 +172,7 @@ pub struct BusyDomain {
 
 /// One recipient that waits, as the census sees it.
 #[derive(Debug, Clone, Copy)]
-pub struct Waiting<'a, K> {
-    /// Whatever finds it again.
-    pub key: K,
+pub struct Waiting<'a> {
     /// What it waits for; `None`: never tried.
     pub cause: Option<&'a str>,
     /// Arrival.
@@ -194,7 +192,7 @@ pub struct Census<K> {
     standing: QueueStanding,
 }
 
-/// Recipients of one kind; `example` is the one that was probably tried last.
+/// Recipients of one kind; `example` is the one that came first.
 #[derive(Debug, Clone, Copy)]
 struct Tally<K> {
     recipients: u64,
@@ -202,7 +200,6 @@ struct Tally<K> {
     most: u64,
     oldest: Timestamp,
     next: Timestamp,
-    latest: Timestamp,
     example: K,
 }
 
@@ -225,8 +222,8 @@ impl<K: Copy> Census<K> {
         self.domain = Some((domain, suspended));
     }
 
-    /// One recipient of the domain at hand.
-    pub fn count(&mut self, w: Waiting<'_, K>) {
+    /// One recipient of the domain at hand; `key`, which finds it again, is asked for where it becomes an example.
+    pub fn count(&mut self, w: Waiting<'_>, key: impl FnOnce() -> K) {
         let Some((_, suspended)) = &self.domain else { return };
         let next = suspended.map_or(w.next_attempt, |until| until.max(w.next_attempt));
         let states = &mut self.standing.states;
@@ -242,13 +239,9 @@ impl<K: Copy> Census<K> {
                 tally.recipients += 1;
                 tally.oldest = tally.oldest.min(w.arrived);
                 tally.next = tally.next.min(next);
-                if w.next_attempt >= tally.latest {
-                    (tally.latest, tally.example) = (w.next_attempt, w.key);
-                }
             }
             None => {
-                let (oldest, latest) = (w.arrived, w.next_attempt);
-                let first = Tally { recipients: 1, most: 0, oldest, next, latest, example: w.key };
+                let first = Tally { recipients: 1, most: 0, oldest: w.arrived, next, example: key() };
                 self.here.push((cause.map(known), first));
             }
         }
@@ -345,12 +338,8 @@ mod tests {
                 census.domain(Domain::parse(name).unwrap(), suspended.map(at));
                 before = name;
             }
-            census.count(Waiting {
-                key: *key,
-                cause: *cause,
-                arrived: at(*arrived),
-                next_attempt: at(*next),
-            });
+            let w = Waiting { cause: *cause, arrived: at(*arrived), next_attempt: at(*next) };
+            census.count(w, || *key);
         }
         census.end()
     }
@@ -375,7 +364,7 @@ mod tests {
         let causes: Vec<_> =
             s.causes.iter().map(|c| (&*c.cause, c.recipients, c.domains, c.oldest, c.next_attempt)).collect();
         assert_eq!(causes, [("tls_certificate", 6, 3, at(30), at(110)), ("reply", 1, 1, at(60), at(105))]);
-        assert_eq!(examples, [7, 5], "of the domain with the most, the one that was tried last");
+        assert_eq!(examples, [6, 5], "of the domain with the most, the one that comes first");
         let busy: Vec<_> = s.busiest.iter().map(|b| (b.domain.as_str(), b.recipients, &*b.cause)).collect();
         let want = [("a.example", 3), ("c.example", 3), ("b.example", 2)];
         assert_eq!(busy, want.map(|(name, n)| (name, n, "tls_certificate")));
@@ -400,7 +389,8 @@ mod tests {
             census.domain(Domain::parse(&format!("d{n:02}.example")).unwrap(), None);
             let cause = format!("cause-of-tomorrow-{n}");
             for key in 0..=n % 10 {
-                census.count(Waiting { key, cause: Some(&cause), arrived: at(1), next_attempt: at(200) });
+                let w = Waiting { cause: Some(&cause), arrived: at(1), next_attempt: at(200) };
+                census.count(w, || key);
             }
         }
         let (s, examples) = census.end();

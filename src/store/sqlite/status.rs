@@ -25,6 +25,8 @@ const MOST_LOOKED_UP: usize = 10_000;
 /// Everything that waits, domain by domain.
 pub(super) const WAITING: &str = "SELECT domain, next_attempt, arrived, cause, id FROM recipient INDEXED BY recipient_due \
                                   WHERE state <= 1 ORDER BY domain, next_attempt LIMIT ?1";
+/// Domains that were found dead.
+pub(super) const SUSPENSIONS: &str = "SELECT domain, until FROM suspension ORDER BY domain";
 /// What an attempt is under way for.
 pub(super) const DELIVERING: &str = "SELECT count(*), min(arrived) FROM (SELECT arrived FROM recipient \
                                      INDEXED BY recipient_leased WHERE lease IS NOT NULL LIMIT ?1)";
@@ -83,10 +85,13 @@ fn queue(conn: &Connection, now: Timestamp) -> rusqlite::Result<QueueStanding> {
     Ok(standing)
 }
 
-/// One walk over an index in which everything lies that is asked for; the keys are those of the examples.
+/// One walk over an index in which everything lies that is asked for, beside one over the suspensions, in the same order;
+/// the keys are those of the examples.
 fn waiting(conn: &Connection, now: Timestamp) -> rusqlite::Result<(QueueStanding, Vec<i64>)> {
     let mut census = Census::new(now);
-    let mut suspension = conn.prepare_cached("SELECT until FROM suspension WHERE domain = ?1")?;
+    let mut suspensions = conn.prepare_cached(SUSPENSIONS)?;
+    let mut suspensions = suspensions.query([])?;
+    let mut suspension: Option<(Vec<u8>, Timestamp)> = None;
     let mut walk = conn.prepare_cached(WAITING)?;
     let mut walk = walk.query([number(MOST_COUNTED + 1)])?;
     let (mut rows, mut here, mut readable) = (0, Vec::new(), false);
@@ -98,21 +103,23 @@ fn waiting(conn: &Connection, now: Timestamp) -> rusqlite::Result<(QueueStanding
         let name = row.get_ref(0)?.as_bytes()?;
         if rows == 1 || here != name {
             name.clone_into(&mut here);
+            while suspension.as_ref().is_none_or(|(of, _)| *of < here)
+                && let Some(row) = suspensions.next()?
+            {
+                suspension = Some((row.get_ref(0)?.as_bytes()?.to_vec(), time(row, 1)?));
+            }
             // What is damaged is put aside by the next look for due work, and counted as held from then on.
             let found = domain(row, 0).ok();
             readable = found.is_some();
             if let Some(found) = found {
-                let until = suspension.query_row([found.as_str()], |r| time(r, 0)).optional()?;
+                let until = suspension.as_ref().filter(|(of, _)| *of == here).map(|(_, until)| *until);
                 census.domain(found, until);
             }
         }
         if readable {
-            census.count(Waiting {
-                key: row.get(4)?,
-                cause: row.get_ref(3)?.as_str_or_null().unwrap_or_default(),
-                arrived: time(row, 2)?,
-                next_attempt: time(row, 1)?,
-            });
+            let cause = row.get_ref(3)?.as_str_or_null().unwrap_or_default();
+            let waiting = Waiting { cause, arrived: time(row, 2)?, next_attempt: time(row, 1)? };
+            census.count(waiting, || row.get(4).unwrap_or_default());
         }
     }
     let (mut standing, examples) = census.end();

@@ -11,6 +11,7 @@ async fn no_question_of_status_reads_a_whole_table_or_sorts() {
     let conn = here.raw();
     for (sql, index) in [
         (status::WAITING, "COVERING INDEX recipient_due"),
+        (status::SUSPENSIONS, "INDEX sqlite_autoindex_suspension_1"),
         (status::DELIVERING, "INDEX recipient_leased"),
         (status::HELD, "COVERING INDEX recipient_held"),
         (status::LAST_FINISHED, "COVERING INDEX message_finished"),
