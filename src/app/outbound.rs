@@ -15,7 +15,7 @@ use crate::delivery::attempt::{AttemptSettings, Attempts, DnsRoutes, DnsTlsa, Pa
 use crate::delivery::pool::{Pool, PoolSettings};
 use crate::delivery::starttls::Tls;
 use crate::delivery::{AttemptReport, Ledger};
-use crate::dns::belief::{Belief, Believing};
+use crate::dns::belief::Believing;
 use crate::dns::cache::{CacheSettings, CachingResolver};
 use crate::dns::hickory::HickoryResolver;
 use crate::dns::{Dnssec, Resolver};
@@ -36,9 +36,9 @@ use crate::tlsrpt::https::{HttpsPoster, PosterSettings};
 /// # Errors
 /// One sentence, when there is no resolver to ask.
 pub fn resolver(config: &Config, clock: &Arc<dyn Clock>) -> Result<(Arc<dyn Resolver>, SelfTesting), String> {
-    let (settings, word) = settings::dns(config);
+    let (settings, belief) = settings::dns(config);
     let asker = || HickoryResolver::new(settings.clone()).map_err(|e| format!("[dns]: {e}"));
-    let belief = Arc::new(Belief::new(settings.trust_ad, word));
+    let belief = Arc::new(belief);
     let cache = CachingResolver::new(asker()?, CacheSettings::default(), Arc::clone(clock));
     let resolver = Arc::new(Believing::new(cache, Arc::clone(&belief)));
     let (names, answers) = (config.dns.self_test.clone(), Arc::clone(&resolver));

@@ -15,6 +15,7 @@ use futures_util::future::BoxFuture;
 use crate::dane::Tlsa;
 use crate::mail::Domain;
 
+pub mod anchor;
 pub mod belief;
 pub mod cache;
 pub mod flight;
@@ -143,6 +144,8 @@ pub struct DnsError {
 pub enum DnsErrorKind {
     /// DNSSEC validation failed.
     Bogus,
+    /// The validator of this process could not settle it.
+    Undecided,
     /// The resolver answered SERVFAIL.
     Servfail,
     /// The resolver refused, or does not implement the question.
@@ -159,6 +162,9 @@ impl fmt::Display for DnsErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Bogus => "DNSSEC validation failed",
+            Self::Undecided => {
+                "the DNSSEC validator gave up on it (a known weakness of hickory 0.26, no verdict on the domain)"
+            }
             Self::Servfail => "the resolver answered SERVFAIL",
             Self::Refused => "the resolver refused the question",
             Self::Timeout => "no answer in time",

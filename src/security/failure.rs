@@ -153,6 +153,7 @@ impl TlsFailure {
 const fn token(kind: DnsErrorKind) -> &'static str {
     match kind {
         DnsErrorKind::Bogus => "bogus",
+        DnsErrorKind::Undecided => "undecided",
         DnsErrorKind::Servfail => "servfail",
         DnsErrorKind::Refused => "refused",
         DnsErrorKind::Timeout => "timeout",

@@ -246,7 +246,6 @@ async fn an_alias_is_asked_for_by_itself_and_not_followed() {
 // DANE-02: who sets AD on everything is found out, who does not validate is told, and silence proves nothing.
 #[tokio::test]
 async fn the_self_test_sees_each_resolver_as_it_is() {
-    use crate::dns::self_test::judge;
     let sound = Server::start(script).await;
     let liar = Server::start(|query, a| {
         a.metadata.authentic_data = true;
@@ -282,7 +281,7 @@ async fn the_self_test_sees_each_resolver_as_it_is() {
         ("SERVFAIL for all", vec![&failing], "bogus.example", None, true, false),
     ] {
         let servers: Vec<SocketAddr> = servers.iter().map(|s| s.address).collect();
-        let got = judge(&resolver(&servers, true).look("nodata.example", bogus).await);
+        let got = resolver(&servers, true).self_test("nodata.example", bogus).await;
         assert_eq!((got.believe, got.warn, got.answered), (believe, warn, answered), "{case}: {}", got.text);
     }
 }
@@ -365,7 +364,7 @@ fn script(query: &Query, a: &mut Message) -> Act {
 fn resolver(servers: &[SocketAddr], trust_ad: bool) -> HickoryResolver {
     HickoryResolver::new(DnsSettings {
         servers: servers.to_vec(),
-        trust_ad,
+        trust: if trust_ad { Trust::Resolvers } else { Trust::Nobody },
         timeout: Duration::from_millis(200),
         attempts: 1,
         ..DnsSettings::default()
