@@ -127,7 +127,7 @@ fn outward(t: &mut Toml, c: &Config) {
         },
     );
     t.list("trusted_servers", &c.dns.trusted_servers);
-    t.path("trust_anchor", c.dns.trust_anchor.as_ref().map_or(Path::new(""), |f| f.path.as_path()));
+    t.path("trust_anchor", c.dns.trust_anchor.as_ref().map_or_else(|| Path::new(""), |f| f.path.as_path()));
     let test = &c.dns.self_test;
     t.line("self_test", &format!("{{ secure = {}, bogus = {} }}", quoted(&test.secure), quoted(&test.bogus)));
 

@@ -35,6 +35,7 @@ const ZONES: &[(&str, Signing)] = &[
     ("tlsa-bogus.example.", Signing::Broken("TLSA")),
     ("mx-bogus.example.", Signing::Broken("MX")),
     ("expired.example.", Signing::Expired),
+    ("hashed.", Signing::Hashed),
     ("optout.", Signing::OptOut),
     ("insecure.optout.", Signing::Unsigned),
 ];

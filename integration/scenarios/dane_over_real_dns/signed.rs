@@ -15,6 +15,8 @@ use crate::world::{World, eventually};
 pub(super) enum Signing {
     /// As it should be.
     Sound,
+    /// With NSEC3.
+    Hashed,
     /// With NSEC3 and opt-out: denials and delegations may be unauthenticated.
     OptOut,
     /// Not at all, and the parent says so.
@@ -179,6 +181,10 @@ policy:
   - id: sound
     single-type-signing: on
     manual: on
+  - id: hashed
+    single-type-signing: on
+    manual: on
+    nsec3: on
   - id: opt-out
     single-type-signing: on
     manual: on
@@ -201,6 +207,7 @@ zone:
         let _ = write!(text, "  - domain: {name}\n    file: \"{}\"\n", file.display());
         let policy = match signing {
             Signing::Sound => Some("sound"),
+            Signing::Hashed => Some("hashed"),
             Signing::OptOut => Some("opt-out"),
             Signing::Unsigned => None,
             Signing::Expired => sign_all.then_some("short"),

@@ -10,10 +10,7 @@ use tokio::net::{TcpListener, UdpSocket};
 
 use super::*;
 
-/// What the server does with a question.
-type Script = fn(&Query, &mut Message) -> Act;
-
-enum Act {
+pub(super) enum Act {
     Answer,
     /// Over UDP only the truncated bit is sent; over TCP the answer.
     Truncate,
@@ -23,8 +20,8 @@ enum Act {
     Garbage,
 }
 
-struct Server {
-    address: SocketAddr,
+pub(super) struct Server {
+    pub(super) address: SocketAddr,
     log: Arc<Mutex<Vec<String>>>,
 }
 
@@ -40,7 +37,10 @@ async fn sockets() -> (UdpSocket, TcpListener) {
 }
 
 impl Server {
-    async fn start(script: Script) -> Self {
+    /// `script` says what the server does with a question.
+    pub(super) async fn start(script: impl Fn(&Query, &mut Message) -> Act + Send + Sync + 'static) -> Self {
+        let script = Arc::new(script);
+        let over_tcp = Arc::clone(&script);
         let (udp, tcp) = sockets().await;
         let address = udp.local_addr().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
@@ -49,7 +49,7 @@ impl Server {
             let mut buffer = [0; 4096];
             loop {
                 let (length, from) = udp.recv_from(&mut buffer).await.unwrap();
-                if let Some(answer) = respond(&buffer[..length], script, &seen, false) {
+                if let Some(answer) = respond(&buffer[..length], &*script, &seen, false) {
                     udp.send_to(&answer, from).await.unwrap();
                 }
             }
@@ -61,7 +61,7 @@ impl Server {
                 let length = stream.read_u16().await.unwrap();
                 let mut question = vec![0; usize::from(length)];
                 stream.read_exact(&mut question).await.unwrap();
-                let answer = respond(&question, script, &seen, true).unwrap();
+                let answer = respond(&question, &*over_tcp, &seen, true).unwrap();
                 stream.write_u16(u16::try_from(answer.len()).unwrap()).await.unwrap();
                 stream.write_all(&answer).await.unwrap();
             }
@@ -69,12 +69,17 @@ impl Server {
         Self { address, log }
     }
 
-    fn asked(&self) -> Vec<String> {
+    pub(super) fn asked(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
     }
 }
 
-fn respond(bytes: &[u8], script: Script, log: &Mutex<Vec<String>>, tcp: bool) -> Option<Vec<u8>> {
+fn respond(
+    bytes: &[u8],
+    script: &dyn Fn(&Query, &mut Message) -> Act,
+    log: &Mutex<Vec<String>>,
+    tcp: bool,
+) -> Option<Vec<u8>> {
     let question = Message::from_vec(bytes).unwrap();
     let query = question.queries[0].clone();
     let flags = &question.metadata;
@@ -119,7 +124,7 @@ fn soa(answer: &mut Message) {
     answer.add_authority(Record::from_rdata(fqdn("example."), 600, RData::SOA(soa)));
 }
 
-fn tlsa_record(usage: u8, data: &[u8]) -> RData {
+pub(super) fn tlsa_record(usage: u8, data: &[u8]) -> RData {
     RData::TLSA(TLSA::new(CertUsage::from(usage), Selector::Spki, Matching::Sha256, data.to_vec()))
 }
 

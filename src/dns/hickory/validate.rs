@@ -29,7 +29,7 @@ use crate::dns::self_test::Said;
 
 mod asker;
 
-use asker::{Asker, Kept};
+use asker::{Asker, Kept, signature};
 
 /// Validated RRsets remembered within one question: a message has a few, each with a chain up to the root.
 const MOST_PROOFS: usize = 512;
@@ -111,6 +111,9 @@ impl Validator {
             Ok(response) => weigh(&response, question).map(|secure| (response, secure)),
             Err(NetError::Dns(DnsError::Nsec { response, proof: Proof::Insecure, .. })) => {
                 Some((*response, false))
+            }
+            Err(NetError::Dns(DnsError::Nsec { response, .. })) => {
+                made_by_wildcard(&response, question).then_some((*response, true))
             }
             Err(_) => None,
         };
@@ -226,6 +229,31 @@ fn weigh(response: &DnsResponse, question: &Query) -> Option<bool> {
     response.authorities.iter().any(|r| r.name.zone_of(&question.name)).then_some(false)
 }
 
+/// Whether these are authentic records of a wildcard right above the name, and the name itself is proven not to exist
+/// (RFC 4035 §5.3.4). The library looks for a proof that even the wildcard is not there, and so finds none.
+fn made_by_wildcard(response: &DnsResponse, question: &Query) -> bool {
+    let asked = |r: &&Record| r.name == question.name && r.record_type() == question.query_type;
+    let secure = response.answers.iter().filter(asked).all(|r| r.proof.is_secure());
+    let signer = response.answers.iter().filter(|r| r.proof.is_secure()).find_map(|r| {
+        let signature = signature(r).filter(|s| s.type_covered == question.query_type)?;
+        // One label was made up: nothing else could lie between the name and the wildcard.
+        (signature.num_labels.checked_add(1)? == question.name.num_labels()).then_some(&signature.signer_name)
+    });
+    let denied = |r: &Record| {
+        let RData::DNSSEC(DNSSECRData::NSEC(nsec)) = &r.data else { return false };
+        let (next, types) = (nsec.next_domain_name(), nsec.type_set());
+        let last = next <= &r.name;
+        let delegation = types.contains(RecordType::NS) && !types.contains(RecordType::SOA);
+        r.proof.is_secure()
+            && signer.is_some_and(|zone| zone.zone_of(&r.name) && (!last || next == zone))
+            && r.name < question.name
+            && (last || &question.name < next)
+            && !question.name.zone_of(next)
+            && !((delegation || types.contains(RecordType::DNAME)) && r.name.zone_of(&question.name))
+    };
+    secure && response.answers.iter().any(|r| asked(&r)) && response.authorities.iter().any(denied)
+}
+
 /// The message with nothing in it but the answer to `question`, or the denial.
 fn only(question: &Query, mut message: Message) -> Message {
     message.answers.retain(|r| r.name == question.name && r.record_type() == question.query_type);
@@ -248,3 +276,8 @@ fn dname_target(record: &Record) -> Option<Name> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod world;

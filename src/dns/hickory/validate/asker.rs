@@ -212,7 +212,8 @@ fn trim(question: &Query, message: &mut Message) {
     }
 }
 
-fn signature(record: &Record) -> Option<&SigInput> {
+/// What a signature says of itself.
+pub(super) fn signature(record: &Record) -> Option<&SigInput> {
     match &record.data {
         RData::DNSSEC(DNSSECRData::RRSIG(rrsig)) => Some(rrsig.input()),
         _ => None,
