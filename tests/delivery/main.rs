@@ -9,6 +9,7 @@
 )]
 
 mod authority;
+mod client_hello;
 mod dane;
 mod exception;
 mod hostile;

@@ -164,6 +164,13 @@ async fn check(relay: &Relay, row: &Row, stage: &Stage<'_>) -> Vec<String> {
     if (outcome.as_str(), how.as_str()) != row.want {
         wrong.push(format!("{outcome} {how}, not {:?}: {}", row.want, said("text")));
     }
+    // DANE-16: what the domain says of its hosts is authenticated, or the log says that it is not.
+    let signed =
+        ZONES.iter().any(|(z, how)| *z == zone_of(&format!("{}.", row.domain)) && *how != Signing::Unsigned);
+    let mx_secure = line.get("mx_secure").and_then(serde_json::Value::as_bool);
+    if outcome == "delivered" && mx_secure != Some(signed) {
+        wrong.push(format!("mx_secure is {mx_secure:?}"));
+    }
     if !said("text").contains(row.text) {
         wrong.push(format!("the text is {:?}, without {:?}", said("text"), row.text));
     }

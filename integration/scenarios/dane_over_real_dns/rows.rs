@@ -197,6 +197,17 @@ fn matches() -> Vec<Row> {
             NO_MATCH,
         ),
         row(
+            "preferred.example",
+            "DANE-13, DANE-14",
+            |s| {
+                s.mx("mx1.@", Flaw::SelfSigned);
+                let leaf = s.mx("mx2.@", Flaw::None);
+                s.tlsa("mx2.@", "3 1 1", leaf.key_digest(0));
+            },
+            ("delivered", "encrypted"),
+            &["no-policy-found +1 -0"],
+        ),
+        row(
             "m4.example",
             "M4, DANE-33",
             |s| {
