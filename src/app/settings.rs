@@ -160,7 +160,8 @@ pub(crate) fn dns(config: &Config) -> (DnsSettings, Belief) {
         }
     };
     // The servers vouched for are the servers asked, whatever becomes of the system's file meanwhile.
-    (DnsSettings { servers, trust, ..base }, belief)
+    let known_zone = config.dns.self_test.secure.clone();
+    (DnsSettings { servers, trust, known_zone, ..base }, belief)
 }
 
 fn system_servers() -> Vec<SocketAddr> {

@@ -26,9 +26,11 @@ use crate::mail::Domain;
 mod exchange;
 mod look;
 mod servers;
+mod truth;
 mod validate;
 
 use servers::{Checking, Failure, Servers};
+use truth::Truth;
 use validate::Validator;
 
 /// Who says what DNSSEC authenticates.
@@ -55,6 +57,9 @@ pub struct DnsSettings {
     pub servers: Vec<SocketAddr>,
     /// Who is believed about DNSSEC.
     pub trust: Trust,
+    /// A zone that certainly exists: a server that denies it, and what it knew before, is not believed about what is not
+    /// there (OUT-04). "" for none: the root.
+    pub known_zone: String,
     /// The wait for one server: 5 s.
     pub timeout: Duration,
     /// Rounds through the servers: 2.
@@ -70,6 +75,7 @@ impl Default for DnsSettings {
         Self {
             servers: Vec::new(),
             trust: Trust::Nobody,
+            known_zone: ".".to_owned(),
             timeout: Duration::from_secs(5),
             attempts: 2,
             deadline: Duration::from_secs(20),
@@ -88,6 +94,7 @@ pub struct NoServers(String);
 pub struct HickoryResolver {
     servers: Arc<Servers>,
     belief: Belief,
+    truth: Truth,
     deadline: Duration,
     in_flight: Semaphore,
 }
@@ -122,6 +129,7 @@ impl HickoryResolver {
         Ok(Self {
             servers: Arc::new(Servers::new(settings.servers, settings.timeout, settings.attempts)),
             belief,
+            truth: Truth::new(&settings.known_zone),
             deadline: settings.deadline,
             in_flight: Semaphore::new(settings.max_in_flight),
         })
@@ -204,7 +212,34 @@ impl HickoryResolver {
         let checking = if believed { Checking::Believed } else { Checking::Theirs };
         let (message, server) = self.servers.ask(question, checking).await?;
         let authentic = believed && message.metadata.authentic_data;
+        if truth::has_data(&message, question) {
+            self.truth.saw_data(server, question);
+        } else if !authentic && self.is_lie(&message, server).await {
+            return self.ask_another(question, checking, server).await;
+        }
         Ok((message, authentic, server))
+    }
+
+    async fn is_lie(&self, message: &Message, server: SocketAddr) -> bool {
+        message.metadata.response_code == ResponseCode::NXDomain
+            && self.truth.denies_what_exists(&self.servers, server).await
+    }
+
+    /// Asks the servers other than one that denies names that exist.
+    async fn ask_another(
+        &self,
+        question: &Query,
+        checking: Checking,
+        liar: SocketAddr,
+    ) -> Result<(Message, bool, SocketAddr), Failure> {
+        for other in self.servers.list().iter().filter(|s| **s != liar) {
+            let Ok(message) = self.servers.ask_one(*other, question, checking).await else { continue };
+            let authentic = checking == Checking::Believed && message.metadata.authentic_data;
+            if authentic || !self.is_lie(&message, *other).await {
+                return Ok((message, authentic, *other));
+            }
+        }
+        Err((DnsErrorKind::Lying, Some(liar)))
     }
 }
 

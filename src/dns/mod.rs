@@ -146,6 +146,8 @@ pub enum DnsErrorKind {
     Bogus,
     /// The validator of this process could not settle it.
     Undecided,
+    /// The resolver denies names that exist, so that its denial of this one says nothing (OUT-04).
+    Lying,
     /// The resolver answered SERVFAIL.
     Servfail,
     /// The resolver refused, or does not implement the question.
@@ -165,6 +167,7 @@ impl fmt::Display for DnsErrorKind {
             Self::Undecided => {
                 "the DNSSEC validator gave up on it (a known weakness of hickory 0.26, no verdict on the domain)"
             }
+            Self::Lying => "the resolver denies names that exist, so its denial says nothing",
             Self::Servfail => "the resolver answered SERVFAIL",
             Self::Refused => "the resolver refused the question",
             Self::Timeout => "no answer in time",

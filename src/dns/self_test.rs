@@ -74,6 +74,10 @@ pub fn judge(looks: &[Look]) -> Verdict {
     // Every resolver has shown that it does not call everything authenticated.
     let shown = |l: &Look| l.bogus.is_some_and(answers);
     let believe = (!looks.is_empty() && looks.iter().all(shown)).then_some(true);
+    if let Some(liar) = looks.iter().find(|l| l.secure == Some(Said::Denial(false))) {
+        let text = format!("{} denies dns.self_test.secure, a name that exists", liar.server);
+        return verdict(believe, Some(false), true, text);
+    }
     let authenticates = |l: &Look| matches!(l.secure, Some(Said::Data(true) | Said::Denial(true)));
     if let Some(plain) = looks.iter().find(|l| l.secure.is_some_and(answers) && !authenticates(l)) {
         let text = format!("{} authenticates nothing, so that no domain counts as signed", plain.server);
@@ -170,6 +174,7 @@ mod tests {
             ("AD on everything", vec![look(good, Data(true))], Some(false), no, true, true),
             ("a denial with AD is no data", vec![look(good, Denial(true))], Some(true), yes, false, true),
             ("does not validate", vec![look(Data(false), Data(false))], Some(true), no, true, true),
+            ("denies what exists", vec![look(Denial(false), None)], None, no, true, true),
             ("packets dropped", vec![look(Nothing(Timeout), Nothing(Timeout))], None, None, true, false),
             ("everything fails", vec![look(Nothing(Servfail), Nothing(Servfail))], None, None, true, false),
             ("the broken name is dropped", vec![look(good, Nothing(Timeout))], None, yes, false, true),

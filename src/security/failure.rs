@@ -154,6 +154,7 @@ const fn token(kind: DnsErrorKind) -> &'static str {
     match kind {
         DnsErrorKind::Bogus => "bogus",
         DnsErrorKind::Undecided => "undecided",
+        DnsErrorKind::Lying => "denies-everything",
         DnsErrorKind::Servfail => "servfail",
         DnsErrorKind::Refused => "refused",
         DnsErrorKind::Timeout => "timeout",

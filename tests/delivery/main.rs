@@ -13,6 +13,7 @@ mod client_hello;
 mod dane;
 mod exception;
 mod hostile;
+mod large_tlsa;
 mod sender_tls;
 mod server;
 mod smart_host;

@@ -109,7 +109,8 @@ const fn telling(kind: DnsErrorKind) -> u8 {
         DnsErrorKind::Malformed => 2,
         DnsErrorKind::Refused => 3,
         DnsErrorKind::Servfail => 4,
-        DnsErrorKind::Undecided => 5,
-        DnsErrorKind::Bogus => 6,
+        DnsErrorKind::Lying => 5,
+        DnsErrorKind::Undecided => 6,
+        DnsErrorKind::Bogus => 7,
     }
 }

@@ -18,6 +18,8 @@ pub(super) enum Act {
     WrongId,
     WrongQuestion,
     Garbage,
+    /// Over UDP the truncated bit; over TCP half of the answer, and the end.
+    Half,
 }
 
 pub(super) struct Server {
@@ -61,8 +63,11 @@ impl Server {
                 let length = stream.read_u16().await.unwrap();
                 let mut question = vec![0; usize::from(length)];
                 stream.read_exact(&mut question).await.unwrap();
-                let answer = respond(&question, &*over_tcp, &seen, true).unwrap();
+                let mut answer = respond(&question, &*over_tcp, &seen, true).unwrap();
                 stream.write_u16(u16::try_from(answer.len()).unwrap()).await.unwrap();
+                if answer.iter().all(|octet| *octet == 0) {
+                    answer.truncate(answer.len() / 2);
+                }
                 stream.write_all(&answer).await.unwrap();
             }
         });
@@ -93,8 +98,9 @@ fn respond(
     answer.add_query(query.clone());
     match script(&query, &mut answer) {
         Act::Answer => {}
+        Act::Half if tcp => return Some(vec![0; 40]),
         Act::Truncate if tcp => {}
-        Act::Truncate => {
+        Act::Truncate | Act::Half => {
             answer.metadata.truncation = true;
             answer.answers.clear();
         }
@@ -106,7 +112,7 @@ fn respond(
     Some(answer.to_vec().unwrap())
 }
 
-fn fqdn(text: &str) -> Name {
+pub(super) fn fqdn(text: &str) -> Name {
     Name::from_ascii(text).unwrap()
 }
 
@@ -115,11 +121,11 @@ fn no_host_name() -> Name {
     Name::from_labels([&b"bad name"[..], b"example"]).unwrap()
 }
 
-fn put(answer: &mut Message, owner: &str, ttl: u32, data: RData) {
+pub(super) fn put(answer: &mut Message, owner: &str, ttl: u32, data: RData) {
     answer.add_answer(Record::from_rdata(fqdn(owner), ttl, data));
 }
 
-fn soa(answer: &mut Message) {
+pub(super) fn soa(answer: &mut Message) {
     let soa = SOA::new(fqdn("ns.example."), fqdn("h.example."), 1, 2, 3, 4, 120);
     answer.add_authority(Record::from_rdata(fqdn("example."), 600, RData::SOA(soa)));
 }
@@ -128,7 +134,7 @@ pub(super) fn tlsa_record(usage: u8, data: &[u8]) -> RData {
     RData::TLSA(TLSA::new(CertUsage::from(usage), Selector::Spki, Matching::Sha256, data.to_vec()))
 }
 
-fn address(last: u8) -> RData {
+pub(super) fn address(last: u8) -> RData {
     RData::A(A::new(192, 0, 2, last))
 }
 
@@ -141,7 +147,7 @@ fn tlsa_script(query: &Query, a: &mut Message) -> Act {
     let name = query.name.to_ascii();
     let own = name.as_str();
     a.metadata.authentic_data = true;
-    match own.split('.').nth(2).unwrap() {
+    match own.split('.').nth(2).unwrap_or_default() {
         "sound" => put(a, own, 60, tlsa_record(3, &[1; 32])),
         "noad" => {
             put(a, own, 60, tlsa_record(3, &[1; 32]));
@@ -326,6 +332,7 @@ fn script(query: &Query, a: &mut Message) -> Act {
         "wrongid" => return Act::WrongId,
         "wrongq" => return Act::WrongQuestion,
         "garbage" => return Act::Garbage,
+        "half" => return Act::Half,
         "big" => {
             (0..100).for_each(|n| put(a, own, 300, address(n)));
             return Act::Truncate;
@@ -366,7 +373,7 @@ fn script(query: &Query, a: &mut Message) -> Act {
     Act::Answer
 }
 
-fn resolver(servers: &[SocketAddr], trust_ad: bool) -> HickoryResolver {
+pub(super) fn resolver(servers: &[SocketAddr], trust_ad: bool) -> HickoryResolver {
     HickoryResolver::new(DnsSettings {
         servers: servers.to_vec(),
         trust: if trust_ad { Trust::Resolvers } else { Trust::Nobody },
@@ -377,7 +384,7 @@ fn resolver(servers: &[SocketAddr], trust_ad: bool) -> HickoryResolver {
     .unwrap()
 }
 
-fn host(label: &str) -> Domain {
+pub(super) fn host(label: &str) -> Domain {
     Domain::parse_host(&format!("{label}.example")).unwrap()
 }
 
@@ -409,6 +416,7 @@ async fn every_answer_is_told_from_every_other() {
         ("wrongid", Err(DnsErrorKind::Malformed)),
         ("wrongq", Err(DnsErrorKind::Malformed)),
         ("garbage", Err(DnsErrorKind::Malformed)),
+        ("half", Err(DnsErrorKind::Malformed)),
     ] {
         let got = dns.addresses(&host(label), Family::V4).await;
         if let Err(e) = &got {
