@@ -214,15 +214,15 @@ impl HickoryResolver {
         let authentic = believed && message.metadata.authentic_data;
         if truth::has_data(&message, question) {
             self.truth.saw_data(server, question);
-        } else if !authentic && self.is_lie(&message, server).await {
+        } else if !authentic && self.is_lie(&message, server, question).await {
             return self.ask_another(question, checking, server).await;
         }
         Ok((message, authentic, server))
     }
 
-    async fn is_lie(&self, message: &Message, server: SocketAddr) -> bool {
+    async fn is_lie(&self, message: &Message, server: SocketAddr, question: &Query) -> bool {
         message.metadata.response_code == ResponseCode::NXDomain
-            && self.truth.denies_what_exists(&self.servers, server).await
+            && self.truth.denies_what_exists(&self.servers, server, question).await
     }
 
     /// Asks the servers other than one that denies names that exist.
@@ -235,7 +235,7 @@ impl HickoryResolver {
         for other in self.servers.list().iter().filter(|s| **s != liar) {
             let Ok(message) = self.servers.ask_one(*other, question, checking).await else { continue };
             let authentic = checking == Checking::Believed && message.metadata.authentic_data;
-            if authentic || !self.is_lie(&message, *other).await {
+            if authentic || !self.is_lie(&message, *other, question).await {
                 return Ok((message, authentic, *other));
             }
         }

@@ -14,6 +14,8 @@ use super::servers::{Checking, Servers};
 
 /// For so long the last look holds.
 const HOLDS: Duration = Duration::from_secs(30);
+/// The like for what decides whether there is such a domain: mail is returned for it, so the look must be of now.
+const HOLDS_FOR_MAIL: Duration = Duration::from_secs(1);
 /// No longer than this is waited for it: no answer proves nothing.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -58,13 +60,18 @@ impl Truth {
         }
     }
 
-    /// Whether `server`, which has just denied a name, denies names that exist: the known one, and what it gave data for
+    /// Whether `server`, which has just denied the name in `question`, denies names that exist: the known one, and what it gave data for
     /// before. A private DNS may have no root; it still knows its own names.
-    pub(super) async fn denies_what_exists(&self, servers: &Servers, server: SocketAddr) -> bool {
+    pub(super) async fn denies_what_exists(
+        &self,
+        servers: &Servers,
+        server: SocketAddr,
+        question: &Query,
+    ) -> bool {
         let Some(known) = &self.known else { return false };
         let standing = self.servers().entry(server).or_default().clone();
         if let Some((at, lies)) = standing.looked
-            && at.elapsed() < HOLDS
+            && at.elapsed() < holds(question)
         {
             return lies;
         }
@@ -91,6 +98,13 @@ impl Truth {
             );
         }
         lies
+    }
+}
+
+const fn holds(question: &Query) -> Duration {
+    match question.query_type {
+        RecordType::MX | RecordType::A | RecordType::AAAA => HOLDS_FOR_MAIL,
+        _ => HOLDS,
     }
 }
 
