@@ -1,6 +1,7 @@
 //! The decision table of the TLS requirements (section 3), driven through decide, verdict and classify.
 //!
-//! A row is an input, its outcome and what the day's report says of it. Rows without a verdict (D01 to D05, D28, D34) leave no record and are asserted where they are decided.
+//! A row is an input, its outcome and what the day's report says of it. Rows that are decided before
+//! a session (D01 to D05, D28, D34…) leave no record and stand in `before_a_session`.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail loudly")]
 
@@ -29,6 +30,8 @@ use sealpost::tlsrpt::aggregate::{Identity, may_carry, report};
 use sealpost::tlsrpt::report::Body;
 use sealpost::tlsrpt::{DayCounters, DetailCounter, PolicyCounters, PolicyVerdict, ResultType};
 
+#[path = "decision_table/before_a_session.rs"]
+mod before_a_session;
 #[path = "tls_report/schema.rs"]
 #[expect(dead_code, reason = "another test looks into the report")]
 mod schema;
