@@ -14,8 +14,8 @@ use super::servers::{Checking, Servers};
 
 /// For so long the last look holds.
 const HOLDS: Duration = Duration::from_secs(30);
-/// The like for what decides whether there is such a domain: mail is returned for it, so the look must be of now.
-const HOLDS_FOR_MAIL: Duration = Duration::from_secs(1);
+/// The like for hosts without an address.
+const HOLDS_FOR_HOSTS: Duration = Duration::from_secs(1);
 /// No longer than this is waited for it: no answer proves nothing.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -104,7 +104,9 @@ impl Truth {
 
 const fn holds(question: &Query) -> Duration {
     match question.query_type {
-        RecordType::MX | RecordType::A | RecordType::AAAA => HOLDS_FOR_MAIL,
+        // Mail is returned for it at once, so the look must be of now.
+        RecordType::MX => Duration::ZERO,
+        RecordType::A | RecordType::AAAA => HOLDS_FOR_HOSTS,
         _ => HOLDS,
     }
 }
