@@ -26,13 +26,13 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use x509_parser::asn1_rs::Any;
 use x509_parser::prelude::{FromDer, X509Certificate};
-use x509_parser::public_key::PublicKey;
 
 use crate::clock::Timestamp;
 use crate::mail::Domain;
 use crate::route::smart_host::Rule;
 use crate::security::pkix;
 use crate::security::verdict::{HandshakeFault, PeerChain, TlsFacts};
+use crate::security::weak_rsa::{LEAST_BITS, WeakKey};
 
 /// The authorities and algorithms of outbound TLS. Cloning is cheap.
 #[derive(Debug, Clone)]
@@ -79,7 +79,7 @@ impl Tls {
             provider: Arc::clone(&self.provider),
             strict,
             signature_verified: AtomicBool::new(false),
-            weak_rsa: AtomicUsize::new(0),
+            too_few_bits: AtomicUsize::new(0),
         });
         let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
@@ -163,11 +163,8 @@ struct Recorder {
     strict: bool,
     signature_verified: AtomicBool,
     /// The bits of an RSA key that was refused because it has too few.
-    weak_rsa: AtomicUsize,
+    too_few_bits: AtomicUsize,
 }
-
-/// RSA keys with fewer bits prove nothing: the cryptography here does not verify with them.
-const LEAST_RSA_BITS: usize = 2048;
 
 impl Recorder {
     fn recorded(
@@ -181,39 +178,29 @@ impl Recorder {
                 Ok(valid)
             }
             Err(e) if self.strict => {
-                self.weak_rsa.store(weak_rsa_bits(certificate).unwrap_or_default(), Ordering::Release);
+                let bits = WeakKey::of(certificate).map(|key| key.bits()).filter(|bits| *bits < LEAST_BITS);
+                self.too_few_bits.store(bits.unwrap_or_default(), Ordering::Release);
                 Err(e)
             }
             Err(_) => Ok(HandshakeSignatureValid::assertion()),
         }
     }
-}
 
-impl Recorder {
     /// What there is to say when the handshake ended over an RSA key of too few bits.
     fn weak_key(&self) -> Option<HandshakeFault> {
-        let bits = Some(self.weak_rsa.load(Ordering::Acquire)).filter(|bits| *bits > 0)?;
+        let bits = Some(self.too_few_bits.load(Ordering::Acquire)).filter(|bits| *bits > 0)?;
         Some(HandshakeFault {
             token: "weak-key".to_owned(),
             words: format!(
-                "the RSA key of its certificate has {bits} bits, and fewer than {LEAST_RSA_BITS} prove nothing"
+                "the RSA key of its certificate has {bits} bits, and fewer than {LEAST_BITS} prove nothing"
             ),
         })
     }
 }
 
-/// The bits of an RSA key, where they are too few.
-fn weak_rsa_bits(certificate: &CertificateDer<'_>) -> Option<usize> {
-    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-    match parsed.tbs_certificate.subject_pki.parsed().ok()? {
-        PublicKey::RSA(rsa) => Some(rsa.key_size()).filter(|bits| *bits < LEAST_RSA_BITS),
-        _ => None,
-    }
-}
-
-/// The same check with the certificate's key alone, for certificates that webpki does not read: version 1, flagged as
-/// an authority, with an unknown critical extension. DANE-EE asks for no more than the key (RFC 7672 §3.1.1); whoever
-/// asks for more judges the certificate apart.
+/// The same check with the certificate's key alone, for certificates that webpki does not read (version 1, flagged as
+/// an authority, with an unknown critical extension), and for RSA keys that the provider finds too short. DANE-EE asks for
+/// no more than the key (RFC 7672 §3.1.1); whoever asks for more judges the certificate apart.
 fn by_key_alone(
     message: &[u8],
     certificate: &CertificateDer<'_>,
@@ -229,7 +216,8 @@ fn by_key_alone(
     let proven = candidates
         .iter()
         .filter(fits)
-        .any(|a| a.verify_signature(&info.subject_public_key.data, message, dss.signature()).is_ok());
+        .any(|a| a.verify_signature(&info.subject_public_key.data, message, dss.signature()).is_ok())
+        || WeakKey::of(certificate).is_some_and(|key| key.verifies(dss.scheme, message, dss.signature()));
     proven.then(HandshakeSignatureValid::assertion)
 }
 

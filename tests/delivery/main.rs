@@ -14,6 +14,7 @@ mod exception;
 mod hostile;
 mod sender_tls;
 mod server;
+mod short_key;
 mod smart_host;
 mod transfer;
 mod walk;

@@ -95,11 +95,16 @@ impl<'w> Stage<'w> {
 
     /// A host with an address and such a certificate.
     fn host(&mut self, name: &str, flaw: Flaw) -> Leaf {
-        let (at, whole) = (self.world.next_address(), self.name(name));
-        let leaf = self.world.ca.issue(flaw, &[&whole]);
-        self.hosts.push(MxHost::open(&whole, at, &leaf));
-        self.put(name, &format!("A {}", at.ip()));
+        let leaf = self.world.ca.issue(flaw, &[&self.name(name)]);
+        self.shows(name, &leaf);
         leaf
+    }
+
+    /// A host with an address and this certificate.
+    fn shows(&mut self, name: &str, leaf: &Leaf) {
+        let (at, whole) = (self.world.next_address(), self.name(name));
+        self.hosts.push(MxHost::open(&whole, at, leaf));
+        self.put(name, &format!("A {}", at.ip()));
     }
 
     /// The like, with an MX record.
@@ -148,6 +153,31 @@ fn matches() -> Vec<Row> {
         row("d50.example", "D50, DANE-22", |s| s.pinned(Flaw::WrongName), DANE, &["tlsa +1 -0"]),
         row("d50-expired.example", "D50, DANE-22", |s| s.pinned(Flaw::Expired), DANE, &["tlsa +1 -0"]),
         row("d50-self.example", "D50", |s| s.pinned(Flaw::SelfSigned), DANE, &["tlsa +1 -0"]),
+        row(
+            "d50-short.example",
+            "D50, DANE-22, RSA of 1024 bits",
+            |s| {
+                let leaf = Leaf::short();
+                s.put("@", "MX 10 mx.@.");
+                s.shows("mx.@", &leaf);
+                s.tlsa("mx.@", "3 1 1", leaf.key_digest(0));
+            },
+            DANE,
+            &["tlsa +1 -0"],
+        ),
+        row(
+            "ta-short.example",
+            "DANE-24, RSA of 1024 bits",
+            |s| {
+                let leaf = s.world.ca.issue_short(&s.name("mx.@"));
+                s.put("@", "MX 10 mx.@.");
+                s.shows("mx.@", &leaf);
+                s.tlsa("mx.@", "2 1 1", leaf.key_digest(1));
+            },
+            ("deferred", "4.7.5"),
+            &["tlsa +0 -1 certificate-not-trusted/weak-key"],
+        )
+        .saying("untrusted (weak-key)"),
         row("ta.example", "DANE-24", |s| s.below(Flaw::UntrustedIssuer), DANE, &["tlsa +1 -0"]),
         row(
             "d51.example",
