@@ -50,6 +50,8 @@ enum Server {
     Refused,
     Handshake,
     Cert(Option<PkixFault>),
+    /// A certificate in which nothing is wrong, and no proof of its key.
+    Unproven,
 }
 
 const OK: Server = Server::Cert(None);
@@ -276,12 +278,15 @@ fn ruled(case: Case) -> (Result<String, HostRuling>, Vec<PolicyVerdict>) {
                 Server::Handshake => {
                     TlsState::Failed(HandshakeFault { token: "tls-alert-40".into(), words: "x".into() })
                 }
-                Server::Cert(fault) => TlsState::On(Arc::new(TlsFacts {
+                Server::Cert(_) | Server::Unproven => TlsState::On(Arc::new(TlsFacts {
                     version: "TLSv1.3".into(),
                     cipher: "x".into(),
                     sni: Some(mx.clone()),
-                    signature_verified: true,
-                    pkix: fault.into_iter().collect(),
+                    signature_verified: server != Server::Unproven,
+                    pkix: match server {
+                        Server::Cert(fault) => fault.into_iter().collect(),
+                        _ => Vec::new(),
+                    },
                     certificate: None,
                     chain: PeerChain {
                         certificates: chain,
@@ -973,6 +978,69 @@ fn no_header_gets_past_the_operator() {
     }
 }
 
+// What always holds, sentence 5; RFC 8446 §4.4.3, DANE-19, DANE-23: a session without proof of the key serves mail that
+// demands nothing. The report says the like, and any handshake is a success for who asked for none (RPT-24).
+#[test]
+fn a_session_without_proof_serves_only_mail_that_demands_nothing() {
+    let (n, x, no) = (MessageKind::Normal, Tlsa::Unusable, MessageKind::TlsOptional);
+    let (nothing, encrypt) = (Demand::NOTHING, Demand::ENCRYPTED);
+    for (id, tlsa, sts, operator, message, outcome, report) in [
+        ("D10", Tlsa::None, Sts::None, nothing, n, "ENC", "none S()"),
+        ("D41", Tlsa::None, TM, nothing, n, "ENC", "sts F(certificate-not-trusted/bad-signature)"),
+        ("D23", Tlsa::None, EM, nothing, n, "NEXT 4.7.5", "sts F(certificate-not-trusted/bad-signature)"),
+        (
+            "encrypt",
+            Tlsa::None,
+            Sts::None,
+            encrypt,
+            n,
+            "NEXT 4.7.5",
+            "none F(validation-failure/bad-signature)",
+        ),
+        (
+            "encrypt, No",
+            Tlsa::None,
+            Sts::None,
+            encrypt,
+            no,
+            "NEXT 4.7.5",
+            "none F(validation-failure/bad-signature)",
+        ),
+        (
+            "encrypt, Tm",
+            Tlsa::None,
+            TM,
+            encrypt,
+            n,
+            "NEXT 4.7.5",
+            "sts F(certificate-not-trusted/bad-signature)",
+        ),
+        (
+            "D56",
+            x,
+            Sts::None,
+            nothing,
+            n,
+            "NEXT 4.7.5",
+            "tlsa F(tlsa-invalid/all-unusable+validation-failure/bad-signature)",
+        ),
+        (
+            "D56 No",
+            x,
+            Sts::None,
+            nothing,
+            no,
+            "ENC",
+            "tlsa F(tlsa-invalid/all-unusable+validation-failure/bad-signature)",
+        ),
+        ("D50", DOK, Sts::None, nothing, n, "NEXT 4.7.5", "tlsa F(validation-failure/bad-signature)"),
+    ] {
+        let case = Case { tlsa, operator, identified: true, ..Case::new(sts, Server::Unproven, message) };
+        let (got, verdicts) = judged(case);
+        assert_eq!((&*got, &*entry(&reported(&[verdicts]))), (outcome, report), "{id}");
+    }
+}
+
 // `dane.require_both`.
 #[test]
 fn require_both_asks_for_the_policy_beside_dane() {
@@ -1019,6 +1087,7 @@ fn any_server() -> impl Strategy<Value = Server> {
         Just(EXP),
         Just(NAME),
         Just(UNT),
+        Just(Server::Unproven),
     ]
 }
 
@@ -1086,6 +1155,20 @@ proptest! {
             prop_assert!(!got.starts_with("NEXT"), "{}", got);
             prop_assert_eq!(verdicts.is_empty(), message == MessageKind::TlsReport);
         }
+    }
+
+    // What always holds, sentence 5.
+    #[test]
+    fn who_demands_tls_gets_a_proven_handshake(
+        sts in any_sts(), tlsa in any_tlsa(), identified: bool, operator in any_demand(), no: bool, require_both: bool
+    ) {
+        let message = if no { MessageKind::TlsOptional } else { MessageKind::Normal };
+        let at = |server| judged(Case { identified, tlsa, operator, require_both, ..Case::new(sts, server, message) }).0;
+        // Nothing is demanded where mail would go in the clear.
+        let demands_nothing = at(Server::NoStarttls) == "PLAIN";
+        let unproven = at(Server::Unproven);
+        prop_assert_eq!(&*unproven == "ENC", demands_nothing, "{}", unproven);
+        prop_assert!(demands_nothing || unproven.starts_with("NEXT 4.7."), "{}", unproven);
     }
 
     // (b), DANE-37: usable TLSA records never yield less than DANE.

@@ -2,8 +2,8 @@
 //!
 //! The handshake itself accepts any certificate; [`security::pkix`](crate::security::pkix) judges the chain
 //! afterwards, so that a refusal comes with every cause and the connection can be closed politely. What cannot
-//! be made up for afterwards is the proof that the peer has the key: where authentication is demanded a bad handshake
-//! signature ends the handshake, elsewhere it is recorded, since refusing it would mean the clear.
+//! be made up for afterwards is the proof that the peer has the key: where TLS is demanded a bad handshake signature ends
+//! the handshake (RFC 8446 §4.4.3), elsewhere it is recorded, since refusing it would mean the clear.
 //!
 //! No resumption: a resumed session would skip the evidence (TLS-27).
 
@@ -30,6 +30,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use crate::clock::Timestamp;
 use crate::mail::Domain;
 use crate::route::smart_host::Rule;
+use crate::security::decide::Demand;
 use crate::security::pkix;
 use crate::security::verdict::{HandshakeFault, PeerChain, TlsFacts};
 use crate::security::weak_rsa::{LEAST_BITS, WeakKey};
@@ -61,8 +62,8 @@ impl Tls {
         rule.filter(|r| r.own_roots).and_then(|r| self.own.get(&r.number)).unwrap_or(self)
     }
 
-    /// Shakes hands within `limit`. The chain is judged for `host`, `sni` is asked for; `strict` where the peer is to be
-    /// authenticated. `now` is when the chain is judged.
+    /// Shakes hands within `limit`. The chain is judged for `host`, `sni` is asked for; `demand` says whether the peer must prove
+    /// anything. `now` is when the chain is judged.
     ///
     /// # Errors
     /// [`HandshakeFault`]; the connection is closed then.
@@ -71,13 +72,13 @@ impl Tls {
         tcp: TcpStream,
         host: &Domain,
         sni: &Domain,
-        strict: bool,
+        demand: Demand,
         limit: Duration,
         now: Timestamp,
     ) -> Result<(TlsStream<TcpStream>, TlsFacts), HandshakeFault> {
         let verifier = Arc::new(Recorder {
             provider: Arc::clone(&self.provider),
-            strict,
+            strict: demand.tls,
             signature_verified: AtomicBool::new(false),
             too_few_bits: AtomicUsize::new(0),
         });
@@ -88,7 +89,7 @@ impl Tls {
             .with_custom_certificate_verifier(Arc::clone(&verifier) as Arc<dyn ServerCertVerifier>)
             .with_no_client_auth();
         config.resumption = Resumption::disabled();
-        let (name, sni_sent) = server_name(sni, strict);
+        let (name, sni_sent) = server_name(sni, demand.authenticated());
         config.enable_sni = sni_sent;
         let client = SmtpClient { stream: tcp, timeout: limit };
         let connector = TlsConnector::from(Arc::new(config));
@@ -122,11 +123,11 @@ impl Tls {
     }
 }
 
-/// The name for SNI (RFC 8461 §7.1), and whether it may be sent. Without any demand an odd name goes unsent
-/// rather than costing the encryption.
-fn server_name(host: &Domain, strict: bool) -> (&str, bool) {
+/// The name for SNI (RFC 8461 §7.1), and whether it may be sent. Where nobody is to be authenticated an odd name goes
+/// unsent rather than costing the encryption.
+fn server_name(host: &Domain, authenticated: bool) -> (&str, bool) {
     match ServerName::try_from(host.as_str()) {
-        Ok(ServerName::DnsName(_)) => (host.as_str(), strict || !host.as_str().contains('_')),
+        Ok(ServerName::DnsName(_)) => (host.as_str(), authenticated || !host.as_str().contains('_')),
         // Never sent: a placeholder for an API that wants one.
         _ => ("unnamed.invalid", false),
     }
@@ -145,9 +146,7 @@ fn fault_of(error: &mail_send::Error) -> HandshakeFault {
                 let number = u8::from(*alert);
                 fault(&format!("tls-alert-{number}"), format!("the peer sent alert {alert:?}"))
             }
-            rustls::Error::InvalidCertificate(_) => {
-                fault("bad-signature", "the peer did not prove that it has the certificate's key".to_owned())
-            }
+            rustls::Error::InvalidCertificate(_) => HandshakeFault::unproven(),
             rustls::Error::PeerIncompatible(_) => fault("tls-incompatible", e.to_string()),
             rustls::Error::InvalidMessage(_) => fault("tls-invalid-message", e.to_string()),
             _ => fault("tls-error", e.to_string()),
@@ -160,6 +159,7 @@ fn fault_of(error: &mail_send::Error) -> HandshakeFault {
 #[derive(Debug)]
 struct Recorder {
     provider: Arc<CryptoProvider>,
+    /// A bad signature ends the handshake.
     strict: bool,
     signature_verified: AtomicBool,
     /// The bits of an RSA key that was refused because it has too few.

@@ -93,6 +93,11 @@
 //! with REQUIRETLS. A day that is over is an error for `config check` and a warning for everything else: a relay that
 //! is started again must not stay down for it, and has no effect from it either.
 //!
+//! **Whoever asks for TLS asks for a proven handshake.** `minimum_tls = "encrypt"`, TLSA records that cannot be used, and
+//! `allow = "encrypt"` take any certificate, but the host must have signed the handshake with its key (RFC 8446 §4.4.3); else
+//! mail waits with `bad-signature`. Price: a host whose signature is of a kind that this relay cannot verify takes
+//! `allow = "plain"`, under which its sessions stay encrypted.
+//!
 //! **A rate is spread over its time.** At most a second's worth leaves at once, and a rate below one a second leaves one by
 //! one. It is kept in memory: a start begins anew. Price: a start may send one second's worth too many.
 //!

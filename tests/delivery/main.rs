@@ -17,6 +17,7 @@ mod server;
 mod short_key;
 mod smart_host;
 mod transfer;
+mod unproven;
 mod walk;
 mod whole;
 mod world;

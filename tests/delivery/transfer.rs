@@ -17,7 +17,7 @@ use sealpost::mtasts::Applicable;
 use sealpost::queue::outcome::DeferReason;
 use sealpost::queue::{Outcome, Step, StoreError};
 use sealpost::route::{Route, RouteKind};
-use sealpost::security::decide::{Gate, MessageKind};
+use sealpost::security::decide::{Demand, Gate, MessageKind};
 use sealpost::security::verdict::judge;
 use tokio_util::sync::CancellationToken;
 
@@ -99,9 +99,8 @@ async fn a_group_of_thousands_of_commands_does_not_stop_at_full_buffers() {
         source: None,
         hostname: &domain("relay.example.org"),
         tls: &Authority::new().tls(),
-        tls_demanded: false,
         implicit_tls: false,
-        strict: false,
+        demand: Demand::NOTHING,
         after: None,
         own_listeners: &[],
         timers: &timers,

@@ -22,7 +22,7 @@ use sealpost::queue::{
 use sealpost::route::smart_host::Rule;
 use sealpost::route::{Host, Route, RouteFailure, RouteKind};
 use sealpost::security::exception::Exceptions;
-use sealpost::tlsrpt::{SessionRecord, SessionStore};
+use sealpost::tlsrpt::{AppliedPolicy, PolicyVerdict, SessionRecord, SessionStore};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) fn domain(name: &str) -> Domain {
@@ -322,4 +322,30 @@ pub(crate) fn words(outcomes: &[Outcome]) -> Vec<&'static str> {
 
 pub(crate) fn enhanced(outcome: &Outcome) -> String {
     outcome.diagnosis().enhanced.to_string()
+}
+
+/// The entries of a record in words: `tlsa mx.example.net -validation-failure/dane-no-match`.
+fn entries(record: &SessionRecord) -> Vec<String> {
+    let entry = |v: &PolicyVerdict| {
+        let policy = match &v.policy {
+            AppliedPolicy::Tlsa { domain, .. } => format!("tlsa {domain}"),
+            AppliedPolicy::Sts { domain, .. } => format!("sts {domain}"),
+            AppliedPolicy::NoPolicyFound { domain } => format!("none {domain}"),
+        };
+        let details: Vec<String> = v
+            .details
+            .iter()
+            .map(|d| match &d.reason {
+                Some(reason) => format!("{}/{reason}", d.result),
+                None => d.result.to_string(),
+            })
+            .collect();
+        format!("{policy} {}{}", if v.success { '+' } else { '-' }, details.join(","))
+    };
+    record.verdicts.iter().map(entry).collect()
+}
+
+/// Of all records.
+pub(crate) fn all_entries(w: &World) -> Vec<String> {
+    w.notes.records.lock().unwrap().iter().flat_map(entries).collect()
 }

@@ -355,10 +355,9 @@ fn opening<'a>(
         source: source.map(|s| s.address),
         hostname: source.and_then(|s| s.ehlo.as_ref()).unwrap_or(&settings.hostname),
         tls: tls.of_rule(route.rule.as_deref()),
-        tls_demanded: policy.demand.tls,
         implicit_tls: hop.is_some_and(|hop| hop.implicit_tls),
         sni: policy.sni(),
-        strict: policy.demand.authenticated(),
+        demand: policy.demand,
         after: None,
         // A next hop may carry our own name: a filter on this machine, say (OUT-08).
         own_listeners: if hop.is_some() { &[] } else { &settings.own_listeners },

@@ -6,10 +6,10 @@ use rustls::{ProtocolVersion, SignatureScheme, SupportedProtocolVersion};
 use sealpost::mtasts::Mode;
 use sealpost::security::Level;
 
-use super::{HOST, all_entries, assert_told_nothing, level, publish, signed, with};
+use super::{HOST, assert_told_nothing, level, publish, signed, with};
 use crate::authority::{Authority, Leaf, tlsa};
 use crate::server::{connections, serve};
-use crate::world::{World, enhanced, words};
+use crate::world::{World, all_entries, enhanced, words};
 
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
 

@@ -7,11 +7,10 @@ use sealpost::mail::{Domain, Origin};
 use sealpost::queue::{MessageMeta, Outcome};
 use sealpost::route::{Host, NoAddress, Route, RouteKind};
 use sealpost::security::Level;
-use sealpost::tlsrpt::{AppliedPolicy, SessionRecord};
 
 use crate::authority::{Authority, Leaf, tlsa};
 use crate::server::{Ears, Manners, connections, count, serve};
-use crate::world::{World, domain, enhanced, host, lease, words};
+use crate::world::{World, all_entries, domain, enhanced, host, lease, words};
 
 mod keys;
 
@@ -35,31 +34,6 @@ async fn signed(manners: Manners, records: &[&str]) -> (World, Ears) {
 fn publish(w: &World, host: &str, port: u16, records: &[&str]) {
     let lines: Vec<String> = records.iter().map(|r| format!("_{port}._tcp.{host} TLSA {r}")).collect();
     w.zone.add(&format!("secure {host}\n{}", lines.join("\n"))).unwrap();
-}
-
-/// The entries of a record in words: `tlsa mx.example.net -validation-failure/dane-no-match`.
-fn entries(record: &SessionRecord) -> Vec<String> {
-    let entry = |v: &sealpost::tlsrpt::PolicyVerdict| {
-        let policy = match &v.policy {
-            AppliedPolicy::Tlsa { domain, .. } => format!("tlsa {domain}"),
-            AppliedPolicy::Sts { domain, .. } => format!("sts {domain}"),
-            AppliedPolicy::NoPolicyFound { domain } => format!("none {domain}"),
-        };
-        let details: Vec<String> = v
-            .details
-            .iter()
-            .map(|d| match &d.reason {
-                Some(reason) => format!("{}/{reason}", d.result),
-                None => d.result.to_string(),
-            })
-            .collect();
-        format!("{policy} {}{}", if v.success { '+' } else { '-' }, details.join(","))
-    };
-    record.verdicts.iter().map(entry).collect()
-}
-
-fn all_entries(w: &World) -> Vec<String> {
-    w.notes.records.lock().unwrap().iter().flat_map(entries).collect()
 }
 
 fn level(outcome: &Outcome) -> Option<Level> {
