@@ -12,6 +12,7 @@ mod authority;
 mod dane;
 mod exception;
 mod hostile;
+mod pool;
 mod sender_tls;
 mod server;
 mod short_key;

@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use sealpost::clock::{Clock, Timestamp};
 use sealpost::delivery::attempt::{AttemptSettings, Attempts, DnsTlsa, Parts, Policies, Routes};
 use sealpost::delivery::pool::{Pool, PoolSettings};
+use sealpost::delivery::session::{Opening, Session, Timers};
 use sealpost::delivery::starttls::Tls;
 use sealpost::delivery::{AttemptReport, Ledger};
 use sealpost::dns::zone::ZoneResolver;
@@ -21,6 +22,7 @@ use sealpost::queue::{
 };
 use sealpost::route::smart_host::Rule;
 use sealpost::route::{Host, Route, RouteFailure, RouteKind};
+use sealpost::security::decide::Demand;
 use sealpost::security::exception::Exceptions;
 use sealpost::tlsrpt::{AppliedPolicy, PolicyVerdict, SessionRecord, SessionStore};
 use tokio_util::sync::CancellationToken;
@@ -190,6 +192,25 @@ pub(crate) fn host(name: &str, preference: u16, addresses: &[&str]) -> Host {
         addresses_secure: false,
         expanded: None,
     }
+}
+
+/// A session with a host on this machine, of which nothing is demanded.
+pub(crate) async fn opened(host: &Domain, port: u16, timers: &Timers) -> Session {
+    let opening = Opening {
+        host,
+        sni: host,
+        to: ([127, 0, 0, 1], port).into(),
+        source: None,
+        hostname: &domain("relay.example.org"),
+        tls: &Tls::new(Arc::new(rustls::RootCertStore::empty())),
+        implicit_tls: false,
+        demand: Demand::NOTHING,
+        after: None,
+        own_listeners: &[],
+        timers,
+        now: Timestamp::from_millis(0),
+    };
+    Session::open(opening).await.unwrap()
 }
 
 /// One relay's attempts, and what came of them.
