@@ -43,9 +43,9 @@ pub trait Routes: Send + Sync {
     /// The route, or why there is none.
     fn resolve<'a>(&'a self, domain: &'a Domain) -> BoxFuture<'a, Result<Route, RouteFailure>>;
 
-    /// The domain whose policy binds mail for `domain`, asking nobody (STS-60).
-    fn policy_domain(&self, domain: &Domain) -> Domain {
-        domain.clone()
+    /// The domain whose policy binds mail for `domain`, asking nobody (STS-60); `None` where there is none to ask (STS-62).
+    fn policy_domain(&self, domain: &Domain) -> Option<Domain> {
+        Some(domain.clone())
     }
 }
 
@@ -126,7 +126,7 @@ impl Routes for DnsRoutes {
         Box::pin(crate::route::resolve::resolve(&*self.resolver, &self.settings, domain, rand::random()))
     }
 
-    fn policy_domain(&self, domain: &Domain) -> Domain {
+    fn policy_domain(&self, domain: &Domain) -> Option<Domain> {
         self.settings.rules.policy_domain(domain)
     }
 }
@@ -277,7 +277,10 @@ impl Attempts {
 
     /// A last look at the policy before the lifetime of waiting mail ends; `true`: try once more (STS-53).
     pub async fn final_look(&self, domain: &Domain) -> bool {
-        self.parts.policies.final_look(&self.parts.routes.policy_domain(domain)).await
+        match self.parts.routes.policy_domain(domain) {
+            Some(policy_domain) => self.parts.policies.final_look(&policy_domain).await,
+            None => false,
+        }
     }
 }
 
