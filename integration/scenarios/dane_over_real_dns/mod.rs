@@ -71,7 +71,10 @@ async fn every_tlsa_record_counts_and_postfix_agrees() {
             dns.resolver
         ),
     )];
-    let relay = relay_with(&world, Setup { keys, ..Setup::default() }).await;
+    let demanding = rows.iter().filter(|r| r.dane_only);
+    let rules =
+        demanding.map(|r| format!("[[destination]]\ndomain = \"{}\"\nminimum_tls = \"dane\"\n", r.domain));
+    let relay = relay_with(&world, Setup { keys, sections: rules.collect(), ..Setup::default() }).await;
     let believed = async || relay.log_text().contains("the self-test found that it validates").then_some(());
     assert!(eventually(Duration::from_secs(10), believed).await.is_some(), "{}", relay.log_text());
 
@@ -133,6 +136,12 @@ async fn check(relay: &Relay, row: &Row, stage: &Stage<'_>) -> Vec<String> {
     if !said("text").contains(row.text) {
         wrong.push(format!("the text is {:?}, without {:?}", said("text"), row.text));
     }
+    if outcome == "deferred" {
+        let waiting = relay.deferred(&row.recipient()).await;
+        if waiting["last"]["enhanced"] != how {
+            wrong.push(format!("the queue says {waiting}"));
+        }
+    }
     let same = async || (records(relay, row.domain) == row.records).then_some(());
     if eventually(Duration::from_secs(5), same).await.is_none() {
         wrong.push(format!("records are {:?}, not {:?}", records(relay, row.domain), row.records));
@@ -165,7 +174,14 @@ async fn postfix(world: &World, dns: &SignedDns, rows: &[Row]) -> Vec<(String, S
     let folder = world.dir.path().join("judge");
     let next: Vec<(&str, String)> =
         rows.iter().map(|r| (r.domain, format!("smtp:{}:{}", r.domain, world.port))).collect();
-    let more = format!("smtp_tls_CAfile = {}\n", world.dir.path().join("ca.pem").display());
+    let demanding = rows.iter().filter(|r| r.dane_only);
+    let levels: Vec<String> =
+        demanding.map(|r| format!("{{{}:{} = dane-only}}", r.domain, world.port)).collect();
+    let more = format!(
+        "smtp_tls_CAfile = {}\nsmtp_tls_policy_maps = inline:{{ {} }}\n",
+        world.dir.path().join("ca.pem").display(),
+        levels.join(" ")
+    );
     let postfix = Postfix::sender(&folder, at, &leaf, &dns.resolv_conf, &next, &more).await;
     let mut client = Client::connect(at).await.unwrap();
     for row in rows {

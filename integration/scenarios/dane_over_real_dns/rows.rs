@@ -21,6 +21,8 @@ pub(super) struct Row {
     pub(super) connections: Option<usize>,
     /// The name in SNI.
     pub(super) sni: Option<&'static str>,
+    /// The operator demands DANE of it: `minimum_tls = "dane"`.
+    pub(super) dane_only: bool,
 }
 
 impl Row {
@@ -57,6 +59,11 @@ impl Row {
         self.sni = Some(name);
         self
     }
+
+    fn dane_only(mut self) -> Self {
+        self.dane_only = true;
+        self
+    }
 }
 
 fn row(
@@ -68,7 +75,18 @@ fn row(
 ) -> Row {
     let taken_by = (want.0 == "delivered").then_some(0);
     let records = records.to_vec();
-    Row { domain, ids, stage, want, text: "", records, taken_by, connections: None, sni: None }
+    Row {
+        domain,
+        ids,
+        stage,
+        want,
+        text: "",
+        records,
+        taken_by,
+        connections: None,
+        sni: None,
+        dane_only: false,
+    }
 }
 
 /// A domain while it is set up. In every name, `@` stands for the domain.
@@ -298,6 +316,29 @@ fn demands() -> Vec<Row> {
             ("delivered", "plain"),
             &["no-policy-found +0 -1 starttls-not-supported"],
         ),
+        row(
+            "d63.example",
+            "D63, DANE-34",
+            // Where there are no records, posttls-finger goes by authorities instead.
+            |s| drop(s.mx("mx.@", Flaw::SelfSigned)),
+            ("deferred", "4.7.5"),
+            &["tlsa +0 -1 dane-required"],
+        )
+        .dane_only()
+        .saying("DANE is required by local policy for d63.example")
+        .connections(0),
+        row(
+            "d63-unusable.example",
+            "D63, DANE-34",
+            unusable,
+            ("deferred", "4.7.5"),
+            &["tlsa +0 -1 dane-required"],
+        )
+        .dane_only()
+        .saying("mx.d63-unusable.example has no usable TLSA records")
+        .connections(0),
+        row("d63-matches.example", "DANE-34", |s| s.pinned(Flaw::SelfSigned), DANE, &["tlsa +1 -0"])
+            .dane_only(),
         row(
             "d72.example",
             "D72",
