@@ -10,11 +10,35 @@ use crate::dns::belief::{Belief, Believing};
 use crate::dns::cache::CachingResolver;
 use crate::dns::hickory::HickoryResolver;
 use crate::dns::self_test::{Verdict, judge};
+use crate::observe::metrics::{Counters, words};
 
 /// Until the first answer.
 const SOON: Duration = Duration::from_secs(60);
 /// From then on.
 const LATER: Duration = Duration::from_secs(3600);
+
+words! {
+    /// What a self-test came to.
+    pub(super) enum Tested {
+        Passed = "passed",
+        Partial = "partial",
+        Unauthenticated = "unauthenticated",
+        Unanswered = "unanswered",
+        Disproved = "disproved",
+    }
+}
+
+impl Tested {
+    const fn of(verdict: &Verdict) -> Self {
+        match verdict {
+            Verdict { believe: Some(false), .. } => Self::Disproved,
+            Verdict { proven: Some(false), .. } => Self::Unauthenticated,
+            Verdict { warn: true, answered: false, .. } => Self::Unanswered,
+            Verdict { warn: true, .. } => Self::Partial,
+            Verdict { .. } => Self::Passed,
+        }
+    }
+}
 
 /// Who is asked, about what, and who is told.
 pub struct SelfTesting {
@@ -45,11 +69,12 @@ impl SelfTesting {
     }
 
     /// Asks again and again, and says what changes.
-    pub(super) async fn watch(self, stop: CancellationToken) {
+    pub(super) async fn watch(self, tests: Counters<Tested>, stop: CancellationToken) {
         let mut said = String::new();
         let look = async {
             loop {
                 let Some(verdict) = self.once().await else { return };
+                tests.count(Tested::of(&verdict));
                 if verdict.text != said {
                     let words = self.belief.words();
                     if verdict.warn {
