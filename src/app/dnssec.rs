@@ -90,3 +90,28 @@ impl SelfTesting {
         stop.run_until_cancelled(look).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // DANE-02
+    #[test]
+    fn a_self_test_is_counted_by_what_follows_from_it() {
+        let (yes, no) = (Some(true), Some(false));
+        for (believe, proven, warn, answered, want) in [
+            (yes, yes, false, true, Tested::Passed),
+            (None, yes, false, true, Tested::Passed),
+            (None, yes, false, false, Tested::Passed),
+            (yes, yes, true, true, Tested::Partial),
+            (None, None, true, true, Tested::Partial),
+            (yes, no, true, true, Tested::Unauthenticated),
+            (None, no, true, true, Tested::Unauthenticated),
+            (None, None, true, false, Tested::Unanswered),
+            (no, no, true, true, Tested::Disproved),
+        ] {
+            let verdict = Verdict { believe, proven, warn, answered, text: String::new() };
+            assert_eq!(Tested::of(&verdict), want, "{verdict:?}");
+        }
+    }
+}

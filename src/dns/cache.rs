@@ -315,6 +315,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn questions_are_counted_by_type_result_and_dnssec_and_answers_from_the_cache_apart() {
+        let counted = crate::observe::prometheus::Prometheus::new().unwrap();
+        let zone = "secure s.example\ns.example MX 10 mx.s.example\nu.example MX 10 mx.u.example\nf.example MX SERVFAIL";
+        let clock = Arc::new(ManualClock::new(Timestamp::from_millis(0)));
+        let settings =
+            CacheSettings { metrics: DnsMetrics::new(&counted.registry()), ..CacheSettings::default() };
+        let dns = CachingResolver::new(ZoneResolver::new(zone).unwrap(), settings, clock);
+        for name_ in ["s.example", "u.example", "f.example", "none.example", "s.example"] {
+            let _ = dns.mx(&name(name_)).await;
+        }
+        assert_eq!(dns.addresses(&name("u.example"), Family::V6).await.unwrap().data, Data::NoData);
+        for (labels, want) in [
+            ("record=\"MX\",result=\"data\",dnssec=\"secure\"", 1.0),
+            ("record=\"MX\",result=\"data\",dnssec=\"insecure\"", 1.0),
+            ("record=\"MX\",result=\"servfail\",dnssec=\"insecure\"", 1.0),
+            ("record=\"MX\",result=\"nxdomain\",dnssec=\"insecure\"", 1.0),
+            ("record=\"AAAA\",result=\"nodata\",dnssec=\"insecure\"", 1.0),
+            ("record=\"TXT\",result=\"data\",dnssec=\"insecure\"", 0.0),
+        ] {
+            assert_eq!(counted.value(&format!("sealpost_dns_lookups_total{{{labels}}}")), want, "{labels}");
+        }
+        assert_eq!(counted.value("sealpost_dns_cache_hits_total"), 1.0);
+        assert_eq!(counted.value("sealpost_dns_lookup_duration_seconds_count"), 5.0);
+    }
+
+    #[tokio::test]
     async fn a_cleared_cache_asks_anew() {
         let (cache, _) = cache("secure d.example\n d.example MX 10 mx.d.example");
         for _ in 0..2 {
