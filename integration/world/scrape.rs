@@ -217,9 +217,17 @@ fn unescape(text: &str, quoted: bool) -> Option<String> {
     Some(out)
 }
 
+/// One histogram: its buckets by their upper end, its sum and its count.
+#[derive(Default)]
+struct Histogram {
+    buckets: Vec<(f64, f64)>,
+    sum: Option<f64>,
+    count: Option<f64>,
+}
+
 /// A histogram's buckets ascend to its count.
 fn buckets(name: &str, family: &Family) -> Result<(), String> {
-    let mut rows: BTreeMap<Labels, (Vec<(f64, f64)>, Option<f64>, Option<f64>)> = BTreeMap::new();
+    let mut rows: BTreeMap<Labels, Histogram> = BTreeMap::new();
     for sample in &family.samples {
         let mut labels = sample.labels.clone();
         let le = labels.remove("le");
@@ -231,14 +239,14 @@ fn buckets(name: &str, family: &Family) -> Result<(), String> {
                 } else {
                     le.parse().map_err(|_| format!("{name}: le {le}"))?
                 };
-                row.0.push((le, sample.value));
+                row.buckets.push((le, sample.value));
             }
-            (Some("_sum"), None) => row.1 = Some(sample.value),
-            (Some("_count"), None) => row.2 = Some(sample.value),
+            (Some("_sum"), None) => row.sum = Some(sample.value),
+            (Some("_count"), None) => row.count = Some(sample.value),
             _ => return Err(format!("{name}: {sample:?}")),
         }
     }
-    for (labels, (buckets, sum, count)) in rows {
+    for (labels, Histogram { buckets, sum, count }) in rows {
         let ascend = buckets.windows(2).all(|w| w[0].0 < w[1].0 && w[0].1 <= w[1].1);
         let last = buckets.last().filter(|(le, _)| le.is_infinite()).map(|(_, n)| *n);
         if !ascend || last.is_none() || last != count || sum.is_none() {

@@ -9,7 +9,7 @@ use crate::config::SelfTest;
 use crate::dns::belief::{Belief, Believing};
 use crate::dns::cache::CachingResolver;
 use crate::dns::hickory::HickoryResolver;
-use crate::dns::self_test::{Verdict, judge};
+use crate::dns::self_test::Verdict;
 use crate::observe::metrics::{Counters, words};
 
 /// Until the first answer.
@@ -58,7 +58,7 @@ impl SelfTesting {
         if !self.belief.configured() {
             return None;
         }
-        let verdict = judge(&self.asker.look(&self.names.secure, &self.names.bogus).await);
+        let verdict = self.asker.self_test(&self.names.secure, &self.names.bogus).await;
         // RTLS-29: what was kept without authentication before this proof says nothing about its domain, so it must be
         // gone before anybody takes it for conclusive.
         if verdict.proven == Some(true) && !self.belief.proven().is_believed() {

@@ -267,7 +267,7 @@ mod tests {
         let over = exception("a.example", "2026-11-21");
         let renewed = exception("a.example", "2026-11-30");
         let healed = exception("b.example", "2026-12-24");
-        let all = Exceptions::new([over, renewed.clone(), healed.clone()], &[healed.key()]);
+        let all = Exceptions::new([over, renewed, healed.clone()], &[healed.key()]);
         let mut sheet = Sheet::default();
         write_exceptions(&mut sheet, &all, at("2026-11-22T08:00:00Z"));
         assert_eq!(

@@ -16,7 +16,7 @@ use crate::delivery::attempt::{AttemptSettings, Attempts, DnsRoutes, DnsTlsa, Pa
 use crate::delivery::pool::{Pool, PoolSettings};
 use crate::delivery::starttls::Tls;
 use crate::delivery::{AttemptReport, Ledger};
-use crate::dns::belief::{Belief, Believing};
+use crate::dns::belief::Believing;
 use crate::dns::cache::metrics::DnsMetrics;
 use crate::dns::cache::{CacheSettings, CachingResolver};
 use crate::dns::hickory::HickoryResolver;
@@ -43,9 +43,9 @@ pub fn resolver(
     clock: &Arc<dyn Clock>,
     metrics: DnsMetrics,
 ) -> Result<(Arc<dyn Resolver>, SelfTesting), String> {
-    let (settings, word) = settings::dns(config);
+    let (settings, belief) = settings::dns(config);
     let asker = || HickoryResolver::new(settings.clone()).map_err(|e| format!("[dns]: {e}"));
-    let belief = Arc::new(Belief::new(settings.trust_ad, word));
+    let belief = Arc::new(belief);
     let cache_settings = CacheSettings { metrics, ..CacheSettings::default() };
     let cache = CachingResolver::new(asker()?, cache_settings, Arc::clone(clock));
     let resolver = Arc::new(Believing::new(cache, Arc::clone(&belief)));

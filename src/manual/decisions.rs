@@ -15,13 +15,21 @@
 //! a domain whose TXT record disappears keeps its policy until it expires. Price: a domain that withdraws MTA-STS
 //! without publishing mode `none` first waits for its own `max_age`.
 //!
-//! **The AD bit of a local validating resolver, not a validator of our own.** Validation is hard to get right and
-//! resolvers do it well; on loopback nobody can change the bit. Forwarders known to answer on loopback without
+//! **The AD bit of a local validating resolver by default, our own validation on request.** Validation is hard to get right
+//! and resolvers do it well; on loopback nobody can change the bit. Forwarders known to answer on loopback without
 //! validating are not believed. Price: without such a resolver nothing counts as DNSSEC-secure, which the log says at
-//! start and `check` each time. `dns.dnssec = "validate"` comes later; until then it is `off`, which every start says.
+//! start and `check` each time.
 //!
-//! **A self-test may withdraw trust, silence may not.** Only data with the AD bit for a name with broken signatures
-//! switches DANE off; who drops packets or answers SERVFAIL achieves nothing. Price: the operator has to name such a name.
+//! **Validation in this process settles each name by itself, and fails towards waiting.** `dns.dnssec = "validate"` has
+//! hickory prove one name at a time, over questions of our own with checking disabled; an alias is followed only after it
+//! is proven. hickory 0.26 calls several things bogus that are not: a fetch of keys that timed out, a walk in a circle over
+//! DS records answered by the wrong server, a wildcard right above the name. The first keeps its own name here, the second
+//! is called undecided, the third is proven by ourselves; and a denial that the library takes from records of some other
+//! unsigned zone is refused. Nothing that is not proven unsigned counts as unsigned. Where opt-out covers a denial it is not
+//! authenticated. Price: several questions for the first name of a zone, and the library's faults make mail wait, by name.
+//!
+//! **A self-test may withdraw trust, silence may not.** Only data with the AD bit for a name with broken signatures, or
+//! answers without signatures where the relay validates, switch DANE off; who drops packets or answers SERVFAIL achieves nothing. Price: the operator has to name such a name.
 //!
 //! **DANE as Postfix does it, with one other word.** The scenario `dane_over_real_dns` sends to the same signed domains
 //! with Postfix (`smtp_tls_security_level = dane`) and compares. Verdicts are alike in every row, down to TLSA records at
@@ -125,5 +133,5 @@
 //!
 //! ## Later
 //!
-//! Read, checked and named at start as without effect: HTTP submission, aliases, limits for submitting clients,
-//! DNSSEC validation in this process, TLS for the admin interface.
+//! Read, checked and named at start as without effect: HTTP submission, aliases, limits for submitting clients, TLS for
+//! the admin interface.

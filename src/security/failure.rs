@@ -153,6 +153,8 @@ impl TlsFailure {
 const fn token(kind: DnsErrorKind) -> &'static str {
     match kind {
         DnsErrorKind::Bogus => "bogus",
+        DnsErrorKind::Undecided => "undecided",
+        DnsErrorKind::Lying => "denies-everything",
         DnsErrorKind::Servfail => "servfail",
         DnsErrorKind::Refused => "refused",
         DnsErrorKind::Timeout => "timeout",

@@ -9,9 +9,11 @@
 )]
 
 mod authority;
+mod client_hello;
 mod dane;
 mod exception;
 mod hostile;
+mod large_tlsa;
 mod sender_tls;
 mod server;
 mod smart_host;

@@ -35,6 +35,7 @@ const ZONES: &[(&str, Signing)] = &[
     ("tlsa-bogus.example.", Signing::Broken("TLSA")),
     ("mx-bogus.example.", Signing::Broken("MX")),
     ("expired.example.", Signing::Expired),
+    ("hashed.", Signing::Hashed),
     ("optout.", Signing::OptOut),
     ("insecure.optout.", Signing::Unsigned),
 ];
@@ -50,38 +51,9 @@ async fn every_tlsa_record_counts_and_postfix_agrees() {
     }
     let world = World::start().await;
     let rows = rows::all();
-    let mut stages: Vec<Stage<'_>> = Vec::new();
-    let mut text: BTreeMap<&str, String> = BTreeMap::new();
-    for row in &rows {
-        let mut stage = Stage::new(&world, row.domain);
-        (row.stage)(&mut stage);
-        for line in &stage.records {
-            *text.entry(zone_of(line)).or_default() += &format!("{line}\n");
-        }
-        stages.push(stage);
-    }
-    let zones: Vec<_> =
-        ZONES.iter().map(|(name, how)| (*name, *how, text.remove(name).unwrap_or_default())).collect();
-    let dns = SignedDns::start(&world, &zones).await;
-    let keys = vec![(
-        "dns",
-        format!(
-            "servers = [\"{}\"]\ndnssec = \"auto\"\nself_test = {{ secure = \".\", bogus = \"expired.example\" }}",
-            dns.resolver
-        ),
-    )];
-    let relay = relay_with(&world, Setup { keys, ..Setup::default() }).await;
-    let believed = async || relay.log_text().contains("the self-test found that it validates").then_some(());
-    assert!(eventually(Duration::from_secs(10), believed).await.is_some(), "{}", relay.log_text());
-
-    let mut wrong = Vec::new();
-    for row in &rows {
-        assert_eq!(relay.submit(SENDER, &row.recipient(), "dane").await.code, 250, "{}", row.domain);
-    }
-    for (row, stage) in rows.iter().zip(&stages) {
-        wrong.extend(check(&relay, row, stage).await);
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let (stages, dns) = stage(&world, &rows).await;
+    let relay = relay(&world, &format!("servers = [\"{}\"]\ndnssec = \"auto\"", dns.resolver)).await;
+    all_as_promised(&relay, &rows, &stages).await;
     let ours: Vec<String> = rows.iter().map(Row::verdict).collect();
 
     let theirs = postfix(&world, &dns, &rows).await;
@@ -107,6 +79,69 @@ async fn every_tlsa_record_counts_and_postfix_agrees() {
     assert!(!table.lines().any(|l| l.starts_with('!')), "\n{table}");
 }
 
+// DANE-01..03: this process validates what a resolver hands out that does not, and comes to the same in every row. The
+// anchor is a DS record of the lab's own root.
+#[tokio::test(flavor = "multi_thread")]
+async fn validation_in_this_process_comes_to_the_same() {
+    if !can_run("DNSSEC validation in the relay, over knot and unbound", SignedDns::NEEDS, true) {
+        return;
+    }
+    let world = World::start().await;
+    let rows = rows::all();
+    let (stages, dns) = stage(&world, &rows).await;
+    let anchor = world.dir.path().join("root.ds");
+    std::fs::write(&anchor, format!("; of the lab\n{}\n", dns.root_key)).unwrap();
+    let keys = format!(
+        "servers = [\"{}\"]\ndnssec = \"validate\"\ntrust_anchor = \"{}\"",
+        dns.without_validation,
+        anchor.display()
+    );
+    let relay = relay(&world, &keys).await;
+    all_as_promised(&relay, &rows, &stages).await;
+    let checked = relay.cli(&["check", rows[0].domain, "--json"]).await.unwrap();
+    let checked: serde_json::Value = serde_json::from_slice(&checked.stdout).unwrap();
+    assert!(checked["dnssec"].as_str().unwrap().starts_with("validate: "), "{checked}");
+}
+
+/// Hosts and zones of all rows.
+async fn stage<'w>(world: &'w World, rows: &[Row]) -> (Vec<Stage<'w>>, SignedDns) {
+    let mut stages: Vec<Stage<'_>> = Vec::new();
+    let mut text: BTreeMap<&str, String> = BTreeMap::new();
+    for row in rows {
+        let mut stage = Stage::new(world, row.domain);
+        (row.stage)(&mut stage);
+        for line in &stage.records {
+            *text.entry(zone_of(line)).or_default() += &format!("{line}\n");
+        }
+        stages.push(stage);
+    }
+    let zones: Vec<_> =
+        ZONES.iter().map(|(name, how)| (*name, *how, text.remove(name).unwrap_or_default())).collect();
+    let dns = SignedDns::start(world, &zones).await;
+    (stages, dns)
+}
+
+/// A relay with these keys in `[dns]`, whose self-test has found that it validates.
+async fn relay(world: &World, keys: &str) -> Relay {
+    let keys = format!("{keys}\nself_test = {{ secure = \".\", bogus = \"expired.example\" }}");
+    let relay = relay_with(world, Setup { keys: vec![("dns", keys)], ..Setup::default() }).await;
+    let believed = async || relay.log_text().contains("the self-test found that it validates").then_some(());
+    assert!(eventually(Duration::from_secs(10), believed).await.is_some(), "{}", relay.log_text());
+    relay
+}
+
+/// Mail to every domain, and what must become of it.
+async fn all_as_promised(relay: &Relay, rows: &[Row], stages: &[Stage<'_>]) {
+    let mut wrong = Vec::new();
+    for row in rows {
+        assert_eq!(relay.submit(SENDER, &row.recipient(), "dane").await.code, 250, "{}", row.domain);
+    }
+    for (row, stage) in rows.iter().zip(stages) {
+        wrong.extend(check(relay, row, stage).await);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 /// What posttls-finger must say beside such a verdict. It sends no mail, asks the first host only, and refuses nothing:
 /// that a certificate did not match shows in its word.
 fn finger(verdict: &str, taken_by: Option<usize>) -> &'static str {
@@ -128,6 +163,13 @@ async fn check(relay: &Relay, row: &Row, stage: &Stage<'_>) -> Vec<String> {
     let how = if outcome == "delivered" { said("security") } else { said("enhanced") };
     if (outcome.as_str(), how.as_str()) != row.want {
         wrong.push(format!("{outcome} {how}, not {:?}: {}", row.want, said("text")));
+    }
+    // DANE-16: what the domain says of its hosts is authenticated, or the log says that it is not.
+    let signed =
+        ZONES.iter().any(|(z, how)| *z == zone_of(&format!("{}.", row.domain)) && *how != Signing::Unsigned);
+    let mx_secure = line.get("mx_secure").and_then(serde_json::Value::as_bool);
+    if outcome == "delivered" && mx_secure != Some(signed) {
+        wrong.push(format!("mx_secure is {mx_secure:?}"));
     }
     if !said("text").contains(row.text) {
         wrong.push(format!("the text is {:?}, without {:?}", said("text"), row.text));

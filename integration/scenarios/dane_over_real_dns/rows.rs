@@ -139,6 +139,7 @@ pub(super) fn all() -> Vec<Row> {
     let mut rows = matches();
     rows.extend(demands());
     rows.extend(dns());
+    rows.extend(wildcards());
     rows
 }
 
@@ -194,6 +195,17 @@ fn matches() -> Vec<Row> {
             },
             ("deferred", "4.7.5"),
             NO_MATCH,
+        ),
+        row(
+            "preferred.example",
+            "DANE-13, DANE-14",
+            |s| {
+                s.mx("mx1.@", Flaw::SelfSigned);
+                let leaf = s.mx("mx2.@", Flaw::None);
+                s.tlsa("mx2.@", "3 1 1", leaf.key_digest(0));
+            },
+            ("delivered", "encrypted"),
+            &["no-policy-found +1 -0"],
         ),
         row(
             "m4.example",
@@ -415,6 +427,50 @@ fn dns() -> Vec<Row> {
         row(
             "denied.optout",
             "DANE-03, opt-out denial",
+            |s| {
+                s.mx("mx.@", Flaw::SelfSigned);
+            },
+            ("delivered", "encrypted"),
+            &["no-policy-found +1 -0"],
+        ),
+    ]
+}
+
+/// Answers made by wildcards, proven by NSEC and by NSEC3.
+fn wildcards() -> Vec<Row> {
+    let for_all_ports: fn(&mut Stage<'_>) = |s| {
+        let leaf = s.mx("mx.@", Flaw::WrongName);
+        let hex: String = leaf.key_digest(0).iter().map(|b| format!("{b:02x}")).collect();
+        s.put("*._tcp.mx.@", &format!("TLSA 3 1 1 {hex}"));
+    };
+    vec![
+        row("wild-tlsa.example", "DANE-03, wildcard and NSEC", for_all_ports, DANE, &["tlsa +1 -0"]),
+        row("wild-tlsa.hashed", "DANE-03, wildcard and NSEC3", for_all_ports, DANE, &["tlsa +1 -0"]),
+        row(
+            "any.wild-mx.example",
+            "DANE-03, wildcard and NSEC",
+            |s| {
+                s.put("*.wild-mx.example", "MX 10 mx.of-wild.example.");
+                let leaf = s.host("mx.of-wild.example", Flaw::WrongName);
+                s.tlsa("mx.of-wild.example", "3 1 1", leaf.key_digest(0));
+            },
+            DANE,
+            &["tlsa +1 -0"],
+        ),
+        row(
+            "far.any.wild-mx.hashed",
+            "DANE-03, wildcard and NSEC3",
+            |s| {
+                s.put("*.wild-mx.hashed", "MX 10 mx.of-wild.hashed.");
+                let leaf = s.host("mx.of-wild.hashed", Flaw::WrongName);
+                s.tlsa("mx.of-wild.hashed", "3 1 1", leaf.key_digest(0));
+            },
+            DANE,
+            &["tlsa +1 -0"],
+        ),
+        row(
+            "denied.hashed",
+            "D58, denied by NSEC3",
             |s| {
                 s.mx("mx.@", Flaw::SelfSigned);
             },

@@ -32,6 +32,8 @@ words! {
         NoData = "nodata",
         NxDomain = "nxdomain",
         Bogus = "bogus",
+        Undecided = "undecided",
+        Lying = "lying",
         Servfail = "servfail",
         Refused = "refused",
         Timeout = "timeout",
@@ -74,6 +76,8 @@ impl DnsMetrics {
             Ok(Data::NxDomain) => Came::NxDomain,
             Err(error) => match error.kind {
                 DnsErrorKind::Bogus => Came::Bogus,
+                DnsErrorKind::Undecided => Came::Undecided,
+                DnsErrorKind::Lying => Came::Lying,
                 DnsErrorKind::Servfail => Came::Servfail,
                 DnsErrorKind::Refused => Came::Refused,
                 DnsErrorKind::Timeout => Came::Timeout,

@@ -1,6 +1,6 @@
 //! Metrics: the table of them ([`table`]), and handles that count without a lookup and without an allocation.
 //!
-//! A room that makes something happen holds [`Counters`] and [`Timings`] of its own, made once by a [`Registry`], and
+//! A room that makes something happen holds [`Counters`] and [`Values`] of its own, made once by a [`Registry`], and
 //! counts next to the line of the log about the same fact. Without a registry (`Default`) nothing is counted, which is
 //! what tests and the command line take. What is not counted but looked up, such as the depth of the queue, is written
 //! into the scrape by [`text`].

@@ -197,11 +197,10 @@ metrics! {
     DNS_CACHE_ENTRIES "sealpost_dns_cache_entries" Gauge, ["record"],
         "Answers in the cache, by record type.", "";
     DNSSEC_BELIEVED "sealpost_dnssec_believed" Gauge, [],
-        "1 while answers count as authenticated where the resolver says so, else 0: without, there is no DANE.",
+        "1 while DNSSEC is believed, by the word of the resolver or by validation here, else 0: without, there is no DANE.",
         "`sealpost_dnssec_believed == 0` where a validating resolver is configured.";
     DNSSEC_PROVEN "sealpost_dnssec_proven" Gauge, [],
-        "1 while the self-test has shown that the resolver tells what is signed from what is not; only then is REQUIRETLS \
-         offered.",
+        "1 while the self-test has shown that what is signed is told from what is not; only then is REQUIRETLS offered.",
         "";
     DNSSEC_SELF_TESTS "sealpost_dnssec_self_tests_total" Counter, ["result"],
         "Self-tests of the resolvers: passed, partial (not every answer was as it should be), unauthenticated (nothing counts \

@@ -20,10 +20,10 @@ impl Standing {
     pub(super) fn of(state: RecipientState, cause: Option<&str>) -> Self {
         let text = cause.unwrap_or_default();
         // Most are words of ours, which need no copy.
-        let known = DeferReason::parse(text).map(DeferReason::as_str);
-        let cause = known
-            .or(text.is_empty().then_some(""))
-            .map_or_else(|| Cow::Owned(text.to_owned()), Cow::Borrowed);
+        let cause = match DeferReason::parse(text) {
+            Some(reason) => Cow::Borrowed(reason.as_str()),
+            None => Cow::Owned(text.to_owned()),
+        };
         Self { state: code(state), cause }
     }
 
