@@ -111,13 +111,19 @@ impl Scrape {
         Ok(scrape)
     }
 
-    /// The value of the one series with exactly these labels, written as in a scrape.
+    /// The value of the one series with exactly these labels, written as in a scrape, when it is there.
     #[track_caller]
-    pub fn value(&self, series: &str) -> f64 {
+    pub fn find(&self, series: &str) -> Option<f64> {
         let wanted = sample(&format!("{series} 0")).unwrap_or_else(|| panic!("{series} is no series"));
         let mut all = self.families.values().flat_map(|f| &f.samples);
-        let found = all.find(|s| (&s.name, &s.labels) == (&wanted.name, &wanted.labels));
-        found.unwrap_or_else(|| panic!("no {series} in {:#?}", self.families.get(&wanted.name))).value
+        all.find(|s| (&s.name, &s.labels) == (&wanted.name, &wanted.labels)).map(|s| s.value)
+    }
+
+    /// The value of a series that must be there.
+    #[track_caller]
+    pub fn value(&self, series: &str) -> f64 {
+        let name = series.split('{').next().unwrap_or(series);
+        self.find(series).unwrap_or_else(|| panic!("no {series} in {:#?}", self.families.get(name)))
     }
 
     /// The sum of all series of a metric.

@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How often the values of histograms go into their buckets; until then each takes memory of its own.
 const UPKEEP: Duration = Duration::from_secs(2);
 /// The pause between two rounds through the domains with waiting mail.
-const ROUND: Duration = Duration::from_secs(15);
+const ROUND: Duration = Duration::from_secs(10);
 /// A round reads in slices of this length, with pauses between them.
 const SLICE: Duration = Duration::from_millis(2);
 /// These pauses.
