@@ -130,6 +130,21 @@ const BAD: &[(&str, &str, &str)] = &[
         "5:10: admin.listen: 127.0.0.1:99 is the address of a [[listener]] too",
         "a port of their own",
     ),
+    (
+        "[metrics]\nlisten = \"9100\"",
+        "3:10: metrics.listen: \"9100\" is not an address and port",
+        "\"127.0.0.1:2525\"",
+    ),
+    (
+        "[metrics]\nlisten = \"0.0.0.0:2525\"",
+        "3:10: metrics.listen: 0.0.0.0:2525 is the address of a [[listener]] too",
+        "a port of their own",
+    ),
+    (
+        "[metrics]\nlisten = \"[::]:8025\"",
+        "3:10: metrics.listen: [::]:8025 is the address of [admin], which serves /metrics itself, too",
+        "a port of their own",
+    ),
     ("[nonsense]", "2:2: nonsense: unknown key", "the keys here are hostname"),
     ("[queue]\nmax_age = 5", "3:11: queue.max_age: found an integer", "\"5d\""),
     ("[queue]\nmax_age = \"5 days\"", "3:11: queue.max_age: \"5 days\" is not a duration", "\"5d\""),
@@ -358,6 +373,13 @@ fn all_errors_are_reported_at_once_in_the_order_of_the_file() {
 fn a_missing_file_is_one_error_that_names_it() {
     let e = Config::load(Path::new("/nowhere.toml"), &Machine::new()).unwrap_err();
     assert!(e.to_string().starts_with("/nowhere.toml:1:1: the configuration cannot be read"), "{e}");
+}
+
+#[test]
+fn metrics_may_be_shown_to_other_machines() {
+    let c = parse(&format!("{NAME}[metrics]\nlisten = \"0.0.0.0:9100\"\n")).unwrap();
+    assert_eq!(c.metrics.listen, Some("0.0.0.0:9100".parse().unwrap()));
+    assert!(c.no_effect().is_empty() && c.warnings.is_empty(), "{:?} {:?}", c.no_effect(), c.warnings);
 }
 
 #[test]

@@ -18,6 +18,7 @@ use crate::delivery::connect::dial;
 use crate::dkim::Signers;
 use crate::dns::Resolver;
 use crate::mail::Domain;
+use crate::observe::metrics::Gauge;
 use crate::route::resolve::resolve;
 use crate::standing::look::{self, Subject};
 use crate::standing::relay::{self, BaseRoots, Roots};
@@ -69,10 +70,13 @@ pub(super) async fn watch(
     config: Config,
     signers: Signers,
     resolver: Arc<dyn Resolver>,
+    problems: Gauge,
     stop: CancellationToken,
 ) {
     // Addresses may change, so that the subject is made anew each day.
-    let look = async || say(&look::reports(&*resolver, &subject(&config, signers.clone())).await);
+    let look = async || {
+        problems.set(say(&look::reports(&*resolver, &subject(&config, signers.clone())).await));
+    };
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -81,7 +85,8 @@ pub(super) async fn watch(
     }
 }
 
-fn say(findings: &[Finding]) {
+/// Warns of what would fail, and says how much that is.
+fn say(findings: &[Finding]) -> usize {
     // That reports wait for a sender or a key is said by those who wait.
     let said = |f: &&Finding| f.mark == Mark::Bad && f.check != Check::Configuration;
     for f in findings.iter().filter(said) {
@@ -91,6 +96,7 @@ fn say(findings: &[Finding]) {
     if crate::standing::sound(findings) {
         tracing::info!(event = "report-standing", "TLS reports would be believed");
     }
+    findings.iter().filter(said).count()
 }
 
 fn subject(config: &Config, signers: Signers) -> Subject {

@@ -123,7 +123,23 @@
 //! **An exception does not speak for the sender.** `[[exception]]` lets a domain off what it promised and what this relay's
 //! own rules ask, never what a sender asks with REQUIRETLS.
 //!
+//! **`/metrics` wants the token where the queue can be commanded, and none where it cannot.** A scrape names domains that
+//! mail goes to, which is nothing for every user of the machine; a Prometheus there sends the token. `[metrics] listen`
+//! serves nothing but metrics and health, and by writing it the operator says who may read them. Price: two places.
+//!
+//! **Labels are closed lists.** The value of a label is a word of a type, or was written by the operator; the one exception,
+//! the domains with most waiting mail, are fifty at a time and looked up for each scrape, so that what has gone leaves no
+//! series. No peer can make the number of series grow (LIM-32). Price: no series per domain or host; `queue list` and the
+//! log have them.
+//!
+//! **The queue's depth is kept, not counted.** Each commit that changes where recipients stand also changes a small table of
+//! sums. So a scrape costs the same for ten messages as for a million, and nothing walks the queue for it. Price: every
+//! change of a state has to be noted (`Tx::came`, `Tx::left`), which the contract tests compare with the rows.
+//!
+//! **Handles are passed, not global.** Each room gets its counters with its settings, as it gets its clock; without them it
+//! counts nothing. Tests run side by side with numbers of their own. Price: a field more in the settings.
+//!
 //! ## Later
 //!
-//! Read, checked and named at start as without effect: metrics, HTTP submission, aliases, limits for submitting clients,
-//! TLS for the admin interface.
+//! Read, checked and named at start as without effect: HTTP submission, aliases, limits for submitting clients, TLS for
+//! the admin interface.

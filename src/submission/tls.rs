@@ -14,6 +14,9 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, version};
 use tokio_util::sync::CancellationToken;
+use x509_parser::time::ASN1Time;
+
+use crate::clock::Timestamp;
 
 /// How often the files are looked at.
 const POLL: Duration = Duration::from_secs(10);
@@ -74,6 +77,12 @@ impl ReloadingCertificate {
             current: ArcSwap::from_pointee(key),
             seen: Mutex::new(seen),
         })
+    }
+
+    /// The last moment of the certificate that clients see; `None` when it cannot be read off.
+    pub fn expires(&self) -> Option<Timestamp> {
+        let seconds = not_after(&self.current.load())?.timestamp();
+        Some(Timestamp::from_millis(seconds.saturating_mul(1000)))
     }
 
     /// Reads both files again. Sessions that exist keep what they have.
@@ -156,8 +165,12 @@ fn read(certificate: &Path, private_key: &Path) -> Result<CertifiedKey, Certific
 }
 
 fn expired(key: &CertifiedKey) -> bool {
-    let leaf = key.cert.first().and_then(|c| x509_parser::parse_x509_certificate(c).ok());
-    leaf.is_some_and(|(_, leaf)| leaf.validity().not_after < x509_parser::time::ASN1Time::now())
+    not_after(key).is_some_and(|end| end < ASN1Time::now())
+}
+
+fn not_after(key: &CertifiedKey) -> Option<ASN1Time> {
+    let (_, leaf) = x509_parser::parse_x509_certificate(key.cert.first()?).ok()?;
+    Some(leaf.validity().not_after)
 }
 
 #[cfg(test)]
@@ -209,5 +222,8 @@ mod tests {
         fs::write(&certificate, params.self_signed(&pair).unwrap().pem()).unwrap();
         fs::write(&key, pair.serialize_pem()).unwrap();
         assert!(matches!(served.reload(), Err(CertificateError::Expired)));
+        assert!(served.expires() > Some(Timestamp::from_millis(1_600_000_000_000)), "that of the one in use");
+        let past = ReloadingCertificate::load(&certificate, &key).unwrap();
+        assert_eq!(past.expires().map(Timestamp::utc_day).as_deref(), Some("2020-01-01"));
     }
 }

@@ -65,7 +65,7 @@ struct Bench {
 impl Bench {
     async fn new(config: &Config) -> Result<Self, String> {
         let clock: Arc<dyn Clock> = Arc::new(app::SystemClock::new());
-        let (resolver, self_test) = outbound::resolver(config, &clock)?;
+        let (resolver, self_test) = outbound::resolver(config, &clock, Default::default())?;
         let roots = Arc::new(app::trust::load(config.trust.roots, &config.trust.extra_roots)?);
         // No relay has run here yet, or we may not read its database: then nothing is cached.
         let stored = SqliteStore::open_read_only(&config.data_dir).ok();
@@ -74,7 +74,7 @@ impl Bench {
             None => Vec::new(),
         };
         let store = Arc::new(cache::ReadOnly(stored));
-        let policies = outbound::policies(config, &resolver, &roots, store, &clock)?;
+        let policies = outbound::policies(config, &resolver, &roots, store, &clock, Default::default())?;
         let settings = outbound::attempt_settings(config, self_test.belief.proven());
         let exceptions = Exceptions::new(config.exception.iter().cloned(), &ended);
         let require_both = settings.require_both;

@@ -31,11 +31,13 @@ use super::session::{Opening, Seen, Timers, Unopened};
 use super::starttls::Tls;
 use super::{AttemptReport, HandBack, Ledger};
 
+pub mod metrics;
 mod probe;
 mod walk;
 
 pub use probe::Prober;
 
+use metrics::AttemptMetrics;
 use walk::Walk;
 
 /// Finds the hosts of a domain. [`DnsRoutes`] is the real one.
@@ -154,6 +156,8 @@ pub struct AttemptSettings {
     pub patience: Duration,
     /// The overall watchdog (QUE-08).
     pub watchdog: Duration,
+    /// What is counted.
+    pub metrics: AttemptMetrics,
 }
 
 impl AttemptSettings {
@@ -170,6 +174,7 @@ impl AttemptSettings {
             max_sessions: 2,
             patience: Duration::from_secs(5),
             watchdog: Duration::from_secs(2 * 3600),
+            metrics: AttemptMetrics::default(),
         }
     }
 }

@@ -213,6 +213,9 @@ impl<'a> Walk<'a> {
                 Ok(_) => self.parts.tlsa.look_up(host, port).await,
                 Err(_) => TlsaAnswer::None,
             };
+            if host.addresses.is_ok() {
+                self.settings.metrics.looked_up(&tlsa);
+            }
             let terms = Terms {
                 exception,
                 message: kind,

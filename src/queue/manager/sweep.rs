@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::Shared;
-use super::ledger::{self, LeaseLedger};
+use super::ledger::{self, LeaseLedger, Notice};
 use crate::dsn::compose::{DsnKind, Reported};
 use crate::dsn::notify;
 use crate::mail::{Domain, QueueId};
@@ -164,9 +164,12 @@ async fn mark_warned(
     who: Vec<(QueueId, u32)>,
     generated: Vec<crate::queue::NewMessage>,
 ) {
-    let wake = !generated.is_empty();
+    let notices = generated.len() as u64;
     match shared.store.warned(who, generated).await {
-        Ok(()) if wake => shared.wake.notify_one(),
+        Ok(()) if notices > 0 => {
+            shared.settings.metrics.notifications.add(Notice::Delay, notices);
+            shared.wake.notify_one();
+        }
         Ok(()) => {}
         Err(error) => tracing::error!(event = "warning-not-written", %error),
     }

@@ -23,11 +23,12 @@ const CHECKPOINT_PAGES: i64 = 500;
 const WAL_KEPT: i64 = 64 << 20;
 
 /// The schema, oldest first. Numbers are never reused, texts never changed: forward only (DUR-15).
-const MIGRATIONS: [(&str, &str); 4] = [
+const MIGRATIONS: [(&str, &str); 5] = [
     ("V1__initial", include_str!("migrations/V1__initial.sql")),
     ("V2__reports", include_str!("migrations/V2__reports.sql")),
     ("V3__sender_tls", include_str!("migrations/V3__sender_tls.sql")),
     ("V4__exceptions", include_str!("migrations/V4__exceptions.sql")),
+    ("V5__figures", include_str!("migrations/V5__figures.sql")),
 ];
 
 /// Why the store could not be opened. Every text says what to do.

@@ -7,7 +7,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
 use super::leases::Damaged;
-use super::rows::{self, META, META_COLUMNS, RECIPIENT, Text, code, key, keys};
+use super::rows::{self, META, META_COLUMNS, RECIPIENT, RECIPIENT_COLUMNS, Text, code, key, keys};
 use crate::clock::Timestamp;
 use crate::mail::QueueId;
 use crate::queue::{
@@ -118,8 +118,8 @@ pub(super) fn delayed(
             message: rows::meta(row)?,
             recipient: rows::recipient(row, META_COLUMNS)?,
             // One that cannot be read says nothing; the next look for due work ends it.
-            suspension: rows::suspension(row, META_COLUMNS + 7).ok().flatten(),
-            cause: row.get::<_, Option<String>>(META_COLUMNS + 10)?.unwrap_or_default(),
+            suspension: rows::suspension(row, META_COLUMNS + RECIPIENT_COLUMNS).ok().flatten(),
+            cause: row.get::<_, Option<String>>(META_COLUMNS + RECIPIENT_COLUMNS + 3)?.unwrap_or_default(),
         })
     };
     // Damaged rows do not count, or a page of nothing else would look like the last.
@@ -190,7 +190,7 @@ const LISTED: &str = "r.state, r.cause, s.until, s.last FROM message m CROSS JOI
 
 fn listed(row: &rusqlite::Row<'_>) -> rusqlite::Result<ListedRecipient> {
     let r = rows::recipient(row, META_COLUMNS)?;
-    let first = META_COLUMNS + 7;
+    let first = META_COLUMNS + RECIPIENT_COLUMNS;
     let state = rows::state(row, first)?;
     let suspended = rows::maybe_time(row, first + 2)?.filter(|_| state.is_waiting());
     let (mut cause, mut last) = (row.get::<_, Option<String>>(first + 1)?, r.last);

@@ -65,7 +65,9 @@ impl Walk<'_> {
             let mut o =
                 opening(self.settings, &self.parts.tls, self.parts.clock.now(), t.route, t.policy, t.to);
             o.after = after.take();
-            let fault = match Session::open(o).await {
+            let opened = Session::open(o).await;
+            self.settings.metrics.dialled(opened.as_ref().err().map(|fault| &fault.why));
+            let fault = match opened {
                 Ok(mut session) => {
                     session.fallback = retry;
                     if retry {
