@@ -53,7 +53,7 @@ async fn a_job_that_fails_counts_nothing() {
         .unwrap();
     here.raw().execute_batch("INSERT INTO queue_depth VALUES (1, 'reply', 1); UPDATE queue_depth SET recipients = 1 WHERE state = 2").unwrap();
     let (lost, kept) = tokio::join!(
-        store.finish(all_of(&lease, &delivered())),
+        store.finish(all_of(&lease, &contract::deferred())),
         store.enqueue(message(2, &["c@y.example"]), None),
     );
     assert!(matches!(lost, Err(StoreError::LeaseLost)) && kept.is_ok(), "{lost:?} {kept:?}");
