@@ -17,7 +17,9 @@ use sealpost::mail::{
 };
 use sealpost::observe::fields;
 use sealpost::queue::manager::{Deliverer, Manager, ManagerSettings};
-use sealpost::queue::outcome::{DeferReason, Diagnosis, FailReason, Outcome, Stage};
+use sealpost::queue::outcome::{
+    CertificateFacts, DeferReason, Diagnosis, FailReason, Outcome, Promise, Stage,
+};
 use sealpost::queue::{
     self, Filter, Intake, Lease, LeaseId, ListedRecipient, NewMessage, QueueStore, RecipientState,
     StoreError, Suspension,
@@ -44,6 +46,7 @@ struct Scripted {
     plans: Mutex<HashMap<String, Plan>>,
     tried: Mutex<Vec<String>>,
     policy_changed: Mutex<bool>,
+    promise: Mutex<Option<Promise>>,
     clock: Arc<ManualClock>,
     freed: Notify,
     attempted: Notify,
@@ -52,6 +55,11 @@ struct Scripted {
 impl Scripted {
     fn plan(&self, domain: &str, plan: Plan) {
         self.plans.lock().unwrap().insert(domain.to_owned(), plan);
+    }
+
+    /// What every domain promised, and how it is broken.
+    fn promised(&self, promise: Promise) {
+        *self.promise.lock().unwrap() = Some(promise);
     }
 
     fn tries(&self, domain: &str) -> usize {
@@ -73,7 +81,7 @@ impl Scripted {
             maybe_delivered: false,
             security: None,
             waived: None,
-            promise: None,
+            promise: self.promise.lock().unwrap().clone(),
             session: None,
             remote_id: None,
         }
@@ -262,6 +270,7 @@ fn world(change: impl FnOnce(&mut ManagerSettings)) -> World {
         plans: Mutex::default(),
         tried: Mutex::default(),
         policy_changed: Mutex::default(),
+        promise: Mutex::default(),
         clock: Arc::clone(&clock),
         freed: Notify::new(),
         attempted: Notify::new(),
@@ -697,6 +706,48 @@ async fn a_sender_is_warned_once_per_domain_and_cause() {
     w.manager.wake(&[]);
     w.until("and the mail is still tried", async || w.deliverer.tries("late.example") > before).await;
     assert_eq!(w.of_domain("sender.example").await.len(), 1, "one warning for fifty messages");
+}
+
+// DSN-04: the warning says why, with the lines for the postmaster of a domain whose promise is broken.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_warning_tells_the_broken_promise_and_the_certificate() {
+    let w = world(|_| {});
+    let certificate = CertificateFacts {
+        names: vec!["mx.example.net".into()],
+        issuer: "CN=Lab".into(),
+        not_before: w.clock.now().before(90 * DAY),
+        not_after: w.clock.now().before(DAY),
+        sha256: "ab".repeat(32),
+    };
+    let promise = Promise {
+        kind: "mta-sts".into(),
+        mode: "enforce".into(),
+        id: "2026".into(),
+        mx: vec!["mx.example.net".into()],
+        fetched: Some(w.clock.now()),
+        expires: Some(w.clock.now().after(DAY)),
+        broken: Some("the certificate expired".into()),
+        certificate: Some(certificate),
+    };
+    w.deliverer.promised(promise);
+    w.deliverer.plan("late.example", Plan::Defer(DeferReason::TlsCertificate));
+    w.deliverer.plan("sender.example", Plan::Hang);
+    w.manager.start();
+    w.submit(1, &["a@late.example"]).await;
+    w.until("tried", async || {
+        w.of_domain("late.example").await.iter().all(|r| r.state == RecipientState::Deferred)
+    })
+    .await;
+    w.clock.advance(Duration::from_secs(4 * 3600 + 1));
+    w.until("a warning", async || !w.of_domain("sender.example").await.is_empty()).await;
+    let id = w.of_domain("sender.example").await[0].message.id;
+    let text = String::from_utf8(w.store.content(id, 0).await.unwrap().unwrap().to_vec()).unwrap();
+    for part in
+        ["Action: delayed", "To the postmaster of late.example", "enforce", "CN=Lab", "the lines below"]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    w.manager.abandon();
 }
 
 // DSN-04: thousands of messages whose sender was told within the hour do not stand in the way of another sender.

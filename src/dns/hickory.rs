@@ -221,7 +221,7 @@ impl HickoryResolver {
     }
 
     async fn is_lie(&self, message: &Message, server: SocketAddr, question: &Query) -> bool {
-        message.metadata.response_code == ResponseCode::NXDomain
+        !truth::has_data(message, question)
             && self.truth.denies_what_exists(&self.servers, server, question).await
     }
 

@@ -38,9 +38,12 @@
 //! | case | Postfix | here | why |
 //! | --- | --- | --- | --- |
 //! | unsigned MX set, signed host with TLSA records that match | sent, called `Trusted` | sent, called `dane` with `mx_secure=false` | the same demand (RFC 7672 §2.2.1); the log says in another field that the MX name was not authenticated |
+//! | RSA key below 2048 bits, DANE-TA record | sent | waits (`weak-key`) | there an authority speaks for the key, as in PKIX, and none should for such a key (RFC 9325 §4.5) |
 //!
-//! RSA keys below 2048 bits are beyond the table: the cryptography here does not verify with them, so that a host with
-//! such a key and matching records makes mail wait, and the text says why. Of authorities in TLSA records 64 are tried.
+//! A DANE-EE record names the key itself, so one of 1024 bits is good enough (RFC 7672 §3.1.1) when the host proves that it has
+//! it; below 1024 nothing proves anything. Under MTA-STS such a key is refused like any other that no authority should
+//! vouch for. The provider (aws-lc-rs) verifies nothing below 2048 bits, so the crate `rsa` does that, with public keys
+//! only. Of authorities in TLSA records 16 are tried.
 //!
 //! posttls-finger shows what a session was and refuses nothing, so a mismatch is `Untrusted` there and a deferral here and
 //! in Postfix.
@@ -97,6 +100,11 @@
 //! from then on. Mail in the clear or unverified is nowhere let through for a password, for `smtps`, or for a message
 //! with REQUIRETLS. A day that is over is an error for `config check` and a warning for everything else: a relay that
 //! is started again must not stay down for it, and has no effect from it either.
+//!
+//! **Whoever asks for TLS asks for a proven handshake.** `minimum_tls = "encrypt"`, TLSA records that cannot be used, and
+//! `allow = "encrypt"` take any certificate, but the host must have signed the handshake with its key (RFC 8446 §4.4.3); else
+//! mail waits with `bad-signature`. Price: a host whose signature is of a kind that this relay cannot verify takes
+//! `allow = "plain"`, under which its sessions stay encrypted.
 //!
 //! **A rate is spread over its time.** At most a second's worth leaves at once, and a rate below one a second leaves one by
 //! one. It is kept in memory: a start begins anew. Price: a start may send one second's worth too many.

@@ -21,6 +21,8 @@ pub(super) struct Row {
     pub(super) connections: Option<usize>,
     /// The name in SNI.
     pub(super) sni: Option<&'static str>,
+    /// The operator demands DANE of it: `minimum_tls = "dane"`.
+    pub(super) dane_only: bool,
 }
 
 impl Row {
@@ -57,6 +59,11 @@ impl Row {
         self.sni = Some(name);
         self
     }
+
+    fn dane_only(mut self) -> Self {
+        self.dane_only = true;
+        self
+    }
 }
 
 fn row(
@@ -68,7 +75,18 @@ fn row(
 ) -> Row {
     let taken_by = (want.0 == "delivered").then_some(0);
     let records = records.to_vec();
-    Row { domain, ids, stage, want, text: "", records, taken_by, connections: None, sni: None }
+    Row {
+        domain,
+        ids,
+        stage,
+        want,
+        text: "",
+        records,
+        taken_by,
+        connections: None,
+        sni: None,
+        dane_only: false,
+    }
 }
 
 /// A domain while it is set up. In every name, `@` stands for the domain.
@@ -95,11 +113,16 @@ impl<'w> Stage<'w> {
 
     /// A host with an address and such a certificate.
     fn host(&mut self, name: &str, flaw: Flaw) -> Leaf {
-        let (at, whole) = (self.world.next_address(), self.name(name));
-        let leaf = self.world.ca.issue(flaw, &[&whole]);
-        self.hosts.push(MxHost::open(&whole, at, &leaf));
-        self.put(name, &format!("A {}", at.ip()));
+        let leaf = self.world.ca.issue(flaw, &[&self.name(name)]);
+        self.shows(name, &leaf);
         leaf
+    }
+
+    /// A host with an address and this certificate.
+    fn shows(&mut self, name: &str, leaf: &Leaf) {
+        let (at, whole) = (self.world.next_address(), self.name(name));
+        self.hosts.push(MxHost::open(&whole, at, leaf));
+        self.put(name, &format!("A {}", at.ip()));
     }
 
     /// The like, with an MX record.
@@ -149,6 +172,31 @@ fn matches() -> Vec<Row> {
         row("d50.example", "D50, DANE-22", |s| s.pinned(Flaw::WrongName), DANE, &["tlsa +1 -0"]),
         row("d50-expired.example", "D50, DANE-22", |s| s.pinned(Flaw::Expired), DANE, &["tlsa +1 -0"]),
         row("d50-self.example", "D50", |s| s.pinned(Flaw::SelfSigned), DANE, &["tlsa +1 -0"]),
+        row(
+            "d50-short.example",
+            "D50, DANE-22, RSA of 1024 bits",
+            |s| {
+                let leaf = Leaf::short();
+                s.put("@", "MX 10 mx.@.");
+                s.shows("mx.@", &leaf);
+                s.tlsa("mx.@", "3 1 1", leaf.key_digest(0));
+            },
+            DANE,
+            &["tlsa +1 -0"],
+        ),
+        row(
+            "ta-short.example",
+            "DANE-24, RSA of 1024 bits",
+            |s| {
+                let leaf = s.world.ca.issue_short(&s.name("mx.@"));
+                s.put("@", "MX 10 mx.@.");
+                s.shows("mx.@", &leaf);
+                s.tlsa("mx.@", "2 1 1", leaf.key_digest(1));
+            },
+            ("deferred", "4.7.5"),
+            &["tlsa +0 -1 certificate-not-trusted/weak-key"],
+        )
+        .saying("untrusted (weak-key)"),
         row("ta.example", "DANE-24", |s| s.below(Flaw::UntrustedIssuer), DANE, &["tlsa +1 -0"]),
         row(
             "d51.example",
@@ -280,6 +328,29 @@ fn demands() -> Vec<Row> {
             ("delivered", "plain"),
             &["no-policy-found +0 -1 starttls-not-supported"],
         ),
+        row(
+            "d63.example",
+            "D63, DANE-34",
+            // Where there are no records, posttls-finger goes by authorities instead.
+            |s| drop(s.mx("mx.@", Flaw::SelfSigned)),
+            ("deferred", "4.7.5"),
+            &["tlsa +0 -1 dane-required"],
+        )
+        .dane_only()
+        .saying("DANE is required by local policy for d63.example")
+        .connections(0),
+        row(
+            "d63-unusable.example",
+            "D63, DANE-34",
+            unusable,
+            ("deferred", "4.7.5"),
+            &["tlsa +0 -1 dane-required"],
+        )
+        .dane_only()
+        .saying("mx.d63-unusable.example has no usable TLSA records")
+        .connections(0),
+        row("d63-matches.example", "DANE-34", |s| s.pinned(Flaw::SelfSigned), DANE, &["tlsa +1 -0"])
+            .dane_only(),
         row(
             "d72.example",
             "D72",

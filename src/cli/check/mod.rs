@@ -92,9 +92,9 @@ async fn examine(command: &Command, domain: &Domain, config: &Config) -> Result<
         crate::route::resolve::resolve(&*bench.resolver, &outbound::route_settings(config), domain, 0).await;
     let rules = outbound::route_settings(config).rules;
     // STS-60: where mail is routed to a next hop, its policy is the one that counts.
-    let policy_domain = &rules.policy_domain(domain);
+    let policy_domain = rules.policy_domain(domain);
     let not_asked = match &route {
-        Ok(route) if !route.has_policy_domain() => Some("the next hop has no name to ask for"),
+        _ if policy_domain.is_none() => Some("the next hop has no name to ask for"),
         _ if !config.mta_sts.enabled => Some("mta_sts.enabled = false"),
         // NMX-07: a domain that takes no mail has no policy to ask for.
         Err(RouteFailure::NullMx { .. }) => Some("the domain takes no mail"),
@@ -102,9 +102,15 @@ async fn examine(command: &Command, domain: &Domain, config: &Config) -> Result<
         Err(RouteFailure::Dns(_)) => Some("the DNS does not answer for the domain"),
         _ => None,
     };
-    let look = if not_asked.is_none() { Some(bench.policies.look_live(policy_domain).await) } else { None };
-    let enforced_before = bench.policies.has_enforce(policy_domain).await;
-    let applicable = applied(command, &bench, policy_domain, look.as_ref()).await;
+    let (mut look, mut enforced_before, mut cached) = (None, false, Applicable::default());
+    if let Some(policy_domain) = &policy_domain {
+        if not_asked.is_none() {
+            look = Some(bench.policies.look_live(policy_domain).await);
+        }
+        enforced_before = bench.policies.has_enforce(policy_domain).await;
+        cached = bench.policies.cached(policy_domain).await;
+    }
+    let applicable = applied(command, &bench, policy_domain.as_ref().zip(look.as_ref()), &cached).await;
 
     let mut report = Report {
         domain: domain.clone(),
@@ -113,10 +119,7 @@ async fn examine(command: &Command, domain: &Domain, config: &Config) -> Result<
         route: RouteReport::new(&route, domain),
         policy: match &look {
             Some(look) => PolicyReport::new(look, applicable.as_ref().ok(), command.from_cache),
-            None => PolicyReport::not_asked(
-                not_asked.unwrap_or_default(),
-                &bench.policies.cached(policy_domain).await,
-            ),
+            None => PolicyReport::not_asked(not_asked.unwrap_or_default(), &cached),
         },
         rule: rules.of(domain).map(|rule| RuleReport::new(rule, domain)),
         exceptions: ExceptionReport::all(&bench.exceptions, domain, bench.clock.now()),
@@ -157,12 +160,12 @@ fn is_enforce(applicable: &Applicable) -> bool {
 async fn applied(
     command: &Command,
     bench: &Bench,
-    domain: &Domain,
-    look: Option<&LiveLook>,
+    look: Option<(&Domain, &LiveLook)>,
+    cached: &Applicable,
 ) -> Result<Applicable, crate::dns::DnsError> {
-    let Some(look) = look else { return Ok(Applicable::default()) };
+    let Some((domain, look)) = look else { return Ok(Applicable::default()) };
     if command.from_cache {
-        return Ok(bench.policies.cached(domain).await);
+        return Ok(cached.clone());
     }
     match (&look.dns_error, &look.applicable.policy) {
         // Nothing cached and nothing known: the grace of STS-14 decides, read from the relay's own memory.

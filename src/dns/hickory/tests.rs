@@ -125,6 +125,12 @@ pub(super) fn put(answer: &mut Message, owner: &str, ttl: u32, data: RData) {
     answer.add_answer(Record::from_rdata(fqdn(owner), ttl, data));
 }
 
+/// The root, which every server knows that does not lie.
+fn root(answer: &mut Message) {
+    let soa = SOA::new(fqdn("ns.example."), fqdn("h.example."), 1, 2, 3, 4, 120);
+    put(answer, ".", 600, RData::SOA(soa));
+}
+
 pub(super) fn soa(answer: &mut Message) {
     let soa = SOA::new(fqdn("ns.example."), fqdn("h.example."), 1, 2, 3, 4, 120);
     answer.add_authority(Record::from_rdata(fqdn("example."), 600, RData::SOA(soa)));
@@ -148,6 +154,7 @@ fn tlsa_script(query: &Query, a: &mut Message) -> Act {
     let own = name.as_str();
     a.metadata.authentic_data = true;
     match own.split('.').nth(2).unwrap_or_default() {
+        "" => root(a),
         "sound" => put(a, own, 60, tlsa_record(3, &[1; 32])),
         "noad" => {
             put(a, own, 60, tlsa_record(3, &[1; 32]));
@@ -303,6 +310,7 @@ fn script(query: &Query, a: &mut Message) -> Act {
     let own = name.as_str();
     a.metadata.authentic_data = true;
     match own.split('.').next().unwrap() {
+        "" => root(a),
         "data" if query.query_type == RecordType::MX => {
             put(a, own, 300, RData::MX(MX::new(10, fqdn("MX.data.example."))));
             put(a, own, 60, RData::MX(MX::new(0, Name::root())));

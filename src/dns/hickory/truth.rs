@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hickory_resolver::proto::op::{Message, Query, ResponseCode};
+use hickory_resolver::proto::op::{Message, Query};
 use hickory_resolver::proto::rr::{Name, RecordType};
 use tokio::time::{Instant, timeout};
 
@@ -14,8 +14,8 @@ use super::servers::{Checking, Servers};
 
 /// For so long the last look holds.
 const HOLDS: Duration = Duration::from_secs(30);
-/// The like for what decides whether there is such a domain: mail is returned for it, so the look must be of now.
-const HOLDS_FOR_MAIL: Duration = Duration::from_secs(1);
+/// The like for hosts without an address.
+const HOLDS_FOR_HOSTS: Duration = Duration::from_secs(1);
 /// No longer than this is waited for it: no answer proves nothing.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -76,16 +76,17 @@ impl Truth {
             return lies;
         }
         let look = async {
-            let ask = async |question| servers.ask_one(server, question, Checking::Theirs).await;
-            // No answer is no denial, and neither is a server that cannot say who runs the zone.
             let zone = Query::query(known.clone(), RecordType::SOA);
-            if !ask(&zone).await.is_ok_and(|m| m.metadata.response_code == ResponseCode::NXDomain) {
-                return false;
-            }
-            match &standing.answered {
-                Some(question) => ask(question).await.is_ok_and(|m| !has_data(&m, question)),
-                None => true,
-            }
+            // No answer is no denial.
+            let denies = async |question: &Query| {
+                let answer = servers.ask_one(server, question, Checking::Theirs).await;
+                answer.is_ok_and(|message| !has_data(&message, question))
+            };
+            denies(&zone).await
+                && match &standing.answered {
+                    Some(question) => denies(question).await,
+                    None => true,
+                }
         };
         let lies = timeout(PATIENCE, look).await.unwrap_or(false);
         self.servers().entry(server).or_default().looked = Some((Instant::now(), lies));
@@ -103,7 +104,9 @@ impl Truth {
 
 const fn holds(question: &Query) -> Duration {
     match question.query_type {
-        RecordType::MX | RecordType::A | RecordType::AAAA => HOLDS_FOR_MAIL,
+        // Mail is returned for it at once, so the look must be of now.
+        RecordType::MX => Duration::ZERO,
+        RecordType::A | RecordType::AAAA => HOLDS_FOR_HOSTS,
         _ => HOLDS,
     }
 }
@@ -119,6 +122,8 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
+    use hickory_resolver::proto::op::ResponseCode;
+
     use super::super::tests::{Act, Server, address, fqdn, host, put, resolver, soa};
     use super::*;
     use crate::dns::{Data, DnsErrorKind, Family, Resolver as _};
@@ -128,6 +133,10 @@ mod tests {
     async fn who_denies_names_that_exist_is_not_believed() {
         fn nothing(_: &Query, a: &mut Message) -> Act {
             a.metadata.response_code = ResponseCode::NXDomain;
+            soa(a);
+            Act::Answer
+        }
+        fn empty(_: &Query, a: &mut Message) -> Act {
             soa(a);
             Act::Answer
         }
@@ -159,6 +168,7 @@ mod tests {
         }
         assert_eq!(asked(with_root, None).await, Ok(true));
         assert_eq!(asked(nothing, None).await, Err(DnsErrorKind::Lying));
+        assert_eq!(asked(empty, None).await, Err(DnsErrorKind::Lying));
         assert_eq!(asked(own_names, Some("own")).await, Ok(true), "a private DNS without a root");
         // It knew names, and now denies even these.
         let truthful = Arc::new(AtomicBool::new(true));

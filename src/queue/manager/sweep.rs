@@ -10,7 +10,7 @@ use crate::dsn::compose::{DsnKind, Reported};
 use crate::dsn::notify;
 use crate::mail::{Domain, QueueId};
 use crate::queue::outcome::{FailReason, Outcome};
-use crate::queue::{Delayed, Diagnosis, Lease, Step, Suspension, Which};
+use crate::queue::{DeferReason, Delayed, Diagnosis, Lease, Step, Suspension, Which};
 
 /// Recipients looked at in one go for warnings.
 const WARNINGS: usize = 2000;
@@ -136,7 +136,12 @@ async fn warn_one(shared: &Arc<Shared>, group: &[(Delayed, Diagnosis)]) {
     let outcomes: Vec<(&Delayed, &Diagnosis)> = of_first().map(|(d, diagnosis)| (d, diagnosis)).collect();
     let reported: Vec<Reported<'_>> = outcomes
         .iter()
-        .map(|(d, diagnosis)| Reported { recipient: &d.recipient, diagnosis, expired: false, cause: "" })
+        .map(|(d, diagnosis)| Reported {
+            recipient: &d.recipient,
+            diagnosis,
+            expired: false,
+            cause: cause(d),
+        })
         .collect();
     let others: std::collections::BTreeSet<QueueId> =
         group.iter().map(|(d, _)| d.message.id).filter(|id| *id != message.id).collect();
@@ -147,6 +152,11 @@ async fn warn_one(shared: &Arc<Shared>, group: &[(Delayed, Diagnosis)]) {
     tracing::info!(event = "delay-warning", queue_id = %message.id, dsn_id = %dsn.id, domain = %first.recipient.path.domain());
     let all = group.iter().map(|(d, _)| (d.message.id, d.recipient.no)).collect();
     mark_warned(shared, all, vec![dsn]).await;
+}
+
+/// Why it waits. A domain is suspended when no host of it can be reached.
+fn cause(delayed: &Delayed) -> &str {
+    if delayed.suspension.is_some() { DeferReason::Connect.as_str() } else { &delayed.cause }
 }
 
 async fn mark_warned(

@@ -89,7 +89,7 @@ pub(super) fn content(conn: &Connection, id: QueueId, part: u32) -> rusqlite::Re
 /// Recipients that were never warned, after a place in their order.
 pub(super) fn unwarned() -> String {
     format!(
-        "SELECT {META}, {RECIPIENT}, s.until, s.step, s.last FROM recipient r INDEXED BY recipient_unwarned \
+        "SELECT {META}, {RECIPIENT}, s.until, s.step, s.last, r.cause FROM recipient r INDEXED BY recipient_unwarned \
          JOIN message m ON m.seq = r.id >> 20 LEFT JOIN suspension s ON s.domain = r.domain \
          WHERE r.state <= 1 AND r.warned = 0 AND r.arrived < ?1 AND (r.arrived, r.id) > (?2, ?3) \
          ORDER BY r.arrived, r.id"
@@ -119,6 +119,7 @@ pub(super) fn delayed(
             recipient: rows::recipient(row, META_COLUMNS)?,
             // One that cannot be read says nothing; the next look for due work ends it.
             suspension: rows::suspension(row, META_COLUMNS + RECIPIENT_COLUMNS).ok().flatten(),
+            cause: row.get::<_, Option<String>>(META_COLUMNS + RECIPIENT_COLUMNS + 3)?.unwrap_or_default(),
         })
     };
     // Damaged rows do not count, or a page of nothing else would look like the last.
