@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use sealpost::admin::http::{self, AdminState, Limits};
+use sealpost::admin::metrics::Metrics;
 use sealpost::admin::{AdminActions, Readiness, Reports};
 use sealpost::cli::{Io, Next, run};
 use sealpost::clock::{Clock, ManualClock, Timestamp};
@@ -73,6 +74,13 @@ impl AdminActions for RunningRelay {
             reports_wait: None,
         };
         (place, running)
+    }
+}
+
+/// Metrics have tests of their own.
+impl Metrics for RunningRelay {
+    fn scrape(&self) -> BoxFuture<'_, Arc<str>> {
+        async { Arc::from("") }.boxed()
     }
 }
 
