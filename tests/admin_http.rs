@@ -11,6 +11,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use sealpost::admin::client::{Client, ClientError};
 use sealpost::admin::http::{self, AdminState, Limits, RetryRequest};
+use sealpost::admin::metrics::{self, Metrics, MetricsState};
 use sealpost::admin::view::{Message, Policy, PolicyDetail, Retried, Row};
 use sealpost::admin::{AdminActions, Readiness, Reports};
 use sealpost::cli::{Io, Next, run};
@@ -84,6 +85,12 @@ impl AdminActions for Relay {
     }
 }
 
+impl Metrics for Relay {
+    fn scrape(&self) -> BoxFuture<'_, Arc<str>> {
+        async { "sealpost_queue_domain_recipients{domain=\"a.example\"} 7\n".into() }.boxed()
+    }
+}
+
 /// Reports have tests of their own; here there are none.
 impl Reports for Relay {
     fn preview(&self, _: Option<Day>, _: Option<Domain>) -> BoxFuture<'_, Result<Preview, String>> {
@@ -137,6 +144,7 @@ async fn world(limits: Limits) -> World {
         policies: Arc::clone(&store) as _,
         reports: Arc::clone(&relay) as _,
         actions: Arc::clone(&relay) as _,
+        metrics: Arc::clone(&relay) as _,
         token: Secret::new(TOKEN),
         overview: Arc::clone(&store) as _,
         clock: Arc::clone(&clock),
@@ -261,6 +269,7 @@ async fn without_the_token_or_from_a_browser_nothing_is_told_or_done() {
         assert_eq!(head.contains("www-authenticate: bearer"), want == 401, "{fields:?}");
     }
     for path in [
+        "/metrics",
         "/v1/status",
         "/v1/queue/x",
         "/v1/policies",
@@ -279,6 +288,38 @@ async fn without_the_token_or_from_a_browser_nothing_is_told_or_done() {
     let (status, ..) = world.raw(&format!("{post}Content-Length: {}\r\n\r\n{body}", body.len())).await;
     assert_eq!(status, 401);
     assert!(world.relay.retried.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn metrics_are_told_to_who_has_the_token_and_on_a_listener_of_their_own_to_everybody() {
+    let world = world(Limits::default()).await;
+    let (status, head, body) = world.get("/metrics", &authorized()).await;
+    assert_eq!((status, body.contains("a.example")), (200, true), "{body}");
+    assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{head}");
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let other = World { address: listener.local_addr().unwrap(), ..world };
+    let state = MetricsState {
+        metrics: Arc::clone(&other.relay) as _,
+        actions: Arc::clone(&other.relay) as _,
+        limits: MetricsState::LIMITS,
+    };
+    tokio::spawn(metrics::serve(state, listener, other.stop.clone()));
+    // A monitoring system comes by name, and without a token.
+    let (status, head, body) =
+        other.raw("GET /metrics HTTP/1.1\r\nHost: relay.example.net:9100\r\n\r\n").await;
+    assert_eq!((status, body.contains("a.example")), (200, true), "{body}");
+    assert!(head.contains("version=0.0.4"), "{head}");
+    assert_eq!(other.get("/healthz", "").await.0, 200);
+    *other.relay.disk_full.lock().unwrap() = true;
+    assert_eq!(other.get("/readyz", "").await.0, 503);
+    // Nothing else is there, token or not.
+    for path in ["/", "/v1/status", "/v1/queue", "/v1/policies", "/v1/reports"] {
+        assert_eq!(other.get(path, &authorized()).await.0, 404, "{path}");
+    }
+    assert_eq!(other.post("/v1/queue/retry", "{\"filter\":{},\"all\":true}").await.0, 404);
+    assert_eq!(other.post("/metrics", "").await.0, 405);
+    assert!(other.relay.retried.lock().unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -33,6 +33,7 @@ impl Machine {
             ("app1.hash", format!("{HASH}\n")),
             ("bank.password", "hunter2\n".to_owned()),
             ("text", "no pem".to_owned()),
+            ("root.ds", format!(". IN DS 20326 8 2 {}\n", "e0".repeat(32))),
         ];
         Self(files.into_iter().map(|(n, t)| (format!("/etc/sealpost/{n}"), t.into_bytes())).collect(), true)
     }
@@ -127,6 +128,21 @@ const BAD: &[(&str, &str, &str)] = &[
     (
         "[[listener]]\naddress = \"[::]:99\"\n[admin]\nlisten = \"127.0.0.1:99\"",
         "5:10: admin.listen: 127.0.0.1:99 is the address of a [[listener]] too",
+        "a port of their own",
+    ),
+    (
+        "[metrics]\nlisten = \"9100\"",
+        "3:10: metrics.listen: \"9100\" is not an address and port",
+        "\"127.0.0.1:2525\"",
+    ),
+    (
+        "[metrics]\nlisten = \"0.0.0.0:2525\"",
+        "3:10: metrics.listen: 0.0.0.0:2525 is the address of a [[listener]] too",
+        "a port of their own",
+    ),
+    (
+        "[metrics]\nlisten = \"[::]:8025\"",
+        "3:10: metrics.listen: [::]:8025 is the address of [admin], which serves /metrics itself, too",
         "a port of their own",
     ),
     ("[nonsense]", "2:2: nonsense: unknown key", "the keys here are hostname"),
@@ -360,6 +376,13 @@ fn a_missing_file_is_one_error_that_names_it() {
 }
 
 #[test]
+fn metrics_may_be_shown_to_other_machines() {
+    let c = parse(&format!("{NAME}[metrics]\nlisten = \"0.0.0.0:9100\"\n")).unwrap();
+    assert_eq!(c.metrics.listen, Some("0.0.0.0:9100".parse().unwrap()));
+    assert!(c.no_effect().is_empty() && c.warnings.is_empty(), "{:?} {:?}", c.no_effect(), c.warnings);
+}
+
+#[test]
 fn what_has_no_effect_is_named_only_when_written() {
     let c = parse(&format!(
         "{NAME}postmaster = \"a@example.net\"\n[dns]\nself_test = {{ bogus = \"b.example\" }}\n"
@@ -367,12 +390,18 @@ fn what_has_no_effect_is_named_only_when_written() {
     assert_eq!(c.unwrap().no_effect(), ["postmaster has no effect in this version"]);
 }
 
-// DANE-01: who asks for validation is not left without it in silence.
+// DANE-01: the root keys of validation are read with the configuration, and a file of anything else is named.
 #[test]
-fn validation_in_this_process_is_off_and_named() {
-    let c = parse(&format!("{NAME}[dns]\ndnssec = \"validate\"\n")).unwrap();
-    assert_eq!(c.no_effect(), ["dns.dnssec = \"validate\" has no effect in this version"]);
-    assert_eq!(c.dns.dnssec, Dnssec::Off);
+fn root_keys_are_read_and_checked() {
+    let text =
+        |dnssec: &str, file: &str| format!("{NAME}[dns]\ndnssec = \"{dnssec}\"\ntrust_anchor = \"{file}\"\n");
+    let c = parse(&text("validate", "root.ds")).unwrap();
+    assert_eq!((c.dns.dnssec, c.no_effect()), (Dnssec::Validate, &[][..]));
+    assert_eq!(c.dns.trust_anchor.as_ref().unwrap().anchors.len(), 1);
+    let warned = parse(&text("auto", "root.ds")).unwrap().warnings.join("\n");
+    assert!(warned.contains("dns.trust_anchor"), "{warned}");
+    let e = parse(&text("validate", "text")).unwrap_err().to_string();
+    assert!(e.contains("dns.trust_anchor") && e.contains("line 1") && e.contains("DNSKEY or DS"), "{e}");
 }
 
 #[test]

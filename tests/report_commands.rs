@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use sealpost::admin::http::{self, AdminState, Limits};
+use sealpost::admin::metrics::Metrics;
 use sealpost::admin::reports::Desk;
 use sealpost::admin::{AdminActions, Readiness};
 use sealpost::cli::{Io, Next, run};
@@ -87,6 +88,12 @@ impl AdminActions for Idle {
     }
 }
 
+impl Metrics for Idle {
+    fn scrape(&self) -> BoxFuture<'_, Arc<str>> {
+        async { "".into() }.boxed()
+    }
+}
+
 fn record(of: &str, success: bool) -> SessionRecord {
     let detail = FailureDetail { result: ResultType::CertificateExpired, reason: None };
     SessionRecord {
@@ -154,6 +161,7 @@ async fn world() -> World {
         policies: Arc::clone(&store) as _,
         reports: Arc::new(Desk { service: service.clone(), store: Arc::clone(&store) as _ }),
         actions: Arc::new(Idle),
+        metrics: Arc::new(Idle),
         token: Secret::new("t"),
         overview: Arc::clone(&store) as _,
         clock: Arc::clone(&clock),

@@ -121,6 +121,8 @@ fn a_port_in_use_is_named_with_its_key() {
         place.write(&place.sound("").replace(old, &new));
         assert_says(&place, 1, &[key, &address, "in use", "another port"]);
     }
+    place.write(&place.sound(&format!("[metrics]\nlisten = \"{address}\"\n")));
+    assert_says(&place, 1, &["metrics.listen", &address, "in use", "another port"]);
     place.write(&place.sound("").replace("address = \"127.0.0.1:0\"", "address = \"192.0.2.1:0\""));
     assert_says(&place, 1, &["listener[1].address", "192.0.2.1:0", "does not have the address"]);
 }

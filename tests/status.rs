@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use sealpost::admin::http::{self, AdminState, Limits};
+use sealpost::admin::metrics::Metrics;
 use sealpost::admin::{AdminActions, Readiness, Reports};
 use sealpost::cli::{Io, Next, run};
 use sealpost::clock::{Clock, ManualClock, Timestamp};
@@ -76,6 +77,13 @@ impl AdminActions for RunningRelay {
     }
 }
 
+/// Metrics have tests of their own.
+impl Metrics for RunningRelay {
+    fn scrape(&self) -> BoxFuture<'_, Arc<str>> {
+        async { Arc::from("") }.boxed()
+    }
+}
+
 /// Reports have tests of their own.
 impl Reports for RunningRelay {
     fn preview(&self, _: Option<Day>, _: Option<Domain>) -> BoxFuture<'_, Result<Preview, String>> {
@@ -115,6 +123,7 @@ async fn world() -> World {
         reports: Arc::clone(&relay) as _,
         overview: Arc::clone(&store) as _,
         actions: Arc::clone(&relay) as _,
+        metrics: Arc::clone(&relay) as _,
         token: Secret::new("t"),
         clock,
         max_age: Duration::from_secs(5 * 86_400),

@@ -1,4 +1,4 @@
-//! OUT-03: a resolver that is silent or says SERVFAIL costs a deferral and nothing else.
+//! OUT-03, OUT-04: a resolver that is silent, says SERVFAIL, or denies everything costs a deferral and nothing else.
 
 use crate::world::World;
 use crate::world::dns::Fault;
@@ -12,6 +12,7 @@ async fn mail_waits_for_the_resolver() {
         ("servfail.example", Fault::ServFail),
         ("refused.example", Fault::Refused),
         ("silent.example", Fault::Silent),
+        ("denied.example", Fault::NxDomain),
     ] {
         let host = world.domain(domain).await;
         world.dns.a(domain, host.address().ip());

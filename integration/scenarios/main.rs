@@ -41,6 +41,7 @@ mod every_domain_gets_what_it_promised;
 mod greylisted_mail_is_retried;
 mod kill_9_at_any_moment_loses_nothing;
 mod kill_9_while_reports_go_out_makes_each_once;
+mod metrics_tell_what_happened;
 mod nginx_takes_a_report;
 mod others_take_a_report_as_it_leaves_the_relay;
 mod parsedmarc_takes_our_reports;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::world::ca::Flaw;
+use crate::every_domain_gets_what_it_promised::records as records_of;
+use crate::world::ca::{Flaw, Leaf};
 use crate::world::daemon::Daemon;
 use crate::world::postfix::Postfix;
 use crate::world::relay::Setup;
@@ -54,6 +55,39 @@ async fn an_expired_certificate_keeps_the_envelope_from_postfix() {
     eventually(Duration::from_secs(30), left).await.expect("Postfix logs the end of the session");
     assert!(!postfix.log().contains("mail=") && !postfix.log().contains("client="), "{}", postfix.log());
     assert!(postfix.mailbox().is_empty());
+}
+
+// DANE-22: OpenSSL signs the handshake with an RSA key of 1024 bits, and the record names that key.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_short_key_that_a_tlsa_record_names_is_enough() {
+    if !can_run("Postfix with an RSA key of 1024 bits", Postfix::NEEDS, true) {
+        return;
+    }
+    for version in ["TLSv1.2", "TLSv1.3"] {
+        let world = World::start().await;
+        let at = world.address(5);
+        let records = format!("_{}._tcp.mx.a.example", at.port());
+        let leaf = Leaf::short();
+        world.dns.a("mx.a.example", at.ip());
+        world.dns.mx("a.example", &[(10, "mx.a.example")]);
+        world.dns.tlsa(&records, leaf.key_digest(0));
+        for name in ["a.example", "mx.a.example", &records] {
+            world.dns.sign(name);
+        }
+        let (folder, only) = (world.dir.path().join("postfix"), format!("smtpd_tls_protocols = {version}"));
+        let postfix = Postfix::start(&folder, "mx.a.example", &["a.example"], at, &leaf, &only).await;
+        let keys = vec![("dns", "dnssec = \"trust-ad\"".to_owned())];
+        let relay = relay_with(&world, Setup { keys, ..Setup::default() }).await;
+        assert_eq!(relay.submit(SENDER, "u@a.example", "short").await.code, 250);
+        let line = relay.delivery("u@a.example", 1).await;
+        assert_eq!((&line["outcome"], &line["security"]), (&"delivered".into(), &"dane".into()), "{line:?}");
+        let arrived = async || postfix.mailbox().contains("Subject: short\n").then_some(());
+        eventually(Duration::from_secs(30), arrived).await.expect("in the mailbox");
+        let shown = format!("(using {version} with cipher");
+        assert!(postfix.mailbox().contains(&shown), "{}", postfix.mailbox());
+        let counted = async || (records_of(&relay, "a.example") == ["tlsa +1 -0"]).then_some(());
+        eventually(Duration::from_secs(5), counted).await.expect("in the report");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

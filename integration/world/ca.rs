@@ -4,12 +4,17 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, date_time_ymd,
 };
-use rustls::ServerConfig;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::sign::CertifiedKey;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
+use rustls::{ServerConfig, SignatureScheme};
 use std::sync::Arc;
 
 use super::provider;
+use short_key::{ShortKey, ShownKey};
+
+#[path = "../../tests/delivery/short_key.rs"]
+mod short_key;
 
 /// What is wrong with a leaf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,18 +128,43 @@ impl Authority {
             key: key.serialize_der(),
         }
     }
+
+    /// A leaf for `name` with an RSA key of 1024 bits.
+    pub fn issue_short(&self, name: &str) -> Leaf {
+        let leaf = Leaf::short();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(2098, 1, 1);
+        let own = params.signed_by(&ShownKey::of(&leaf.chain[0]), &self.issuer).unwrap();
+        let all = [own, self.certificate.clone()];
+        Leaf {
+            chain: all.iter().map(|c| c.der().clone()).collect(),
+            chain_pem: all.iter().map(rcgen::Certificate::pem).collect(),
+            ..leaf
+        }
+    }
 }
 
 impl Leaf {
+    /// A certificate that nobody vouches for, with an RSA key of 1024 bits.
+    pub fn short() -> Self {
+        let pem = include_str!("../../tests/delivery/odd/rsa_1024.pem");
+        let (chain_pem, key_pem) = pem.split_at(pem.find("-----BEGIN RSA").unwrap());
+        Self {
+            chain: vec![CertificateDer::from_pem_slice(chain_pem.as_bytes()).unwrap()],
+            chain_pem: chain_pem.to_owned(),
+            key_pem: key_pem.to_owned(),
+            key: PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).unwrap().secret_der().to_vec(),
+        }
+    }
+
     /// The server half of a TLS session that shows this leaf whatever the SNI.
     pub fn server_config(&self) -> Arc<ServerConfig> {
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.key.clone()));
         let config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(self.chain.clone(), key)
-            .unwrap();
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(self.certified_key())));
         Arc::new(config)
     }
 
@@ -148,7 +178,12 @@ impl Leaf {
 
     /// Chain and key for a resolver that chooses by SNI.
     pub fn certified_key(&self) -> Arc<CertifiedKey> {
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.key.clone()));
-        Arc::new(CertifiedKey::from_der(self.chain.clone(), key, &provider()).unwrap())
+        let key: Arc<dyn SigningKey> = match PrivateKeyDer::try_from(self.key.clone()).unwrap() {
+            PrivateKeyDer::Pkcs1(key) => {
+                Arc::new(ShortKey::from_pkcs1(key.secret_pkcs1_der(), SignatureScheme::RSA_PSS_SHA256, false))
+            }
+            key => provider().key_provider.load_private_key(key).unwrap(),
+        };
+        Arc::new(CertifiedKey::new(self.chain.clone(), key))
     }
 }

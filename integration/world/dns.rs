@@ -55,6 +55,8 @@ impl Dns {
     /// Listens on `address`, UDP and TCP.
     pub async fn start(address: SocketAddr) -> Self {
         let server = Self { address, zone: Arc::default() };
+        // Like every resolver it knows the root: one that does not is not believed about what is not there.
+        server.set(".", RecordType::SOA, vec![RData::SOA(soa())]);
         let udp = Arc::new(UdpSocket::bind(address).await.unwrap());
         let tcp = TcpListener::bind(address).await.unwrap();
         tokio::spawn(server.clone().serve_udp(udp));
@@ -254,8 +256,11 @@ impl Zone {
 /// A denial, with the SOA record that lets it be cached (RFC 2308 §3).
 fn deny(answer: &mut Message, code: ResponseCode) {
     answer.metadata.response_code = code;
-    let soa = SOA::new(fqdn("ns.invalid"), fqdn("hostmaster.invalid"), 1, 3600, 600, 86400, 1);
-    answer.add_authority(Record::from_rdata(Name::root(), 1, RData::SOA(soa)));
+    answer.add_authority(Record::from_rdata(Name::root(), 1, RData::SOA(soa())));
+}
+
+fn soa() -> SOA {
+    SOA::new(fqdn("ns.invalid"), fqdn("hostmaster.invalid"), 1, 3600, 600, 86400, 1)
 }
 
 fn key(name: &str) -> String {

@@ -23,6 +23,7 @@ pub mod mx;
 pub mod policy_host;
 pub mod postfix;
 pub mod relay;
+pub mod scrape;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU16, Ordering};

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::door::Door;
+use super::metrics::{self, Metrics};
 use super::reports::{self, Reports};
 use super::{AdminActions, view};
 use crate::clock::Clock;
@@ -48,6 +49,8 @@ pub struct AdminState {
     pub overview: Arc<dyn Overview>,
     /// The running relay.
     pub actions: Arc<dyn AdminActions>,
+    /// What there is to scrape.
+    pub metrics: Arc<dyn Metrics>,
     /// The bearer token.
     pub token: Secret,
     /// The time.
@@ -98,6 +101,7 @@ pub async fn serve(
 /// All routes.
 pub fn router(state: AdminState) -> Router {
     let guarded = Router::new()
+        .route("/metrics", get(async |State(s): State<AdminState>| metrics::answer(&*s.metrics).await))
         .route("/v1/status", get(status))
         .route("/v1/queue", get(queue_list))
         .route("/v1/queue/retry", post(queue_retry))
@@ -108,12 +112,16 @@ pub fn router(state: AdminState) -> Router {
         .merge(reports::routes())
         .route_layer(middleware::from_fn_with_state(state.clone(), guard));
     Router::new()
-        .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(ready))
         .merge(guarded)
+        .merge(health(Arc::clone(&state.actions)))
         .layer(DefaultBodyLimit::max(state.limits.body))
-        .layer(middleware::from_fn_with_state(state.clone(), deadline))
+        .layer(middleware::from_fn_with_state(state.limits.time, deadline))
         .with_state(state)
+}
+
+/// The routes that are open to everybody.
+pub(super) fn health<S: Clone + Send + Sync + 'static>(actions: Arc<dyn AdminActions>) -> Router<S> {
+    Router::new().route("/healthz", get(async || "ok\n")).route("/readyz", get(ready)).with_state(actions)
 }
 
 /// An error as the interface gives it.
@@ -131,8 +139,9 @@ pub(super) fn broken(error: impl ToString) -> Response {
     problem(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
 }
 
-async fn deadline(State(state): State<AdminState>, request: Request, next: Next) -> Response {
-    let mut response = tokio::time::timeout(state.limits.time, next.run(request))
+/// Ends what takes longer than `time`.
+pub(super) async fn deadline(State(time): State<Duration>, request: Request, next: Next) -> Response {
+    let mut response = tokio::time::timeout(time, next.run(request))
         .await
         .unwrap_or_else(|_| problem(StatusCode::GATEWAY_TIMEOUT, "this takes too long; see the log"));
     // One request per connection: what the door bounds is then a request.
@@ -173,8 +182,8 @@ fn has_token(headers: &HeaderMap, token: &Secret) -> bool {
         && aws_lc_rs::constant_time::verify_slices_are_equal(given, token.expose().as_bytes()).is_ok()
 }
 
-async fn ready(State(state): State<AdminState>) -> Response {
-    let readiness = state.actions.readiness();
+async fn ready(State(actions): State<Arc<dyn AdminActions>>) -> Response {
+    let readiness = actions.readiness();
     let status = if readiness.ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(readiness)).into_response()
 }

@@ -1,7 +1,7 @@
 //! The admin interface: queue, policy and report commands, health.
 //!
 //! [`http`] serves it on loopback, [`client`] asks it, and both speak in the values of [`view`]. Everything
-//! but the health routes wants the bearer token.
+//! but the health routes wants the bearer token; [`metrics`] has a listener of its own for who cannot give one.
 
 use futures_util::future::BoxFuture;
 
@@ -14,6 +14,7 @@ use crate::status::{Place, Running};
 pub mod client;
 mod door;
 pub mod http;
+pub mod metrics;
 pub mod reports;
 pub mod token;
 pub mod view;

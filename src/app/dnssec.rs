@@ -9,12 +9,36 @@ use crate::config::SelfTest;
 use crate::dns::belief::{Belief, Believing};
 use crate::dns::cache::CachingResolver;
 use crate::dns::hickory::HickoryResolver;
-use crate::dns::self_test::{Verdict, judge};
+use crate::dns::self_test::Verdict;
+use crate::observe::metrics::{Counters, words};
 
 /// Until the first answer.
 const SOON: Duration = Duration::from_secs(60);
 /// From then on.
 const LATER: Duration = Duration::from_secs(3600);
+
+words! {
+    /// What a self-test came to.
+    pub(super) enum Tested {
+        Passed = "passed",
+        Partial = "partial",
+        Unauthenticated = "unauthenticated",
+        Unanswered = "unanswered",
+        Disproved = "disproved",
+    }
+}
+
+impl Tested {
+    const fn of(verdict: &Verdict) -> Self {
+        match verdict {
+            Verdict { believe: Some(false), .. } => Self::Disproved,
+            Verdict { proven: Some(false), .. } => Self::Unauthenticated,
+            Verdict { warn: true, answered: false, .. } => Self::Unanswered,
+            Verdict { warn: true, .. } => Self::Partial,
+            Verdict { .. } => Self::Passed,
+        }
+    }
+}
 
 /// Who is asked, about what, and who is told.
 pub struct SelfTesting {
@@ -34,7 +58,7 @@ impl SelfTesting {
         if !self.belief.configured() {
             return None;
         }
-        let verdict = judge(&self.asker.look(&self.names.secure, &self.names.bogus).await);
+        let verdict = self.asker.self_test(&self.names.secure, &self.names.bogus).await;
         // RTLS-29: what was kept without authentication before this proof says nothing about its domain, so it must be
         // gone before anybody takes it for conclusive.
         if verdict.proven == Some(true) && !self.belief.proven().is_believed() {
@@ -45,11 +69,12 @@ impl SelfTesting {
     }
 
     /// Asks again and again, and says what changes.
-    pub(super) async fn watch(self, stop: CancellationToken) {
+    pub(super) async fn watch(self, tests: Counters<Tested>, stop: CancellationToken) {
         let mut said = String::new();
         let look = async {
             loop {
                 let Some(verdict) = self.once().await else { return };
+                tests.count(Tested::of(&verdict));
                 if verdict.text != said {
                     let words = self.belief.words();
                     if verdict.warn {
@@ -63,5 +88,30 @@ impl SelfTesting {
             }
         };
         stop.run_until_cancelled(look).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // DANE-02
+    #[test]
+    fn a_self_test_is_counted_by_what_follows_from_it() {
+        let (yes, no) = (Some(true), Some(false));
+        for (believe, proven, warn, answered, want) in [
+            (yes, yes, false, true, Tested::Passed),
+            (None, yes, false, true, Tested::Passed),
+            (None, yes, false, false, Tested::Passed),
+            (yes, yes, true, true, Tested::Partial),
+            (None, None, true, true, Tested::Partial),
+            (yes, no, true, true, Tested::Unauthenticated),
+            (None, no, true, true, Tested::Unauthenticated),
+            (None, None, true, false, Tested::Unanswered),
+            (no, no, true, true, Tested::Disproved),
+        ] {
+            let verdict = Verdict { believe, proven, warn, answered, text: String::new() };
+            assert_eq!(Tested::of(&verdict), want, "{verdict:?}");
+        }
     }
 }

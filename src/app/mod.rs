@@ -16,24 +16,34 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::http::{self as admin_http, AdminState};
+use crate::admin::metrics::{self as admin_metrics, Metrics, MetricsState};
 use crate::admin::reports as admin_reports;
-use crate::admin::token as admin_token;
+use crate::admin::{AdminActions, token as admin_token};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::delivery::attempt::metrics::AttemptMetrics;
 use crate::delivery::pool::Pool;
 use crate::dkim::Signers;
 use crate::dns::Dnssec;
+use crate::dns::cache::metrics::DnsMetrics;
 use crate::mtasts::PolicyStore;
+use crate::mtasts::service::metrics::PolicyMetrics;
 use crate::observe;
+use crate::observe::metrics::table;
+use crate::observe::prometheus::Prometheus;
+use crate::queue::manager::metrics::QueueMetrics;
 use crate::queue::manager::{Manager, ManagerSettings};
 use crate::queue::{Intake, QueueStore};
 use crate::security::exception::Exceptions;
+use crate::store::sqlite::metrics::StoreMetrics;
 use crate::store::sqlite::{OpenError, SqliteSettings, SqliteStore};
 use crate::submission::accept::Acceptor;
+use crate::submission::metrics::SubmissionMetrics;
 use crate::submission::smtp_connection::Service;
 use crate::submission::smtp_listener::{self, Slots};
 use crate::submission::tls::ReloadingCertificate;
-use crate::tlsrpt::service::{Parts, ReportService};
+use crate::tlsrpt::service::metrics::ReportMetrics;
+use crate::tlsrpt::service::{Parts, ReportService, ReportSettings};
 use crate::tlsrpt::{ReportStore, SessionStore};
 
 mod admin;
@@ -42,6 +52,7 @@ pub mod dnssec;
 mod exceptions;
 mod interfaces;
 mod mailer;
+mod metrics;
 pub mod outbound;
 mod settings;
 mod signals;
@@ -149,11 +160,13 @@ async fn start(config: &Config) -> Result<Relay, String> {
     std::fs::create_dir_all(&config.data_dir).map_err(|e| {
         format!("data_dir: {} cannot be made: {e}; {DATA_DIR_RIGHT}", config.data_dir.display())
     })?;
-    let store = open_store(config, &clock).await?;
+    let prometheus = Prometheus::new().map_err(|e| format!("metrics cannot be counted: {e}"))?;
+    let counting = prometheus.registry();
+    let store = open_store(config, &clock, StoreMetrics::new(&counting)).await?;
     let token = admin_token::read_or_make(&config.admin.token, &config.data_dir)
         .map_err(|e| format!("admin.token: cannot be read or made in {}: {e}", config.data_dir.display()))?;
-    let (resolver, self_test) = outbound::resolver(config, &clock)?;
-    let belief = Arc::clone(&self_test.belief);
+    let (resolver, self_test) = outbound::resolver(config, &clock, DnsMetrics::new(&counting))?;
+    let (belief, answers) = (Arc::clone(&self_test.belief), Arc::clone(&self_test.answers));
     tracing::info!(event = "dnssec", "DNSSEC {}", belief.words());
     let believed = belief.proven();
     let roots = Arc::new(trust::load(config.trust.roots, &config.trust.extra_roots)?);
@@ -161,7 +174,9 @@ async fn start(config: &Config) -> Result<Relay, String> {
 
     let queue: Arc<dyn QueueStore> = Arc::clone(&store) as _;
     let policy_store: Arc<dyn PolicyStore> = Arc::clone(&store) as _;
-    let policies = outbound::policies(config, &resolver, &roots, Arc::clone(&policy_store), &clock)?;
+    let policy_metrics = PolicyMetrics::new(&counting);
+    let policies =
+        outbound::policies(config, &resolver, &roots, Arc::clone(&policy_store), &clock, policy_metrics)?;
     policies.note_start(store.last_written());
     let pool = Pool::new(outbound::pool_settings(config), Arc::clone(&clock));
     let poster = outbound::poster(config, &resolver, &roots, &clock)?;
@@ -180,16 +195,21 @@ async fn start(config: &Config) -> Result<Relay, String> {
         exceptions: Arc::clone(&exceptions),
         clock: Arc::clone(&clock),
         dnssec: believed.clone(),
+        metrics: AttemptMetrics::new(&counting),
     }
     .attempts(config)?;
     let courier = Arc::new(outbound::Courier { attempts, pool: Arc::clone(&pool) });
     let signers = signing::signers(config)?;
-    let manager_settings = ManagerSettings { signers: signers.clone(), ..settings::manager(config) };
+    let manager_settings = ManagerSettings {
+        signers: signers.clone(),
+        metrics: QueueMetrics::new(&counting, &config.exception),
+        ..settings::manager(config)
+    };
     let manager = Manager::new(manager_settings, Arc::clone(&queue), courier, Arc::clone(&clock));
 
     let report_store: Arc<dyn ReportStore> = Arc::clone(&store) as _;
     let reports = ReportService::new(
-        settings::reports(config),
+        ReportSettings { metrics: ReportMetrics::new(&counting), ..settings::reports(config) },
         Parts {
             store: Arc::clone(&report_store),
             resolver: report_resolver,
@@ -211,9 +231,25 @@ async fn start(config: &Config) -> Result<Relay, String> {
         stop_background: CancellationToken::new(),
         listening: Arc::new(AtomicBool::new(false)),
     };
-    relay.listen(config, Arc::clone(&queue), signers.clone(), &clock, believed).await?;
+    let submission_metrics = SubmissionMetrics::new(&counting);
+    relay.listen(config, Arc::clone(&queue), signers.clone(), &clock, believed, submission_metrics).await?;
+    let (tests, problems) =
+        (counting.counters(&table::DNSSEC_SELF_TESTS), counting.gauge(&table::STANDING_PROBLEMS));
+    let scrapes = metrics::Parts {
+        figures: Arc::clone(&relay.store) as _,
+        queue: Arc::clone(&queue),
+        manager: manager.clone(),
+        pool: Arc::clone(&pool),
+        belief: Arc::clone(&belief),
+        answers,
+        exceptions: Arc::clone(&exceptions),
+        certificate: relay.certificate.clone(),
+        clock: Arc::clone(&clock),
+        reserve: config.submission.max_message_size.saturating_mul(2).max(config.queue.reserve),
+    };
+    let scrapes = Arc::new(metrics::Scrapes::new(prometheus, scrapes));
     let noticed = Arc::<status::Noticed>::default();
-    let actions = admin::Actions {
+    let actions = Arc::new(admin::Actions {
         manager: manager.clone(),
         policies: policies.clone(),
         pool,
@@ -228,13 +264,15 @@ async fn start(config: &Config) -> Result<Relay, String> {
             certificate: relay.certificate.clone(),
             noticed: Arc::clone(&noticed),
         },
-    };
+    });
+    relay.show_metrics(config, Arc::clone(&scrapes) as _, Arc::clone(&actions) as _).await?;
     let state = AdminState {
         queue,
         policies: policy_store,
         reports: Arc::new(admin_reports::Desk { service: reports.clone(), store: report_store }),
         overview: Arc::clone(&relay.store) as _,
-        actions: Arc::new(actions),
+        actions,
+        metrics: Arc::clone(&scrapes) as _,
         token,
         clock: Arc::clone(&clock),
         max_age: config.queue.max_age,
@@ -247,9 +285,10 @@ async fn start(config: &Config) -> Result<Relay, String> {
         stop.run_until_cancelled(observe::limit::report()).await;
     });
     relay.background.spawn(reports.run(relay.stop_background.clone()));
-    relay.background.spawn(self_test.watch(relay.stop_background.clone()));
-    let watch =
-        standing::watch(config.clone(), signers, standing_resolver, noticed, relay.stop_background.clone());
+    relay.background.spawn(scrapes.upkeep(relay.stop_background.clone()));
+    relay.background.spawn(self_test.watch(tests, relay.stop_background.clone()));
+    let stop = relay.stop_background.clone();
+    let watch = standing::watch(config.clone(), signers, standing_resolver, problems, noticed, stop);
     relay.background.spawn(watch);
     let watch = exceptions::watch(exceptions, Arc::clone(&clock), relay.stop_background.clone());
     relay.background.spawn(watch);
@@ -261,9 +300,14 @@ async fn start(config: &Config) -> Result<Relay, String> {
     Ok(relay)
 }
 
-async fn open_store(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<SqliteStore>, String> {
+async fn open_store(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    metrics: StoreMetrics,
+) -> Result<Arc<SqliteStore>, String> {
     let store_settings = SqliteSettings {
         longest_wait: settings::longest_wait(config),
+        metrics,
         ..SqliteSettings::new(&config.data_dir)
     };
     let clock = Arc::clone(clock);
@@ -306,6 +350,7 @@ impl Relay {
         signers: Signers,
         clock: &Arc<dyn Clock>,
         dnssec: Dnssec,
+        metrics: SubmissionMetrics,
     ) -> Result<(), String> {
         let submission = Arc::new(settings::submission(config, dnssec));
         let slots = Slots::new(submission.max_connections, submission.max_connections_per_source);
@@ -314,7 +359,8 @@ impl Relay {
             Some(c) => Some(c.server_config().map_err(|e| format!("[tls]: {e}"))?),
             None => None,
         };
-        let acceptor = Acceptor::new(submission, queue, intake, Arc::clone(clock)).signing(signers);
+        let acceptor =
+            Acceptor::new(submission, queue, intake, Arc::clone(clock)).signing(signers).counting(metrics);
         let service = Arc::new(Service::new(acceptor, tls).map_err(|e| e.to_string())?);
         let mut bound = Vec::new();
         for (i, listener) in config.listener.iter().enumerate() {
@@ -335,6 +381,27 @@ impl Relay {
             );
             self.listeners.spawn(serve);
         }
+        Ok(())
+    }
+
+    /// Serves `[metrics] listen`.
+    async fn show_metrics(
+        &self,
+        config: &Config,
+        metrics: Arc<dyn Metrics>,
+        actions: Arc<dyn AdminActions>,
+    ) -> Result<(), String> {
+        let Some(address) = config.metrics.listen else { return Ok(()) };
+        let listener =
+            TcpListener::bind(address).await.map_err(|e| cannot_listen("metrics.listen", address, &e))?;
+        tracing::info!(event = "metrics-listening", %address);
+        let state = MetricsState { metrics, actions, limits: MetricsState::LIMITS };
+        let stop = self.stop_background.clone();
+        self.background.spawn(async move {
+            if let Err(error) = admin_metrics::serve(state, listener, stop).await {
+                tracing::error!(event = "metrics-failed", %error);
+            }
+        });
         Ok(())
     }
 

@@ -11,17 +11,20 @@ use super::dnssec::SelfTesting;
 use super::{settings, trust};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::delivery::attempt::metrics::AttemptMetrics;
 use crate::delivery::attempt::{AttemptSettings, Attempts, DnsRoutes, DnsTlsa, Parts};
 use crate::delivery::pool::{Pool, PoolSettings};
 use crate::delivery::starttls::Tls;
 use crate::delivery::{AttemptReport, Ledger};
-use crate::dns::belief::{Belief, Believing};
+use crate::dns::belief::Believing;
+use crate::dns::cache::metrics::DnsMetrics;
 use crate::dns::cache::{CacheSettings, CachingResolver};
 use crate::dns::hickory::HickoryResolver;
 use crate::dns::{Dnssec, Resolver};
 use crate::mail::Domain;
 use crate::mtasts::PolicyStore;
 use crate::mtasts::fetch::{FetchSettings, HttpsFetcher};
+use crate::mtasts::service::metrics::PolicyMetrics;
 use crate::mtasts::service::{PolicyService, ServiceSettings};
 use crate::queue::manager::Deliverer;
 use crate::queue::{Lease, QueueStore};
@@ -35,11 +38,16 @@ use crate::tlsrpt::https::{HttpsPoster, PosterSettings};
 ///
 /// # Errors
 /// One sentence, when there is no resolver to ask.
-pub fn resolver(config: &Config, clock: &Arc<dyn Clock>) -> Result<(Arc<dyn Resolver>, SelfTesting), String> {
-    let (settings, word) = settings::dns(config);
+pub fn resolver(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    metrics: DnsMetrics,
+) -> Result<(Arc<dyn Resolver>, SelfTesting), String> {
+    let (settings, belief) = settings::dns(config);
     let asker = || HickoryResolver::new(settings.clone()).map_err(|e| format!("[dns]: {e}"));
-    let belief = Arc::new(Belief::new(settings.trust_ad, word));
-    let cache = CachingResolver::new(asker()?, CacheSettings::default(), Arc::clone(clock));
+    let belief = Arc::new(belief);
+    let cache_settings = CacheSettings { metrics, ..CacheSettings::default() };
+    let cache = CachingResolver::new(asker()?, cache_settings, Arc::clone(clock));
     let resolver = Arc::new(Believing::new(cache, Arc::clone(&belief)));
     let (names, answers) = (config.dns.self_test.clone(), Arc::clone(&resolver));
     Ok((resolver, SelfTesting { asker: asker()?, names, belief, answers }))
@@ -55,6 +63,7 @@ pub fn policies(
     roots: &Arc<RootCertStore>,
     store: Arc<dyn PolicyStore>,
     clock: &Arc<dyn Clock>,
+    metrics: PolicyMetrics,
 ) -> Result<PolicyService, String> {
     let fetch = FetchSettings {
         port: config.mta_sts.port,
@@ -67,6 +76,7 @@ pub fn policies(
     let service = ServiceSettings {
         enabled: config.mta_sts.enabled,
         fetch_timeout: config.mta_sts.fetch_timeout,
+        metrics,
         ..ServiceSettings::default()
     };
     Ok(PolicyService::new(service, Arc::clone(resolver), Arc::new(fetcher), store, Arc::clone(clock)))
@@ -163,6 +173,8 @@ pub struct Outbound {
     pub clock: Arc<dyn Clock>,
     /// Whether DNSSEC answers are believed.
     pub dnssec: Dnssec,
+    /// What is counted.
+    pub metrics: AttemptMetrics,
 }
 
 impl Outbound {
@@ -182,7 +194,8 @@ impl Outbound {
             exceptions: self.exceptions,
             clock: self.clock,
         };
-        Ok(Attempts::new(attempt_settings(config, self.dnssec), parts))
+        let settings = AttemptSettings { metrics: self.metrics, ..attempt_settings(config, self.dnssec) };
+        Ok(Attempts::new(settings, parts))
     }
 }
 

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::interfaces;
-use crate::config::{
-    Config, Destination, Dnssec as Belief, IpFamily, Listener, ListenerAuth, MinimumTls, Protocol,
-};
-use crate::dns::Dnssec;
-use crate::dns::hickory::DnsSettings;
+use crate::config::{Config, Destination, Dnssec, IpFamily, Listener, ListenerAuth, MinimumTls, Protocol};
+use crate::dns;
+use crate::dns::belief::Belief;
+use crate::dns::hickory::{DnsSettings, HickoryResolver, Trust};
 use crate::queue::RetrySchedule;
 use crate::queue::manager::ManagerSettings;
 use crate::route::smart_host::{Rule, Rules, SmartHost};
@@ -31,7 +30,7 @@ const KNOWN_FORWARDERS: [IpAddr; 3] = [
 ];
 
 /// What the submission server is told.
-pub(super) fn submission(config: &Config, dnssec: Dnssec) -> submission::Settings {
+pub(super) fn submission(config: &Config, dnssec: dns::Dnssec) -> submission::Settings {
     let s = &config.submission;
     let users = s.user.iter().map(|u| submission::User {
         name: u.name.clone(),
@@ -138,30 +137,35 @@ pub(crate) fn rules(config: &Config) -> Rules {
     Rules::new((1..).zip(&config.destination).map(rule))
 }
 
-/// What the resolver is told, and the sentence that says so (`/readyz`, `check`, the log).
-pub(crate) fn dns(config: &Config) -> (DnsSettings, String) {
+/// What the resolver is told, and what is believed of it about DNSSEC (`/readyz`, `check`, the log).
+pub(crate) fn dns(config: &Config) -> (DnsSettings, Belief) {
     let base = DnsSettings { servers: config.dns.servers.clone(), ..DnsSettings::default() };
     let servers = if base.servers.is_empty() { system_servers() } else { base.servers.clone() };
     let local = |s: &SocketAddr| s.ip().is_loopback() && !KNOWN_FORWARDERS.contains(&s.ip());
     let vouched = |s: &SocketAddr| local(s) || config.dns.trusted_servers.contains(s);
-    let (trust_ad, word) = match config.dns.dnssec {
-        Belief::Off => (false, "off: switched off by dns.dnssec".to_owned()),
-        Belief::TrustAd => (true, "trust-ad: dns.dnssec says so".to_owned()),
-        Belief::Auto if !servers.is_empty() && servers.iter().all(vouched) => {
-            (true, "trust-ad: every resolver is on this machine or in dns.trusted_servers".to_owned())
+    let off = |why: &str| (Trust::Nobody, Belief::new(false, format!("off: {why}")));
+    let resolvers = |why: &str| (Trust::Resolvers, Belief::new(true, format!("trust-ad: {why}")));
+    let (trust, belief) = match config.dns.dnssec {
+        Dnssec::Off => off("switched off by dns.dnssec"),
+        Dnssec::TrustAd => resolvers("dns.dnssec says so"),
+        Dnssec::Auto if !servers.is_empty() && servers.iter().all(vouched) => {
+            resolvers("every resolver is on this machine or in dns.trusted_servers")
         }
-        Belief::Auto => {
-            (false, "off: not every resolver is on this machine or in dns.trusted_servers".to_owned())
+        Dnssec::Auto => off("not every resolver is on this machine or in dns.trusted_servers"),
+        Dnssec::Validate => {
+            let belief = Belief::new(true, "validate: this process validates".to_owned());
+            let anchors =
+                config.dns.trust_anchor.as_ref().map_or_else(Arc::default, |f| Arc::clone(&f.anchors));
+            (Trust::Validation { anchors, believed: belief.now() }, belief)
         }
     };
     // The servers vouched for are the servers asked, whatever becomes of the system's file meanwhile.
-    (DnsSettings { servers, trust_ad, ..base }, word)
+    let known_zone = config.dns.self_test.secure.clone();
+    (DnsSettings { servers, trust, known_zone, ..base }, belief)
 }
 
 fn system_servers() -> Vec<SocketAddr> {
-    crate::dns::hickory::HickoryResolver::new(DnsSettings::default())
-        .map(|r| r.servers().to_vec())
-        .unwrap_or_default()
+    HickoryResolver::new(DnsSettings::default()).map(|r| r.servers().to_vec()).unwrap_or_default()
 }
 
 /// How long a commit waits for another process, and the like, that the store is told.

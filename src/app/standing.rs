@@ -19,6 +19,7 @@ use crate::delivery::connect::dial;
 use crate::dkim::Signers;
 use crate::dns::Resolver;
 use crate::mail::Domain;
+use crate::observe::metrics::Gauge;
 use crate::route::resolve::resolve;
 use crate::standing::look::{self, Subject};
 use crate::standing::relay::{self, BaseRoots, Roots};
@@ -71,13 +72,14 @@ pub(super) async fn watch(
     config: Config,
     signers: Signers,
     resolver: Arc<dyn Resolver>,
+    problems: Gauge,
     noticed: Arc<Noticed>,
     stop: CancellationToken,
 ) {
     // Addresses may change, so that the subject is made anew each day.
     let look = async || {
         let findings = look::reports(&*resolver, &subject(&config, signers.clone())).await;
-        say(&findings);
+        problems.set(say(&findings));
         noticed.put(findings);
     };
     loop {
@@ -88,7 +90,8 @@ pub(super) async fn watch(
     }
 }
 
-fn say(findings: &[Finding]) {
+/// Warns of what would fail, and says how much that is.
+fn say(findings: &[Finding]) -> usize {
     // That reports wait for a sender or a key is said by those who wait.
     let said = |f: &&Finding| f.mark == Mark::Bad && f.check != Check::Configuration;
     for f in findings.iter().filter(said) {
@@ -98,6 +101,7 @@ fn say(findings: &[Finding]) {
     if crate::standing::sound(findings) {
         tracing::info!(event = "report-standing", "TLS reports would be believed");
     }
+    findings.iter().filter(said).count()
 }
 
 fn subject(config: &Config, signers: Signers) -> Subject {

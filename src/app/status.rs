@@ -95,7 +95,7 @@ pub fn without_relay(
     });
     let exceptions = Exceptions::new(config.exception.iter().cloned(), ended);
     let place = place(config, free(&config.data_dir), shown, Exception::all(&exceptions, clock.now()));
-    let dnssec = match outbound::resolver(config, clock) {
+    let dnssec = match outbound::resolver(config, clock, Default::default()) {
         // What the configuration says; whether it holds is for the relay to find out.
         Ok((_, self_test)) => Dnssec { believed: false, ..dnssec(&self_test.belief) },
         Err(words) => Dnssec { words, ..Dnssec::default() },

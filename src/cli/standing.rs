@@ -25,7 +25,7 @@ struct Standing<'a> {
 /// `report check`.
 pub(super) fn reports(as_json: bool, config: &Config, io: &mut Io<'_>) -> Result<u8, Failure> {
     let findings = relay::block_on(async {
-        let (resolver, _) = outbound::resolver(config, &clock())?;
+        let (resolver, _) = outbound::resolver(config, &clock(), Default::default())?;
         app::standing::reports(config, &*resolver).await
     })?
     .map_err(failed)?;
@@ -36,7 +36,7 @@ pub(super) fn reports(as_json: bool, config: &Config, io: &mut Io<'_>) -> Result
 pub(super) fn own(probe: bool, as_json: bool, config: &Config, io: &mut Io<'_>) -> Result<u8, Failure> {
     let findings = relay::block_on(async {
         let clock = clock();
-        let (resolver, self_test) = outbound::resolver(config, &clock)?;
+        let (resolver, self_test) = outbound::resolver(config, &clock, Default::default())?;
         // No relay has run here yet, or we may not read its database: then nothing is known of its clock.
         let last_written = match SqliteStore::open_read_only(&config.data_dir) {
             Ok(stores) => stores.last_written().await.unwrap_or_default(),

@@ -10,9 +10,11 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
+use crate::dns::anchor::Anchor;
 use crate::mail::{Domain, Mailbox};
 
 mod check;
@@ -290,8 +292,8 @@ pub struct Dns {
     pub dnssec: Dnssec,
     /// Resolvers elsewhere whose word is taken.
     pub trusted_servers: Vec<SocketAddr>,
-    /// Root keys for validation in this process, which comes later.
-    pub trust_anchor: Option<PathBuf>,
+    /// Root keys for validation in this process; `None`: those of IANA.
+    pub trust_anchor: Option<TrustAnchor>,
     /// Names asked for at start and hourly.
     pub self_test: SelfTest,
 }
@@ -303,8 +305,19 @@ pub enum Dnssec {
     Auto,
     /// The AD bit.
     TrustAd,
+    /// This process.
+    Validate,
     /// Nobody: every answer counts as insecure.
     Off,
+}
+
+/// `dns.trust_anchor`: a file that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrustAnchor {
+    /// The file.
+    pub path: PathBuf,
+    /// Its keys and digests. Not empty.
+    pub anchors: Arc<[Anchor]>,
 }
 
 /// `dns.self_test`.

@@ -122,11 +122,12 @@ fn outward(t: &mut Toml, c: &Config) {
         match c.dns.dnssec {
             Dnssec::Auto => "auto",
             Dnssec::TrustAd => "trust-ad",
+            Dnssec::Validate => "validate",
             Dnssec::Off => "off",
         },
     );
     t.list("trusted_servers", &c.dns.trusted_servers);
-    t.path("trust_anchor", c.dns.trust_anchor.as_deref().unwrap_or_else(|| Path::new("")));
+    t.path("trust_anchor", c.dns.trust_anchor.as_ref().map_or_else(|| Path::new(""), |f| f.path.as_path()));
     let test = &c.dns.self_test;
     t.line("self_test", &format!("{{ secure = {}, bogus = {} }}", quoted(&test.secure), quoted(&test.bogus)));
 

@@ -1,7 +1,10 @@
 //! TLSA records (RFC 6698 §2.1) and which of them can be used for SMTP (RFC 7672 §3.1).
 
+use std::cell::OnceCell;
+use std::collections::HashMap;
 use std::fmt;
 
+use aws_lc_rs::digest::{Digest, SHA256, SHA512, digest};
 use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, SubjectPublicKeyInfo, X509Certificate};
 
@@ -42,11 +45,14 @@ impl TlsaSet {
     /// `Full` and the strongest digest (RFC 7671 §9, DANE-31).
     pub fn usable(&self) -> Vec<Usable<'_>> {
         let all: Vec<Usable<'_>> = self.records.iter().filter_map(Usable::of).collect();
-        let strongest = |u: &Usable<'_>| {
-            let rivals = all.iter().filter(|o| (o.usage, o.selector) == (u.usage, u.selector));
-            rivals.map(|o| o.matching).filter(|m| *m != Matching::Full).max()
+        let mut strongest: HashMap<(Usage, Selector), Matching> = HashMap::new();
+        for record in all.iter().filter(|u| u.matching != Matching::Full) {
+            let most = strongest.entry((record.usage, record.selector)).or_insert(record.matching);
+            *most = record.matching.max(*most);
+        }
+        let kept = |u: &&Usable<'_>| {
+            u.matching == Matching::Full || strongest.get(&(u.usage, u.selector)) == Some(&u.matching)
         };
-        let kept = |u: &&Usable<'_>| u.matching == Matching::Full || Some(u.matching) == strongest(u);
         all.iter().filter(kept).copied().collect()
     }
 }
@@ -116,18 +122,59 @@ impl<'a> Usable<'a> {
         sound.then_some(Self { usage, selector, matching, data })
     }
 
-    /// Whether `certificate` is the one, or has the key, that the record names.
-    pub fn matches(&self, certificate: &CertificateDer<'_>) -> bool {
-        let selected = match self.selector {
-            Selector::Certificate => Some(certificate.as_ref()),
-            Selector::Key => key(certificate),
-        };
-        let digest = |algorithm, octets| aws_lc_rs::digest::digest(algorithm, octets).as_ref() == self.data;
-        selected.is_some_and(|octets| match self.matching {
-            Matching::Full => octets == self.data,
-            Matching::Sha256 => digest(&aws_lc_rs::digest::SHA256, octets),
-            Matching::Sha512 => digest(&aws_lc_rs::digest::SHA512, octets),
-        })
+    /// Whether this certificate is the one, or has the key, that the record names.
+    pub fn matches(&self, presented: &Presented<'_>) -> bool {
+        let Some(part) = presented.part(self.selector) else { return false };
+        match self.matching {
+            Matching::Full => part.octets == self.data,
+            Matching::Sha256 => part.sha256() == self.data,
+            Matching::Sha512 => part.sha512() == self.data,
+        }
+    }
+}
+
+/// A certificate as it was presented, read and digested once, however many records it is compared with.
+#[derive(Debug)]
+pub struct Presented<'a> {
+    /// The certificate.
+    pub certificate: &'a CertificateDer<'a>,
+    whole: Part<'a>,
+    key: Option<Part<'a>>,
+}
+
+/// What a selector selects, and its digests.
+#[derive(Debug)]
+struct Part<'a> {
+    octets: &'a [u8],
+    sha256: OnceCell<Digest>,
+    sha512: OnceCell<Digest>,
+}
+
+impl<'a> Part<'a> {
+    const fn new(octets: &'a [u8]) -> Self {
+        Self { octets, sha256: OnceCell::new(), sha512: OnceCell::new() }
+    }
+
+    fn sha256(&self) -> &[u8] {
+        self.sha256.get_or_init(|| digest(&SHA256, self.octets)).as_ref()
+    }
+
+    fn sha512(&self) -> &[u8] {
+        self.sha512.get_or_init(|| digest(&SHA512, self.octets)).as_ref()
+    }
+}
+
+impl<'a> Presented<'a> {
+    /// Reads the certificate; where it cannot be read it has no key to compare.
+    pub fn new(certificate: &'a CertificateDer<'a>) -> Self {
+        Self { certificate, whole: Part::new(certificate.as_ref()), key: key(certificate).map(Part::new) }
+    }
+
+    const fn part(&self, selector: Selector) -> Option<&Part<'a>> {
+        match selector {
+            Selector::Certificate => Some(&self.whole),
+            Selector::Key => self.key.as_ref(),
+        }
     }
 }
 
@@ -194,8 +241,8 @@ pub(super) mod tests {
     fn a_record_matches_the_part_that_it_names() {
         let (certificate, other) = (certificate(), certificate());
         let spki = key(&certificate).unwrap();
-        let hash = |a, octets: &[u8]| aws_lc_rs::digest::digest(a, octets).as_ref().to_vec();
-        let (s256, s512) = (&aws_lc_rs::digest::SHA256, &aws_lc_rs::digest::SHA512);
+        let hash = |a, octets: &[u8]| digest(a, octets).as_ref().to_vec();
+        let (s256, s512) = (&SHA256, &SHA512);
         for record in [
             tlsa(3, 0, 0, &certificate),
             tlsa(3, 1, 0, spki),
@@ -205,9 +252,9 @@ pub(super) mod tests {
             tlsa(3, 1, 2, &hash(s512, spki)),
         ] {
             let usable = Usable::of(&record).unwrap();
-            assert!(usable.matches(&certificate), "{record}");
-            assert!(!usable.matches(&other), "{record}");
-            assert!(!usable.matches(&CertificateDer::from(vec![])), "{record}");
+            assert!(usable.matches(&Presented::new(&certificate)), "{record}");
+            assert!(!usable.matches(&Presented::new(&other)), "{record}");
+            assert!(!usable.matches(&Presented::new(&CertificateDer::from(vec![]))), "{record}");
         }
     }
 
@@ -241,7 +288,7 @@ pub(super) mod tests {
         fn any_record_is_judged(usage: u8, selector in 0u8..3, matching in 0u8..3, data: Vec<u8>, cert: Vec<u8>) {
             let record = tlsa(usage, selector, matching, &data);
             if let Some(usable) = Usable::of(&record) {
-                let _ = usable.matches(&CertificateDer::from(cert));
+                let _ = usable.matches(&Presented::new(&CertificateDer::from(cert)));
             }
         }
     }

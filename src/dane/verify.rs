@@ -13,7 +13,7 @@ use rustls::server::ParsedCertificate;
 use x509_parser::asn1_rs::Any;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use super::tlsa::{Matching, Selector, Usable, Usage};
+use super::tlsa::{Matching, Presented, Selector, Usable, Usage};
 use crate::clock::Timestamp;
 use crate::mail::Domain;
 use crate::security::pkix::{self, PkixFault};
@@ -69,12 +69,14 @@ pub struct Terms<'a> {
 /// Empty when some record matches `chain` (leaf first); else what came closest.
 pub fn verify(records: &[Usable<'_>], chain: &[CertificateDer<'_>], terms: Terms<'_>) -> Vec<DaneFault> {
     let Some((leaf, issuers)) = chain.split_first() else { return vec![DaneFault::NoMatch] };
-    if records.iter().any(|r| r.usage == Usage::Server && r.matches(leaf)) {
+    let presented: Vec<Presented<'_>> = chain.iter().map(Presented::new).collect();
+    let is_leaf = |r: &Usable<'_>| presented.first().is_some_and(|leaf| r.matches(leaf));
+    if records.iter().any(|r| r.usage == Usage::Server && is_leaf(r)) {
         return Vec::new();
     }
     let mut closest: Option<Vec<DaneFault>> = None;
     let authorities = records.iter().filter(|r| r.usage == Usage::Authority);
-    for anchor in authorities.flat_map(|r| anchors(r, chain)).take(MOST_ANCHORS) {
+    for anchor in authorities.flat_map(|r| anchors(r, &presented)).take(MOST_ANCHORS) {
         let faults = below(&anchor, leaf, issuers, terms);
         if faults.is_empty() {
             return Vec::new();
@@ -96,16 +98,18 @@ struct Anchor {
 
 /// The trust anchors that `record` names: those it matches in the presented chain, above the leaf (RFC 7671 §5.2), and
 /// the one that it carries itself (RFC 7671 §5.2.2, §5.2.3; DANE-25, DANE-26).
-fn anchors(record: &Usable<'_>, chain: &[CertificateDer<'_>]) -> Vec<Anchor> {
-    let presented = chain.iter().skip(1).filter(|c| record.matches(c));
-    let mut found: Vec<Anchor> = presented.filter_map(|c| anchor_of(c, record.selector)).collect();
+fn anchors(record: &Usable<'_>, chain: &[Presented<'_>]) -> Vec<Anchor> {
+    let matched = chain.iter().skip(1).filter(|c| record.matches(c));
+    let mut found: Vec<Anchor> = matched.filter_map(|c| anchor_of(c.certificate, record.selector)).collect();
     if record.matching == Matching::Full {
         match record.selector {
             Selector::Certificate => {
                 found.extend(anchor_of(&CertificateDer::from(record.data), record.selector));
             }
             // A key has no name: it stands for whoever issued a certificate of the chain.
-            Selector::Key => found.extend(chain.iter().filter_map(|c| anchor_by_key(c, record.data))),
+            Selector::Key => {
+                found.extend(chain.iter().filter_map(|c| anchor_by_key(c.certificate, record.data)))
+            }
         }
     }
     found

@@ -3,6 +3,9 @@
 //! Sessions are kept by MX name, address, port, our source address and whose they are, and lent only through
 //! [`verdict`](crate::security::verdict) on their evidence with the borrower's own demand (OUT-51). Limits and
 //! pauses go by address, port and source address, whatever the name (QUE-31). Both are per process.
+//!
+//! A verdict may verify dozens of signatures, so nobody judges while all others wait for the lock: a session stays where it
+//! is and anybody's to take until its judge comes back for it.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -15,6 +18,7 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 use crate::mail::{Domain, ReversePath};
 use crate::queue::health::{HostHealth, Pause, Trouble};
+use crate::security::verdict::Evidence;
 
 use super::session::Session;
 
@@ -84,6 +88,8 @@ pub struct Pool {
 #[derive(Default)]
 struct State {
     open: usize,
+    /// Connections ever, for the number of the next one.
+    opened: u64,
     hosts: HashMap<HostKey, Host>,
     idle: HashMap<Key, Vec<Idle>>,
     ipv4_first: HashMap<Domain, Duration>,
@@ -109,6 +115,8 @@ struct Idle {
 
 /// The right to one connection to one host. Dropping it frees the place.
 pub struct Slot {
+    /// Its own, for as long as the connection lasts.
+    number: u64,
     pool: Weak<Pool>,
     host: HostKey,
 }
@@ -141,6 +149,33 @@ impl State {
             self.forget_at = (self.hosts.len() * 2).max(MANY_HOSTS);
         }
     }
+
+    /// What a borrower with these verdicts may do about the sessions that have been idle for less than `idle`.
+    fn look(&mut self, key: &Key, idle: Duration, verdicts: &Verdicts) -> Look {
+        let Some(list) = self.idle.get_mut(key) else { return Look::Nothing };
+        let verdict = |i: &Idle| verdicts.iter().find(|(n, _)| *n == i.slot.number).map(|(_, suits)| *suits);
+        // The one used last is the likeliest to be alive.
+        let find = |wanted| list.iter().rposition(|i| verdict(i) == wanted && i.since.elapsed() < idle);
+        if let Some(at) = find(Some(true)) {
+            let Idle { session, slot, .. } = list.swap_remove(at);
+            return Look::Take(Box::new(session), slot);
+        }
+        let unjudged = find(None).and_then(|at| list.get(at));
+        unjudged.map_or(Look::Nothing, |i| Look::Judge(i.slot.number, i.session.seen.evidence.clone()))
+    }
+}
+
+/// Of open sessions, by number: whether they suit one borrower. A host has few, and none is judged twice.
+type Verdicts = Vec<(u64, bool)>;
+
+/// What is to be done next.
+enum Look {
+    /// This one suits.
+    Take(Box<Session>, Slot),
+    /// Nobody knows yet of this one.
+    Judge(u64, Evidence),
+    /// None suits.
+    Nothing,
 }
 
 impl Pool {
@@ -153,22 +188,39 @@ impl Pool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A session that `suits`, or a place to dial, or neither, at once.
-    pub fn try_acquire(self: &Arc<Self>, key: &Key, suits: &dyn Fn(&Session) -> bool) -> Grant {
+    /// A session whose evidence `suits`, or a place to dial, or neither, at once.
+    pub fn try_acquire(self: &Arc<Self>, key: &Key, suits: &dyn Fn(&Evidence) -> bool) -> Grant {
+        self.lend(key, suits, &mut Verdicts::new())
+    }
+
+    /// The like, for a borrower who may have judged before.
+    fn lend(
+        self: &Arc<Self>,
+        key: &Key,
+        suits: &dyn Fn(&Evidence) -> bool,
+        verdicts: &mut Verdicts,
+    ) -> Grant {
         let now = self.clock.monotonic();
-        let mut unwanted = Vec::new();
-        let mut state = self.lock();
-        if let Some(pause) = state.hosts.get(&key.host).and_then(|h| h.health.pause(now)) {
-            return Grant::Paused(pause);
-        }
-        if let Some(list) = state.idle.get_mut(key) {
-            let fresh = |i: &Idle| i.since.elapsed() < self.settings.idle;
-            // The one used last is the likeliest to be alive.
-            let found = list.iter().rposition(|i| fresh(i) && suits(&i.session));
-            if let Some(idle) = found.map(|at| list.swap_remove(at)) {
-                return Grant::Session(Box::new(idle.session), idle.slot);
+        loop {
+            let mut state = self.lock();
+            if let Some(pause) = state.hosts.get(&key.host).and_then(|h| h.health.pause(now)) {
+                return Grant::Paused(pause);
+            }
+            match state.look(key, self.settings.idle, verdicts) {
+                Look::Take(session, slot) => return Grant::Session(session, slot),
+                // One answer with the last look: no session comes back in between.
+                Look::Nothing => return self.place(state, key, now),
+                Look::Judge(number, evidence) => {
+                    drop(state);
+                    verdicts.push((number, suits(&evidence)));
+                }
             }
         }
+    }
+
+    /// A place for a new connection, at the cost of an idle one if need be.
+    fn place(self: &Arc<Self>, mut state: MutexGuard<'_, State>, key: &Key, now: Duration) -> Grant {
+        let mut unwanted = Vec::new();
         let limit = self.settings.max_per_host;
         state.forget_some(now);
         let host = state.hosts.entry(key.host).or_default();
@@ -188,22 +240,25 @@ impl Pool {
             }
         }
         state.open += 1;
+        state.opened += 1;
+        let number = state.opened;
         state.hosts.entry(key.host).or_default().open += 1;
         drop(state);
         for idle in unwanted {
             idle.session.quit();
         }
-        Grant::Dial(Slot { pool: Arc::downgrade(self), host: key.host })
+        Grant::Dial(Slot { number, pool: Arc::downgrade(self), host: key.host })
     }
 
     /// As [`Pool::try_acquire`], waiting up to `patience` for a place. [`Grant::Full`] when none came.
     pub async fn acquire(
         self: &Arc<Self>,
         key: &Key,
-        suits: &(dyn Fn(&Session) -> bool + Sync),
+        suits: &(dyn Fn(&Evidence) -> bool + Sync),
         patience: Duration,
     ) -> Grant {
         let until = Instant::now() + patience;
+        let mut verdicts = Verdicts::new();
         loop {
             let host_freed = Arc::clone(&self.lock().hosts.entry(key.host).or_default().freed);
             // Registered before looking, so that no place freed in between is missed.
@@ -211,7 +266,7 @@ impl Pool {
             tokio::pin!(here, anywhere);
             here.as_mut().enable();
             anywhere.as_mut().enable();
-            let grant = self.try_acquire(key, &|s| suits(s));
+            let grant = self.lend(key, suits, &mut verdicts);
             if !matches!(grant, Grant::Full) {
                 return grant;
             }
@@ -377,82 +432,4 @@ impl Drop for Slot {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::{ManualClock, Timestamp};
-
-    fn pool(max_per_host: usize) -> (Arc<Pool>, Arc<ManualClock>) {
-        let clock = Arc::new(ManualClock::new(Timestamp::from_millis(0)));
-        let settings = PoolSettings { max_per_host, ..PoolSettings::default() };
-        (Pool::new(settings, Arc::clone(&clock) as Arc<dyn Clock>), clock)
-    }
-
-    fn key(n: u32) -> Key {
-        let to = SocketAddr::new(IpAddr::from(n.to_be_bytes()), 25);
-        Key {
-            name: Domain::parse_host("mx.example.net").unwrap(),
-            host: HostKey { to, source: None },
-            lane: 0,
-        }
-    }
-
-    fn dial(pool: &Arc<Pool>, n: u32) -> Option<Slot> {
-        match pool.try_acquire(&key(n), &|_| true) {
-            Grant::Dial(slot) => Some(slot),
-            _ => None,
-        }
-    }
-
-    // QUE-09, QUE-31
-    #[test]
-    fn a_host_starts_at_two_grows_with_success_and_halves_on_trouble() {
-        let (pool, clock) = pool(20);
-        let host = key(1).host;
-        let open = |pool: &Arc<Pool>| std::iter::from_fn(|| dial(pool, 1)).collect::<Vec<_>>().len();
-        assert_eq!(open(&pool), 2);
-        for _ in 0..2 {
-            pool.delivered(&host);
-        }
-        assert_eq!(open(&pool), 3);
-        for _ in 0..500 {
-            pool.delivered(&host);
-        }
-        assert_eq!(open(&pool), 20);
-        pool.trouble(&host, Trouble::Dialogue);
-        assert!(matches!(pool.try_acquire(&key(1), &|_| true), Grant::Paused(_)));
-        clock.advance(Duration::from_secs(60));
-        assert_eq!(open(&pool), 10);
-        assert_eq!(pool.open(), 0, "every place came back");
-    }
-
-    // OUT-02, QUE-31
-    #[tokio::test(start_paused = true)]
-    async fn who_waits_for_a_place_gets_the_first_that_frees_or_none_after_its_patience() {
-        let (pool, _) = pool(1);
-        let held = dial(&pool, 1).unwrap();
-        let begun = Instant::now();
-        let none = pool.acquire(&key(1), &|_| true, Duration::from_secs(5)).await;
-        assert!(matches!(none, Grant::Full));
-        assert_eq!(begun.elapsed(), Duration::from_secs(5));
-        let waiting = {
-            let pool = Arc::clone(&pool);
-            tokio::spawn(async move { pool.acquire(&key(1), &|_| true, Duration::from_secs(5)).await })
-        };
-        tokio::task::yield_now().await;
-        drop(held);
-        assert!(matches!(waiting.await.unwrap(), Grant::Dial(_)));
-        assert_eq!(begun.elapsed(), Duration::from_secs(5), "at once");
-    }
-
-    // LIM: hosts that mail once led to are forgotten, however their dials went.
-    #[test]
-    fn hosts_known_are_bounded_by_those_in_use() {
-        let (pool, clock) = pool(20);
-        for n in 0..20_000 {
-            drop(dial(&pool, n));
-            pool.trouble(&key(n).host, Trouble::Dial);
-            clock.advance(Duration::from_secs(10));
-        }
-        assert!(pool.lock().hosts.len() <= 2 * MANY_HOSTS, "{}", pool.lock().hosts.len());
-    }
-}
+mod tests;

@@ -2,8 +2,8 @@
 //!
 //! The handshake itself accepts any certificate; [`security::pkix`](crate::security::pkix) judges the chain
 //! afterwards, so that a refusal comes with every cause and the connection can be closed politely. What cannot
-//! be made up for afterwards is the proof that the peer has the key: where authentication is demanded a bad handshake
-//! signature ends the handshake, elsewhere it is recorded, since refusing it would mean the clear.
+//! be made up for afterwards is the proof that the peer has the key: where TLS is demanded a bad handshake signature ends
+//! the handshake (RFC 8446 §4.4.3), elsewhere it is recorded, since refusing it would mean the clear.
 //!
 //! No resumption: a resumed session would skip the evidence (TLS-27).
 
@@ -26,13 +26,14 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use x509_parser::asn1_rs::Any;
 use x509_parser::prelude::{FromDer, X509Certificate};
-use x509_parser::public_key::PublicKey;
 
 use crate::clock::Timestamp;
 use crate::mail::Domain;
 use crate::route::smart_host::Rule;
+use crate::security::decide::Demand;
 use crate::security::pkix;
 use crate::security::verdict::{HandshakeFault, PeerChain, TlsFacts};
+use crate::security::weak_rsa::{LEAST_BITS, WeakKey};
 
 /// The authorities and algorithms of outbound TLS. Cloning is cheap.
 #[derive(Debug, Clone)]
@@ -61,8 +62,8 @@ impl Tls {
         rule.filter(|r| r.own_roots).and_then(|r| self.own.get(&r.number)).unwrap_or(self)
     }
 
-    /// Shakes hands within `limit`. The chain is judged for `host`, `sni` is asked for; `strict` where the peer is to be
-    /// authenticated. `now` is when the chain is judged.
+    /// Shakes hands within `limit`. The chain is judged for `host`, `sni` is asked for; `demand` says whether the peer must prove
+    /// anything. `now` is when the chain is judged.
     ///
     /// # Errors
     /// [`HandshakeFault`]; the connection is closed then.
@@ -71,15 +72,15 @@ impl Tls {
         tcp: TcpStream,
         host: &Domain,
         sni: &Domain,
-        strict: bool,
+        demand: Demand,
         limit: Duration,
         now: Timestamp,
     ) -> Result<(TlsStream<TcpStream>, TlsFacts), HandshakeFault> {
         let verifier = Arc::new(Recorder {
             provider: Arc::clone(&self.provider),
-            strict,
+            strict: demand.tls,
             signature_verified: AtomicBool::new(false),
-            weak_rsa: AtomicUsize::new(0),
+            too_few_bits: AtomicUsize::new(0),
         });
         let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
@@ -88,7 +89,7 @@ impl Tls {
             .with_custom_certificate_verifier(Arc::clone(&verifier) as Arc<dyn ServerCertVerifier>)
             .with_no_client_auth();
         config.resumption = Resumption::disabled();
-        let (name, sni_sent) = server_name(sni, strict);
+        let (name, sni_sent) = server_name(sni, demand.authenticated());
         config.enable_sni = sni_sent;
         let client = SmtpClient { stream: tcp, timeout: limit };
         let connector = TlsConnector::from(Arc::new(config));
@@ -122,11 +123,11 @@ impl Tls {
     }
 }
 
-/// The name for SNI (RFC 8461 §7.1), and whether it may be sent. Without any demand an odd name goes unsent
-/// rather than costing the encryption.
-fn server_name(host: &Domain, strict: bool) -> (&str, bool) {
+/// The name for SNI (RFC 8461 §7.1), and whether it may be sent. Where nobody is to be authenticated an odd name goes
+/// unsent rather than costing the encryption.
+fn server_name(host: &Domain, authenticated: bool) -> (&str, bool) {
     match ServerName::try_from(host.as_str()) {
-        Ok(ServerName::DnsName(_)) => (host.as_str(), strict || !host.as_str().contains('_')),
+        Ok(ServerName::DnsName(_)) => (host.as_str(), authenticated || !host.as_str().contains('_')),
         // Never sent: a placeholder for an API that wants one.
         _ => ("unnamed.invalid", false),
     }
@@ -145,9 +146,7 @@ fn fault_of(error: &mail_send::Error) -> HandshakeFault {
                 let number = u8::from(*alert);
                 fault(&format!("tls-alert-{number}"), format!("the peer sent alert {alert:?}"))
             }
-            rustls::Error::InvalidCertificate(_) => {
-                fault("bad-signature", "the peer did not prove that it has the certificate's key".to_owned())
-            }
+            rustls::Error::InvalidCertificate(_) => HandshakeFault::unproven(),
             rustls::Error::PeerIncompatible(_) => fault("tls-incompatible", e.to_string()),
             rustls::Error::InvalidMessage(_) => fault("tls-invalid-message", e.to_string()),
             _ => fault("tls-error", e.to_string()),
@@ -160,14 +159,12 @@ fn fault_of(error: &mail_send::Error) -> HandshakeFault {
 #[derive(Debug)]
 struct Recorder {
     provider: Arc<CryptoProvider>,
+    /// A bad signature ends the handshake.
     strict: bool,
     signature_verified: AtomicBool,
     /// The bits of an RSA key that was refused because it has too few.
-    weak_rsa: AtomicUsize,
+    too_few_bits: AtomicUsize,
 }
-
-/// RSA keys with fewer bits prove nothing: the cryptography here does not verify with them.
-const LEAST_RSA_BITS: usize = 2048;
 
 impl Recorder {
     fn recorded(
@@ -181,39 +178,29 @@ impl Recorder {
                 Ok(valid)
             }
             Err(e) if self.strict => {
-                self.weak_rsa.store(weak_rsa_bits(certificate).unwrap_or_default(), Ordering::Release);
+                let bits = WeakKey::of(certificate).map(|key| key.bits()).filter(|bits| *bits < LEAST_BITS);
+                self.too_few_bits.store(bits.unwrap_or_default(), Ordering::Release);
                 Err(e)
             }
             Err(_) => Ok(HandshakeSignatureValid::assertion()),
         }
     }
-}
 
-impl Recorder {
     /// What there is to say when the handshake ended over an RSA key of too few bits.
     fn weak_key(&self) -> Option<HandshakeFault> {
-        let bits = Some(self.weak_rsa.load(Ordering::Acquire)).filter(|bits| *bits > 0)?;
+        let bits = Some(self.too_few_bits.load(Ordering::Acquire)).filter(|bits| *bits > 0)?;
         Some(HandshakeFault {
             token: "weak-key".to_owned(),
             words: format!(
-                "the RSA key of its certificate has {bits} bits, and fewer than {LEAST_RSA_BITS} prove nothing"
+                "the RSA key of its certificate has {bits} bits, and fewer than {LEAST_BITS} prove nothing"
             ),
         })
     }
 }
 
-/// The bits of an RSA key, where they are too few.
-fn weak_rsa_bits(certificate: &CertificateDer<'_>) -> Option<usize> {
-    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-    match parsed.tbs_certificate.subject_pki.parsed().ok()? {
-        PublicKey::RSA(rsa) => Some(rsa.key_size()).filter(|bits| *bits < LEAST_RSA_BITS),
-        _ => None,
-    }
-}
-
-/// The same check with the certificate's key alone, for certificates that webpki does not read: version 1, flagged as
-/// an authority, with an unknown critical extension. DANE-EE asks for no more than the key (RFC 7672 §3.1.1); whoever
-/// asks for more judges the certificate apart.
+/// The same check with the certificate's key alone, for certificates that webpki does not read (version 1, flagged as
+/// an authority, with an unknown critical extension), and for RSA keys that the provider finds too short. DANE-EE asks for
+/// no more than the key (RFC 7672 §3.1.1); whoever asks for more judges the certificate apart.
 fn by_key_alone(
     message: &[u8],
     certificate: &CertificateDer<'_>,
@@ -229,7 +216,8 @@ fn by_key_alone(
     let proven = candidates
         .iter()
         .filter(fits)
-        .any(|a| a.verify_signature(&info.subject_public_key.data, message, dss.signature()).is_ok());
+        .any(|a| a.verify_signature(&info.subject_public_key.data, message, dss.signature()).is_ok())
+        || WeakKey::of(certificate).is_some_and(|key| key.verifies(dss.scheme, message, dss.signature()));
     proven.then(HandshakeSignatureValid::assertion)
 }
 

@@ -1,4 +1,4 @@
-//! [`Belief`]: whether the AD bit is believed now, and [`Believing`], a resolver whose answers are no securer than that.
+//! [`Belief`]: whether the AD bit, or our own validation, is believed now, and [`Believing`], a resolver whose answers are no securer than that.
 //!
 //! It stands in front of the cache, so that a change is felt at once by answers that were kept before it.
 
@@ -38,12 +38,17 @@ impl Belief {
         }
     }
 
-    /// Whether the AD bit is believed at all, the self-test apart.
+    /// Whether DNSSEC is believed now, for who acts on it.
+    pub fn now(&self) -> Dnssec {
+        self.now.clone()
+    }
+
+    /// Whether DNSSEC is believed at all, the self-test apart.
     pub const fn configured(&self) -> bool {
         self.configured
     }
 
-    /// Whether the AD bit is believed now.
+    /// Whether it is believed now.
     pub fn holds(&self) -> bool {
         self.now.is_believed()
     }

@@ -15,6 +15,10 @@ use crate::clock::Clock;
 use crate::dane::Tlsa;
 use crate::mail::Domain;
 
+pub mod metrics;
+
+use metrics::{DnsMetrics, RecordType};
+
 /// Bounds of the cache.
 #[derive(Debug, Clone)]
 pub struct CacheSettings {
@@ -27,6 +31,8 @@ pub struct CacheSettings {
     pub denial_cap: Duration,
     /// Room for the answers of each record type, in bytes: 16 MiB.
     pub size: u64,
+    /// What is counted.
+    pub metrics: DnsMetrics,
 }
 
 impl Default for CacheSettings {
@@ -36,6 +42,7 @@ impl Default for CacheSettings {
             cap: Duration::from_secs(24 * 3600),
             denial_cap: Duration::from_secs(300),
             size: 16 << 20,
+            metrics: DnsMetrics::default(),
         }
     }
 }
@@ -62,13 +69,13 @@ impl<R: Resolver + 'static> CachingResolver<R> {
             inner: Arc::new(inner),
             settings,
             clock,
-            mx: Shelf::new(size, |_| 300),
-            v4: Shelf::new(size, |_| 20),
-            v6: Shelf::new(size, |_| 20),
-            txt: Shelf::new(size, |text| 32 + text.len()),
-            tlsa: Shelf::new(size, |record: &Tlsa| 32 + record.data.len()).exact(),
-            cname: Shelf::new(size, |_| 300),
-            ptr: Shelf::new(size, |_| 300),
+            mx: Shelf::new(RecordType::Mx, size, |_| 300),
+            v4: Shelf::new(RecordType::A, size, |_| 20),
+            v6: Shelf::new(RecordType::Aaaa, size, |_| 20),
+            txt: Shelf::new(RecordType::Txt, size, |text| 32 + text.len()),
+            tlsa: Shelf::new(RecordType::Tlsa, size, |record: &Tlsa| 32 + record.data.len()).exact(),
+            cname: Shelf::new(RecordType::Cname, size, |_| 300),
+            ptr: Shelf::new(RecordType::Ptr, size, |_| 300),
         }
     }
 
@@ -88,6 +95,19 @@ impl<R: Resolver + 'static> CachingResolver<R> {
         self.ptr.kept.invalidate_all();
     }
 
+    /// How many answers of each type are kept, about.
+    pub fn entries(&self) -> [(RecordType, u64); 7] {
+        [
+            self.mx.entries(),
+            self.v4.entries(),
+            self.v6.entries(),
+            self.txt.entries(),
+            self.tlsa.entries(),
+            self.cname.entries(),
+            self.ptr.entries(),
+        ]
+    }
+
     async fn answer<T: Clone + Send + Sync + 'static>(
         &self,
         shelf: &Shelf<T>,
@@ -95,9 +115,21 @@ impl<R: Resolver + 'static> CachingResolver<R> {
         ask: impl FnOnce(Arc<R>, Domain) -> BoxFuture<'static, DnsResult<T>>,
     ) -> DnsResult<T> {
         if let Some(answer) = shelf.get(name, self.clock.monotonic()) {
+            self.settings.metrics.hits.count(());
             return Ok(answer);
         }
-        let mut answer = shelf.flights.join(name, || ask(Arc::clone(&self.inner), name.clone())).await?;
+        let start = || {
+            let (asked, record) = (ask(Arc::clone(&self.inner), name.clone()), shelf.record);
+            let (metrics, clock) = (self.settings.metrics.clone(), Arc::clone(&self.clock));
+            async move {
+                let begun = clock.monotonic();
+                let result = asked.await;
+                metrics.asked(record, &result, clock.monotonic().saturating_sub(begun));
+                result
+            }
+            .boxed()
+        };
+        let mut answer = shelf.flights.join(name, start).await?;
         let most = match answer.data {
             Data::Records(_) => self.settings.cap,
             Data::NoData | Data::NxDomain => self.settings.denial_cap,
@@ -152,6 +184,7 @@ impl<R: Resolver + 'static> Resolver for CachingResolver<R> {
 
 /// The answers of one record type, each with the monotonic moment of its end.
 struct Shelf<T: Clone + Send + Sync + 'static> {
+    record: RecordType,
     /// Kept no longer than the TTL says, however short that is (DANE-39).
     exact: bool,
     kept: moka::sync::Cache<Domain, (Answer<T>, Duration)>,
@@ -160,7 +193,7 @@ struct Shelf<T: Clone + Send + Sync + 'static> {
 
 impl<T: Clone + Send + Sync + 'static> Shelf<T> {
     /// Room for `size` bytes; `weigh` says about how many a record takes.
-    fn new(size: u64, weigh: fn(&T) -> usize) -> Self {
+    fn new(record: RecordType, size: u64, weigh: fn(&T) -> usize) -> Self {
         let weigher = move |_: &Domain, (answer, _): &(Answer<T>, Duration)| {
             let records = match &answer.data {
                 Data::Records(records) => records.iter().map(weigh).sum(),
@@ -169,7 +202,11 @@ impl<T: Clone + Send + Sync + 'static> Shelf<T> {
             u32::try_from(ENTRY + records).unwrap_or(u32::MAX)
         };
         let kept = moka::sync::Cache::builder().max_capacity(size).weigher(weigher).build();
-        Self { exact: false, kept, flights: Flights::new() }
+        Self { record, exact: false, kept, flights: Flights::new() }
+    }
+
+    fn entries(&self) -> (RecordType, u64) {
+        (self.record, self.kept.entry_count())
     }
 
     fn exact(self) -> Self {
@@ -275,6 +312,32 @@ mod tests {
         assert!(matches!(dns.mx(&d).await.unwrap().data, Data::Records(_)));
         assert_eq!(dns.addresses(&d, Family::V6).await.unwrap().data, Data::NoData);
         assert_eq!(dns.addresses(&d, Family::V4).await.unwrap().data, Data::NoData);
+    }
+
+    #[tokio::test]
+    async fn questions_are_counted_by_type_result_and_dnssec_and_answers_from_the_cache_apart() {
+        let counted = crate::observe::prometheus::Prometheus::new().unwrap();
+        let zone = "secure s.example\ns.example MX 10 mx.s.example\nu.example MX 10 mx.u.example\nf.example MX SERVFAIL";
+        let clock = Arc::new(ManualClock::new(Timestamp::from_millis(0)));
+        let settings =
+            CacheSettings { metrics: DnsMetrics::new(&counted.registry()), ..CacheSettings::default() };
+        let dns = CachingResolver::new(ZoneResolver::new(zone).unwrap(), settings, clock);
+        for name_ in ["s.example", "u.example", "f.example", "none.example", "s.example"] {
+            let _ = dns.mx(&name(name_)).await;
+        }
+        assert_eq!(dns.addresses(&name("u.example"), Family::V6).await.unwrap().data, Data::NoData);
+        for (labels, want) in [
+            ("record=\"MX\",result=\"data\",dnssec=\"secure\"", 1.0),
+            ("record=\"MX\",result=\"data\",dnssec=\"insecure\"", 1.0),
+            ("record=\"MX\",result=\"servfail\",dnssec=\"insecure\"", 1.0),
+            ("record=\"MX\",result=\"nxdomain\",dnssec=\"insecure\"", 1.0),
+            ("record=\"AAAA\",result=\"nodata\",dnssec=\"insecure\"", 1.0),
+            ("record=\"TXT\",result=\"data\",dnssec=\"insecure\"", 0.0),
+        ] {
+            assert_eq!(counted.value(&format!("sealpost_dns_lookups_total{{{labels}}}")), want, "{labels}");
+        }
+        assert_eq!(counted.value("sealpost_dns_cache_hits_total"), 1.0);
+        assert_eq!(counted.value("sealpost_dns_lookup_duration_seconds_count"), 5.0);
     }
 
     #[tokio::test]

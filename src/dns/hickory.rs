@@ -3,11 +3,11 @@
 //! Hickory's own resolver drops the AD bit of denials and asks no second server after SERVFAIL, and its cache
 //! may put a foreign CNAME before an answer; so the exchange is ours: each answer is read from the whole
 //! message, from the name that was asked, and the AD bit is believed only where the operator vouches for the
-//! server (RFC 7672 §2.1.1). Nothing is cached here.
+//! server (RFC 7672 §2.1.1), or this process validates. Nothing is cached here but keys and delegations.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -18,20 +18,48 @@ use hickory_resolver::system_conf::read_system_conf;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::{Answer, Data, DnsError, DnsErrorKind, DnsResult, Family, Mx, Resolver};
+use super::anchor::Anchor;
+use super::{Answer, Data, DnsError, DnsErrorKind, DnsResult, Dnssec, Family, Mx, Resolver};
 use crate::dane::Tlsa;
 use crate::mail::Domain;
 
 mod exchange;
 mod look;
+mod servers;
+mod truth;
+mod validate;
+
+use servers::{Checking, Failure, Servers};
+use truth::Truth;
+use validate::Validator;
+
+/// Who says what DNSSEC authenticates.
+#[derive(Debug, Clone)]
+pub enum Trust {
+    /// Nobody: every answer is insecure.
+    Nobody,
+    /// The resolvers, by their AD bit (RFC 4035 §3.2.3).
+    Resolvers,
+    /// This process.
+    Validation {
+        /// The keys of the root; empty: those of IANA that are built in.
+        anchors: Arc<[Anchor]>,
+        /// Validates while this holds, and else believes nobody: where the resolvers hand out no signatures, everything
+        /// that is signed would be bogus (DANE-02).
+        believed: Dnssec,
+    },
+}
 
 /// What the resolver is told.
 #[derive(Debug, Clone)]
 pub struct DnsSettings {
     /// Servers, asked in order from the one that answered last; empty: those of the system's resolver file.
     pub servers: Vec<SocketAddr>,
-    /// Whether their AD bit is believed.
-    pub trust_ad: bool,
+    /// Who is believed about DNSSEC.
+    pub trust: Trust,
+    /// A zone that certainly exists: a server that denies it, and what it knew before, is not believed about what is not
+    /// there (OUT-04). "" for none: the root.
+    pub known_zone: String,
     /// The wait for one server: 5 s.
     pub timeout: Duration,
     /// Rounds through the servers: 2.
@@ -46,7 +74,8 @@ impl Default for DnsSettings {
     fn default() -> Self {
         Self {
             servers: Vec::new(),
-            trust_ad: false,
+            trust: Trust::Nobody,
+            known_zone: ".".to_owned(),
             timeout: Duration::from_secs(5),
             attempts: 2,
             deadline: Duration::from_secs(20),
@@ -63,10 +92,19 @@ pub struct NoServers(String);
 /// The adapter behind [`Resolver`].
 #[derive(Debug)]
 pub struct HickoryResolver {
-    settings: DnsSettings,
-    /// Index of the server that answered last, so that a dead one costs its timeout once.
-    preferred: AtomicUsize,
+    servers: Arc<Servers>,
+    belief: Belief,
+    truth: Truth,
+    deadline: Duration,
     in_flight: Semaphore,
+}
+
+/// [`Trust`], with what it takes.
+#[derive(Debug)]
+enum Belief {
+    Nobody,
+    Resolvers,
+    Validation(Validator, Dnssec),
 }
 
 impl HickoryResolver {
@@ -83,13 +121,23 @@ impl HickoryResolver {
         if settings.servers.is_empty() {
             return Err(NoServers(String::new()));
         }
-        let in_flight = Semaphore::new(settings.max_in_flight);
-        Ok(Self { settings, preferred: AtomicUsize::new(0), in_flight })
+        let belief = match settings.trust {
+            Trust::Nobody => Belief::Nobody,
+            Trust::Resolvers => Belief::Resolvers,
+            Trust::Validation { anchors, believed } => Belief::Validation(Validator::new(anchors), believed),
+        };
+        Ok(Self {
+            servers: Arc::new(Servers::new(settings.servers, settings.timeout, settings.attempts)),
+            belief,
+            truth: Truth::new(&settings.known_zone),
+            deadline: settings.deadline,
+            in_flight: Semaphore::new(settings.max_in_flight),
+        })
     }
 
     /// The servers asked.
     pub fn servers(&self) -> &[SocketAddr] {
-        &self.settings.servers
+        self.servers.list()
     }
 
     async fn look_up<T>(
@@ -104,7 +152,7 @@ impl HickoryResolver {
             let _permit = self.in_flight.acquire().await.map_err(|_| (DnsErrorKind::Unreachable, None))?;
             self.walk(name, kind, read).await
         };
-        match timeout(self.settings.deadline, walk).await {
+        match timeout(self.deadline, walk).await {
             Ok(result) => result.map_err(fail),
             Err(_) => Err(fail((DnsErrorKind::Timeout, None))),
         }
@@ -117,14 +165,14 @@ impl HickoryResolver {
         name: &Domain,
         kind: RecordType,
         read: impl Fn(&RData) -> Option<T>,
-    ) -> Result<Answer<T>, (DnsErrorKind, Option<SocketAddr>)> {
+    ) -> Result<Answer<T>, Failure> {
         let mut at = Name::from_ascii(name.as_str()).map_err(|_| (DnsErrorKind::Malformed, None))?;
         at.set_fqdn(true);
         let (mut chain, mut secure, mut ttl) = (Chain::new(at), true, Duration::MAX);
         loop {
             let asked = chain.at.clone();
-            let (message, server) = self.ask_servers(&Query::query(asked.clone(), kind)).await?;
-            secure &= self.settings.trust_ad && message.metadata.authentic_data;
+            let (message, authentic, server) = self.ask(&Query::query(asked.clone(), kind)).await?;
+            secure &= authentic;
             let malformed = |()| (DnsErrorKind::Malformed, Some(server));
             let records = chain.follow(&message, kind, &mut ttl).map_err(malformed)?;
             if !records.is_empty() {
@@ -151,46 +199,47 @@ impl HickoryResolver {
         }
     }
 
-    /// Asks server after server until one gives data or a denial.
-    async fn ask_servers(
-        &self,
-        question: &Query,
-    ) -> Result<(Message, SocketAddr), (DnsErrorKind, Option<SocketAddr>)> {
-        let servers = &self.settings.servers;
-        let first = self.preferred.load(Ordering::Relaxed);
-        let mut worst = (DnsErrorKind::Unreachable, None);
-        for turn in 0..servers.len() * self.settings.attempts.max(1) {
-            let index = (first + turn) % servers.len();
-            let Some(&server) = servers.get(index) else { break };
-            match self.ask_one(server, question).await {
-                Ok(message) => {
-                    self.preferred.store(index, Ordering::Relaxed);
-                    return Ok((message, server));
-                }
-                // A verdict on the data is not improved by asking it again.
-                Err(DnsErrorKind::Bogus) => return Err((DnsErrorKind::Bogus, Some(server))),
-                Err(kind) if telling(kind) >= telling(worst.0) => worst = (kind, Some(server)),
-                Err(_) => {}
+    /// An answer, whether it is authenticated, and who gave it.
+    async fn ask(&self, question: &Query) -> Result<(Message, bool, SocketAddr), Failure> {
+        let believed = match &self.belief {
+            Belief::Validation(validator, believed) if believed.is_believed() => {
+                let link = validator.ask(&self.servers, question).await?;
+                return Ok((link.message, link.secure, link.server));
             }
+            Belief::Resolvers => true,
+            Belief::Nobody | Belief::Validation(..) => false,
+        };
+        let checking = if believed { Checking::Believed } else { Checking::Theirs };
+        let (message, server) = self.servers.ask(question, checking).await?;
+        let authentic = believed && message.metadata.authentic_data;
+        if truth::has_data(&message, question) {
+            self.truth.saw_data(server, question);
+        } else if !authentic && self.is_lie(&message, server, question).await {
+            return self.ask_another(question, checking, server).await;
         }
-        Err(worst)
+        Ok((message, authentic, server))
     }
 
-    async fn ask_one(&self, server: SocketAddr, question: &Query) -> Result<Message, DnsErrorKind> {
-        let message = exchange::ask(server, question, false, self.settings.timeout).await?;
-        match message.metadata.response_code {
-            ResponseCode::NoError | ResponseCode::NXDomain => Ok(message),
-            // A validating resolver says SERVFAIL for bogus data too. Data or denial with checking disabled
-            // tells the two apart (RFC 4035 §3.2.2).
-            ResponseCode::ServFail if self.settings.trust_ad => {
-                match exchange::ask(server, question, true, self.settings.timeout).await {
-                    Ok(m) if is_answer(m.metadata.response_code) => Err(DnsErrorKind::Bogus),
-                    _ => Err(DnsErrorKind::Servfail),
-                }
+    async fn is_lie(&self, message: &Message, server: SocketAddr, question: &Query) -> bool {
+        !truth::has_data(message, question)
+            && self.truth.denies_what_exists(&self.servers, server, question).await
+    }
+
+    /// Asks the servers other than one that denies names that exist.
+    async fn ask_another(
+        &self,
+        question: &Query,
+        checking: Checking,
+        liar: SocketAddr,
+    ) -> Result<(Message, bool, SocketAddr), Failure> {
+        for other in self.servers.list().iter().filter(|s| **s != liar) {
+            let Ok(message) = self.servers.ask_one(*other, question, checking).await else { continue };
+            let authentic = checking == Checking::Believed && message.metadata.authentic_data;
+            if authentic || !self.is_lie(&message, *other, question).await {
+                return Ok((message, authentic, *other));
             }
-            ResponseCode::ServFail => Err(DnsErrorKind::Servfail),
-            _ => Err(DnsErrorKind::Refused),
         }
+        Err((DnsErrorKind::Lying, Some(liar)))
     }
 }
 
@@ -315,22 +364,6 @@ fn denial_ttl(message: &Message) -> Option<Duration> {
 
 const fn seconds(ttl: u32) -> Duration {
     Duration::from_secs(ttl as u64)
-}
-
-const fn is_answer(code: ResponseCode) -> bool {
-    matches!(code, ResponseCode::NoError | ResponseCode::NXDomain)
-}
-
-/// Of several failures the one that says most is told.
-const fn telling(kind: DnsErrorKind) -> u8 {
-    match kind {
-        DnsErrorKind::Unreachable => 0,
-        DnsErrorKind::Timeout => 1,
-        DnsErrorKind::Malformed => 2,
-        DnsErrorKind::Refused => 3,
-        DnsErrorKind::Servfail => 4,
-        DnsErrorKind::Bogus => 5,
-    }
 }
 
 /// Records used of one answer.

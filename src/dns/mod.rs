@@ -15,6 +15,7 @@ use futures_util::future::BoxFuture;
 use crate::dane::Tlsa;
 use crate::mail::Domain;
 
+pub mod anchor;
 pub mod belief;
 pub mod cache;
 pub mod flight;
@@ -143,6 +144,10 @@ pub struct DnsError {
 pub enum DnsErrorKind {
     /// DNSSEC validation failed.
     Bogus,
+    /// The validator of this process could not settle it.
+    Undecided,
+    /// The resolver denies names that exist, so that its denial of this one says nothing (OUT-04).
+    Lying,
     /// The resolver answered SERVFAIL.
     Servfail,
     /// The resolver refused, or does not implement the question.
@@ -159,6 +164,10 @@ impl fmt::Display for DnsErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Bogus => "DNSSEC validation failed",
+            Self::Undecided => {
+                "the DNSSEC validator gave up on it (a known weakness of hickory 0.26, no verdict on the domain)"
+            }
+            Self::Lying => "the resolver denies names that exist, so its denial says nothing",
             Self::Servfail => "the resolver answered SERVFAIL",
             Self::Refused => "the resolver refused the question",
             Self::Timeout => "no answer in time",

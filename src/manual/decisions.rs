@@ -15,13 +15,21 @@
 //! a domain whose TXT record disappears keeps its policy until it expires. Price: a domain that withdraws MTA-STS
 //! without publishing mode `none` first waits for its own `max_age`.
 //!
-//! **The AD bit of a local validating resolver, not a validator of our own.** Validation is hard to get right and
-//! resolvers do it well; on loopback nobody can change the bit. Forwarders known to answer on loopback without
+//! **The AD bit of a local validating resolver by default, our own validation on request.** Validation is hard to get right
+//! and resolvers do it well; on loopback nobody can change the bit. Forwarders known to answer on loopback without
 //! validating are not believed. Price: without such a resolver nothing counts as DNSSEC-secure, which the log says at
-//! start and `check` each time. `dns.dnssec = "validate"` comes later; until then it is `off`, which every start says.
+//! start and `check` each time.
 //!
-//! **A self-test may withdraw trust, silence may not.** Only data with the AD bit for a name with broken signatures
-//! switches DANE off; who drops packets or answers SERVFAIL achieves nothing. Price: the operator has to name such a name.
+//! **Validation in this process settles each name by itself, and fails towards waiting.** `dns.dnssec = "validate"` has
+//! hickory prove one name at a time, over questions of our own with checking disabled; an alias is followed only after it
+//! is proven. hickory 0.26 calls several things bogus that are not: a fetch of keys that timed out, a walk in a circle over
+//! DS records answered by the wrong server, a wildcard right above the name. The first keeps its own name here, the second
+//! is called undecided, the third is proven by ourselves; and a denial that the library takes from records of some other
+//! unsigned zone is refused. Nothing that is not proven unsigned counts as unsigned. Where opt-out covers a denial it is not
+//! authenticated. Price: several questions for the first name of a zone, and the library's faults make mail wait, by name.
+//!
+//! **A self-test may withdraw trust, silence may not.** Only data with the AD bit for a name with broken signatures, or
+//! answers without signatures where the relay validates, switch DANE off; who drops packets or answers SERVFAIL achieves nothing. Price: the operator has to name such a name.
 //!
 //! **DANE as Postfix does it, with one other word.** The scenario `dane_over_real_dns` sends to the same signed domains
 //! with Postfix (`smtp_tls_security_level = dane`) and compares. Verdicts are alike in every row, down to TLSA records at
@@ -30,9 +38,12 @@
 //! | case | Postfix | here | why |
 //! | --- | --- | --- | --- |
 //! | unsigned MX set, signed host with TLSA records that match | sent, called `Trusted` | sent, called `dane` with `mx_secure=false` | the same demand (RFC 7672 §2.2.1); the log says in another field that the MX name was not authenticated |
+//! | RSA key below 2048 bits, DANE-TA record | sent | waits (`weak-key`) | there an authority speaks for the key, as in PKIX, and none should for such a key (RFC 9325 §4.5) |
 //!
-//! RSA keys below 2048 bits are beyond the table: the cryptography here does not verify with them, so that a host with
-//! such a key and matching records makes mail wait, and the text says why. Of authorities in TLSA records 64 are tried.
+//! A DANE-EE record names the key itself, so one of 1024 bits is good enough (RFC 7672 §3.1.1) when the host proves that it has
+//! it; below 1024 nothing proves anything. Under MTA-STS such a key is refused like any other that no authority should
+//! vouch for. The provider (aws-lc-rs) verifies nothing below 2048 bits, so the crate `rsa` does that, with public keys
+//! only. Of authorities in TLSA records 16 are tried.
 //!
 //! posttls-finger shows what a session was and refuses nothing, so a mismatch is `Untrusted` there and a deferral here and
 //! in Postfix.
@@ -90,6 +101,11 @@
 //! with REQUIRETLS. A day that is over is an error for `config check` and a warning for everything else: a relay that
 //! is started again must not stay down for it, and has no effect from it either.
 //!
+//! **Whoever asks for TLS asks for a proven handshake.** `minimum_tls = "encrypt"`, TLSA records that cannot be used, and
+//! `allow = "encrypt"` take any certificate, but the host must have signed the handshake with its key (RFC 8446 §4.4.3); else
+//! mail waits with `bad-signature`. Price: a host whose signature is of a kind that this relay cannot verify takes
+//! `allow = "plain"`, under which its sessions stay encrypted.
+//!
 //! **A rate is spread over its time.** At most a second's worth leaves at once, and a rate below one a second leaves one by
 //! one. It is kept in memory: a start begins anew. Price: a start may send one second's worth too many.
 //!
@@ -107,7 +123,23 @@
 //! **An exception does not speak for the sender.** `[[exception]]` lets a domain off what it promised and what this relay's
 //! own rules ask, never what a sender asks with REQUIRETLS.
 //!
+//! **`/metrics` wants the token where the queue can be commanded, and none where it cannot.** A scrape names domains that
+//! mail goes to, which is nothing for every user of the machine; a Prometheus there sends the token. `[metrics] listen`
+//! serves nothing but metrics and health, and by writing it the operator says who may read them. Price: two places.
+//!
+//! **Labels are closed lists.** The value of a label is a word of a type, or was written by the operator; the one exception,
+//! the domains with most waiting mail, are fifty at a time and looked up for each scrape, so that what has gone leaves no
+//! series. No peer can make the number of series grow (LIM-32). Price: no series per domain or host; `queue list` and the
+//! log have them.
+//!
+//! **The queue's depth is kept, not counted.** Each commit that changes where recipients stand also changes a small table of
+//! sums. So a scrape costs the same for ten messages as for a million, and nothing walks the queue for it. Price: every
+//! change of a state has to be noted (`Tx::came`, `Tx::left`), which the contract tests compare with the rows.
+//!
+//! **Handles are passed, not global.** Each room gets its counters with its settings, as it gets its clock; without them it
+//! counts nothing. Tests run side by side with numbers of their own. Price: a field more in the settings.
+//!
 //! ## Later
 //!
-//! Read, checked and named at start as without effect: metrics, HTTP submission, aliases, limits for submitting clients,
-//! DNSSEC validation in this process, TLS for the admin interface.
+//! Read, checked and named at start as without effect: HTTP submission, aliases, limits for submitting clients, TLS for
+//! the admin interface.

@@ -21,6 +21,8 @@
 //!   `queue show`, the field `exception` of `event=delivery` and notifications name it; reports tell the domain what was
 //!   broken all the same. It ends by itself on its day (`exception-ends-soon`, `exception-over`) and as soon as a session
 //!   does without (`exception-not-needed`). `sealpost status` names those that end within a week or are of no use any more.
+//! - **What should wake somebody?** [`ALL`](crate::observe::metrics::table::ALL) metrics, each with what it tells and what to
+//!   alert on; `/metrics` on `[metrics] listen`, or on `admin.listen` with the token.
 //! - **The next hop refuses our password?** `event=auth-refused`; the mail waits under the cause `auth`.
 //! - **What became of one message?** Its id stands in the 250 that the application got. In the log, `event=delivery` with
 //!   that `queue_id` is one line per attempt and recipient ([`crate::observe::fields::DELIVERY`] names the fields).

@@ -24,6 +24,7 @@ use crate::mail::Domain;
 mod clock_watch;
 mod discovery;
 mod fetching;
+pub mod metrics;
 mod rows;
 mod settings;
 mod upkeep;

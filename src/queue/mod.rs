@@ -424,6 +424,8 @@ pub struct Delayed {
     pub message: Arc<MessageMeta>,
     /// The recipient.
     pub recipient: LeasedRecipient,
+    /// Why it waits ([`DeferReason::as_str`]); empty when it was never tried.
+    pub cause: String,
     /// The suspension of its domain, whose error speaks for a message that was never tried itself.
     pub suspension: Option<Suspension>,
 }

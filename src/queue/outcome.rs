@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::mail::{Domain, EnhancedCode};
+use crate::observe::metrics::Word;
 use crate::security::Level;
 use crate::security::exception::Waived;
 use crate::tlsrpt::ResultType;
@@ -190,6 +191,22 @@ pub enum FailReason {
 }
 
 impl FailReason {
+    /// Every reason.
+    pub const ALL: [Self; 12] = [
+        Self::Rejected,
+        Self::AllHostsRefused,
+        Self::NoSuchDomain,
+        Self::NullMx,
+        Self::NoAddress,
+        Self::Loop,
+        Self::TooLarge,
+        Self::Smtputf8,
+        Self::RequireTls,
+        Self::BadAddress,
+        Self::Expired,
+        Self::Operator,
+    ];
+
     /// The word of the store and JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -206,6 +223,22 @@ impl FailReason {
             Self::Expired => "expired",
             Self::Operator => "operator",
         }
+    }
+}
+
+impl Word for DeferReason {
+    const ALL: &'static [Self] = &Self::ALL;
+
+    fn word(self) -> &'static str {
+        self.as_str()
+    }
+}
+
+impl Word for FailReason {
+    const ALL: &'static [Self] = &Self::ALL;
+
+    fn word(self) -> &'static str {
+        self.as_str()
     }
 }
 

@@ -55,9 +55,9 @@ impl Route {
         self.rule.as_ref().and_then(|rule| rule.next_hop.as_ref())
     }
 
-    /// Whether anybody can be asked for a policy: not for a next hop that was written as an address.
-    pub fn has_policy_domain(&self) -> bool {
-        self.smart_host().is_none_or(|hop| hop.address.is_none())
+    /// Whose policy binds its hosts; `None` for a next hop that was written as an address (STS-60, STS-62).
+    pub fn policy_domain(&self) -> Option<&Domain> {
+        self.smart_host().map_or(Some(&self.next_hop), SmartHost::policy_domain)
     }
 
     /// The port that its hosts are dialled on, where MX hosts are on `mx`.

@@ -232,7 +232,7 @@ mod tests {
         assert!(!zone.queries().iter().any(|q| q.starts_with("MX") || q.contains("d.example")));
         let (zone, route) = via("127.0.0.1", 10025, "d.example MX 10 a.example");
         assert_eq!(route.hosts[0].addresses, Ok(vec!["127.0.0.1".parse().unwrap()]));
-        assert!(zone.queries().is_empty() && !route.has_policy_domain());
+        assert!(zone.queries().is_empty() && route.policy_domain().is_none());
     }
 
     // OUT-08, OUT-09, OUT-56: what is wrong with a next hop is the operator's to mend, so mail waits.

@@ -67,6 +67,11 @@ impl SmartHost {
         let address = address.or_else(|| localhost.then_some(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)));
         Some(Self { name, address, port, implicit_tls, here })
     }
+
+    /// Whose policy binds it (STS-60). Of an address nobody can be asked for one, and its name is not asked for (STS-62).
+    pub const fn policy_domain(&self) -> Option<&Domain> {
+        if self.address.is_some() { None } else { Some(&self.name) }
+    }
 }
 
 impl Rule {
@@ -129,10 +134,10 @@ impl Rules {
         found(name).or_else(|| wildcards.into_iter().find_map(|pattern| found(&pattern)))
     }
 
-    /// The domain whose policy binds mail for `domain`: the next hop's host, where mail is routed there (STS-60).
-    pub fn policy_domain(&self, domain: &Domain) -> Domain {
+    /// The domain whose policy binds mail for `domain`: the next hop's, where mail is routed there (STS-60).
+    pub fn policy_domain(&self, domain: &Domain) -> Option<Domain> {
         let hop = self.of(domain).and_then(|rule| rule.next_hop.as_ref());
-        hop.map_or(domain, |hop| &hop.name).clone()
+        hop.map_or(Some(domain), SmartHost::policy_domain).cloned()
     }
 }
 
@@ -217,5 +222,22 @@ mod tests {
         assert_eq!(hop("2001:db8::1").name.as_str(), "2001-db8--1.ipv6.invalid");
         assert_eq!(hop("localhost").address, Some("127.0.0.1".parse().unwrap()));
         assert!(!hop("localhost.example").here);
+    }
+
+    // STS-60, STS-62
+    #[test]
+    fn a_next_hop_answers_for_its_policy_under_its_name_and_an_address_has_none() {
+        for (written, want) in [
+            (None, Some("a.example")),
+            (Some("relay.example"), Some("relay.example")),
+            (Some("192.0.2.1"), None),
+            (Some("2001:db8::1"), None),
+            (Some("::ffff:192.0.2.1"), None),
+            (Some("localhost"), None),
+        ] {
+            let rules = Rules::new([Rule { next_hop: written.map(hop), ..rule("*") }]);
+            let found = rules.policy_domain(&Domain::parse("a.example").unwrap());
+            assert_eq!(found.as_ref().map(Domain::as_str), want, "{written:?}");
+        }
     }
 }

@@ -10,6 +10,7 @@ use crate::queue::outcome::CertificateFacts;
 use crate::security::decide::TlsPolicy;
 use crate::security::pkix::PkixFault;
 use crate::security::verdict::HandshakeFault;
+use crate::security::weak_rsa::STRONG_BITS;
 use crate::tlsrpt::{FailureDetail, ResultType};
 
 /// Why a session does not meet its demand. Always temporary (`What always holds` 2), but for what the sender's REQUIRETLS
@@ -153,6 +154,8 @@ impl TlsFailure {
 const fn token(kind: DnsErrorKind) -> &'static str {
     match kind {
         DnsErrorKind::Bogus => "bogus",
+        DnsErrorKind::Undecided => "undecided",
+        DnsErrorKind::Lying => "denies-everything",
         DnsErrorKind::Servfail => "servfail",
         DnsErrorKind::Refused => "refused",
         DnsErrorKind::Timeout => "timeout",
@@ -198,6 +201,9 @@ fn certificate_clause(fault: PkixFault, mx: &Domain, cert: Option<&CertificateFa
             format!(
                 "the certificate of {mx} comes from no authority that is trusted, or a certificate between is missing"
             )
+        }
+        PkixFault::Untrusted("weak-key") => {
+            format!("the certificate of {mx} has an RSA key of fewer than {STRONG_BITS} bits")
         }
         PkixFault::Untrusted(token) => format!("the certificate of {mx} is not trusted ({token})"),
         PkixFault::Unreadable(token) => format!("the certificate of {mx} cannot be read ({token})"),

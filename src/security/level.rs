@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::observe::metrics::Word;
+
 /// Security of a session, weakest first. Levels are only ever joined ([`Level::join`]), never assigned over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -20,6 +22,9 @@ pub enum Level {
 }
 
 impl Level {
+    /// Every level.
+    pub const ALL: [Self; 4] = [Self::Plain, Self::Encrypted, Self::Verified, Self::Dane];
+
     /// The stricter of the two.
     #[must_use]
     pub fn join(self, other: Self) -> Self {
@@ -38,7 +43,15 @@ impl Level {
 
     /// The inverse of [`Level::as_str`].
     pub fn parse(word: &str) -> Option<Self> {
-        [Self::Plain, Self::Encrypted, Self::Verified, Self::Dane].into_iter().find(|l| l.as_str() == word)
+        Self::ALL.into_iter().find(|l| l.as_str() == word)
+    }
+}
+
+impl Word for Level {
+    const ALL: &'static [Self] = &Self::ALL;
+
+    fn word(self) -> &'static str {
+        self.as_str()
     }
 }
 

@@ -18,6 +18,7 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use crate::clock::Timestamp;
 use crate::mail::Domain;
 use crate::queue::outcome::CertificateFacts;
+use crate::security::weak_rsa::WeakKey;
 use crate::tlsrpt::{FailureDetail, ResultType};
 
 /// One reason why a chain is not acceptable for a name.
@@ -83,7 +84,8 @@ pub fn judge(
     faults
 }
 
-/// The faults of the chain alone: none of the name.
+/// The faults of the chain alone: none of the name. Issuers with too short a key are the verifier's to refuse; the leaf's key
+/// signs nothing in the chain, so it is looked at here (RFC 9325 §4.5).
 pub(crate) fn chain_faults(
     leaf: &CertificateDer<'_>,
     parsed: &ParsedCertificate<'_>,
@@ -115,6 +117,9 @@ pub(crate) fn chain_faults(
         {
             faults.push(behind);
         }
+    }
+    if WeakKey::of(leaf).is_some() {
+        faults.push(PkixFault::Untrusted("weak-key"));
     }
     faults
 }

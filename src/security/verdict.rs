@@ -72,6 +72,14 @@ pub struct HandshakeFault {
     pub words: String,
 }
 
+impl HandshakeFault {
+    /// The peer's signature of the handshake is wrong, or of a kind that nobody here can verify.
+    pub fn unproven() -> Self {
+        let words = "the peer did not prove that it has the certificate's key";
+        Self { token: "bad-signature".to_owned(), words: words.to_owned() }
+    }
+}
+
 /// What is known about an established TLS session.
 #[derive(Debug, Clone)]
 pub struct TlsFacts {
@@ -81,7 +89,7 @@ pub struct TlsFacts {
     pub cipher: String,
     /// The name sent in SNI, when one was.
     pub sni: Option<Domain>,
-    /// Whether the peer proved that it has the key of the leaf. Checked strictly whenever a proof is demanded.
+    /// Whether the peer proved that it has the key of the leaf. Checked strictly whenever TLS is demanded.
     pub signature_verified: bool,
     /// Every fault of the chain for the host's name; empty when it holds.
     pub pkix: Vec<PkixFault>,
@@ -172,7 +180,14 @@ pub struct Judgement {
 /// What a session showed under each measure that may be applied to it.
 struct Findings {
     level: Level,
-    encrypted: bool,
+    /// What stands against a session that wants TLS, whoever the peer is: there is none, or the peer did not prove to have the
+    /// key that it shows, and nobody should have gone on with the handshake (RFC 8446 §4.4.3).
+    ///
+    /// TLSA records that cannot be used (RFC 7672 §2.2, DANE-19), `minimum_tls = "encrypt"` and what an exception with
+    /// `allow = "encrypt"` leaves standing ask for TLS with any certificate; one that nothing was signed with is not even
+    /// that. A signature of a kind that the library cannot verify proves as little. Who wants mail to go there all the same
+    /// writes `allow = "plain"`, with which such a session stays encrypted.
+    tls: Option<TlsFailure>,
     /// What stands against a session that wants PKIX: no TLS, or the faults of the chain.
     pkix: Option<TlsFailure>,
     /// What stands against one that wants DANE; `None` also where there are no usable records.
@@ -183,7 +198,7 @@ impl Findings {
     fn of(policy: &TlsPolicy, evidence: &Evidence) -> Self {
         let in_the_clear = |failure: TlsFailure| Self {
             level: Level::Plain,
-            encrypted: false,
+            tls: Some(failure.clone()),
             dane: policy.dane().map(|_| failure.clone()),
             pkix: Some(failure),
         };
@@ -201,9 +216,10 @@ impl Findings {
                     _ if faults.is_empty() && policy.name_assured => Level::Verified,
                     _ => Level::Encrypted,
                 };
+                let unproven = || TlsFailure::Handshake(HandshakeFault::unproven());
                 Self {
                     level,
-                    encrypted: true,
+                    tls: (!facts.signature_verified).then(unproven),
                     pkix: (!faults.is_empty()).then_some(TlsFailure::Certificate(faults)),
                     dane: dane.filter(|f| !f.is_empty()).map(TlsFailure::Dane),
                 }
@@ -215,7 +231,7 @@ impl Findings {
 /// R9: whether the promise goes on with the message (RFC 8689 §2).
 fn requiretls_met(policy: &TlsPolicy, evidence: &Evidence, found: &Findings) -> bool {
     let authenticated = if policy.dane().is_some() { found.dane.is_none() } else { found.pkix.is_none() };
-    policy.name_assured && found.encrypted && authenticated && evidence.requiretls
+    policy.name_assured && found.tls.is_none() && authenticated && evidence.requiretls
 }
 
 /// Judges a session on its evidence. The same evidence may be judged again for another next hop (OUT-51).
@@ -263,8 +279,10 @@ fn shortcoming(policy: &TlsPolicy, found: &Findings, demand: Demand, listing: bo
         Some(TlsFailure::DaneRequired)
     } else if demand.dane && found.dane.is_some() {
         found.dane.clone()
-    } else if demand.pkix || demand.tls && !found.encrypted {
+    } else if demand.pkix && found.pkix.is_some() {
         found.pkix.clone()
+    } else if demand.tls {
+        found.tls.clone()
     } else {
         None
     }

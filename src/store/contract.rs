@@ -11,12 +11,14 @@ use crate::mail::{
     Domain, EnhancedCode, Envelope, EnvelopeRecipient, ForwardPath, Origin, QueueId, ReversePath,
 };
 use crate::mtasts::PolicyStore;
+use crate::observe::figures::Figures;
 use crate::queue::outcome::Stage;
 use crate::queue::*;
 use crate::status::Overview;
 use crate::tlsrpt::{ReportStore, SessionStore};
 
 mod attempts;
+mod figures;
 mod model;
 mod operator;
 mod policies;
@@ -25,7 +27,7 @@ mod status;
 
 /// A place where a store can be opened again and again, by one process after another.
 pub(super) trait Site {
-    type Store: QueueStore + PolicyStore + SessionStore + ReportStore + Overview + 'static;
+    type Store: QueueStore + PolicyStore + SessionStore + ReportStore + Figures + Overview + 'static;
     /// Opens the store, as a new process does.
     fn open(&self, clock: Arc<dyn Clock>) -> Self::Store;
     /// Ends a store in good order.
@@ -192,6 +194,9 @@ pub(super) async fn run<S: Site>(site: impl Fn() -> S) {
     reports::a_plan_is_put_off_or_ends_without_a_report(site()).await;
     reports::destinations_are_tried_until_they_end(site()).await;
     reports::reports_are_listed_by_id_day_and_domain(site()).await;
+    figures::recipients_are_counted_by_state_and_cause(site()).await;
+    figures::what_waits_is_counted_domain_by_domain_in_pages(site()).await;
+    figures::policies_suspensions_and_reports_are_counted(site()).await;
     status::what_waits_is_counted_with_its_causes(site()).await;
     status::policies_and_reports_are_counted(site()).await;
     model::the_store_follows_the_model(site).await;

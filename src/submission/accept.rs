@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 
 use super::content::{Received as Content, Spooled};
 use super::fixup::{FixupContext, Refused, TlsRequired, fix_header, reencode_long_lines};
+use super::metrics::{Reply, Stage, SubmissionMetrics};
 use super::{Settings, User};
 use crate::clock::{Clock, Timestamp};
 use crate::config::room_needed;
@@ -41,6 +42,7 @@ pub struct Acceptor {
     clock: Arc<dyn Clock>,
     reencoding: Arc<Semaphore>,
     signers: Signers,
+    metrics: SubmissionMetrics,
 }
 
 /// Who hands a message in, and how.
@@ -107,12 +109,23 @@ impl Acceptor {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let reencoding = Arc::new(Semaphore::new(REENCODING));
-        Self { settings, store, intake, clock, reencoding, signers: Signers::default() }
+        let (signers, metrics) = (Signers::default(), SubmissionMetrics::default());
+        Self { settings, store, intake, clock, reencoding, signers, metrics }
     }
 
     /// Signs what it accepts with these keys (SIG-08).
     pub fn signing(self, signers: Signers) -> Self {
         Self { signers, ..self }
+    }
+
+    /// Counts what comes in, and what is refused.
+    pub fn counting(self, metrics: SubmissionMetrics) -> Self {
+        Self { metrics, ..self }
+    }
+
+    /// Where the listeners count.
+    pub(super) const fn metrics(&self) -> &SubmissionMetrics {
+        &self.metrics
     }
 
     /// What it was built with.
@@ -173,6 +186,7 @@ impl Acceptor {
         };
         if let Err(r) = &result {
             info!(event = "refused", stage = "content", %session, %client, code = r.code, enhanced = %r.enhanced, text = &*fields::shown_text(&r.text));
+            self.metrics.refusals.count((Stage::Content, Reply::of(r.code)));
         }
         result
     }
@@ -258,6 +272,8 @@ impl Acceptor {
             client = %who.client, user = user.as_deref(), tls = who.tls.as_deref(), sender_tls, session = %who.session,
             dkim = signed_by.as_ref().map_or("none", Domain::as_str),
         );
+        self.metrics.accepted.count(());
+        self.metrics.octets.add((), size);
         Ok(id)
     }
 

@@ -18,6 +18,7 @@ pub mod accept;
 pub mod auth;
 pub mod content;
 pub mod fixup;
+pub mod metrics;
 pub mod smtp_connection;
 pub mod smtp_listener;
 pub mod tls;

@@ -15,6 +15,7 @@ use tracing::{debug, info};
 use super::accept::Acceptor;
 use super::auth::{Authenticator, NoRandomness};
 use super::fixup::Refused;
+use super::metrics::{Reply, Stage, SubmissionMetrics};
 use super::{AuthRule, Listener, Protocol, Settings, Timers, User};
 use crate::mail::ReversePath;
 use crate::observe::fields;
@@ -52,6 +53,11 @@ impl Service {
     /// What it was built with.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Where it counts.
+    pub(super) const fn metrics(&self) -> &SubmissionMetrics {
+        self.acceptor.metrics()
     }
 }
 
@@ -230,6 +236,7 @@ impl<'a> Connection<'a> {
                 Step::Verify(credentials) => {
                     let name: String = credentials.user.chars().take(100).collect();
                     let (verdict, user) = self.service.authenticator.check(credentials).await;
+                    self.service.metrics().auth.count(verdict.into());
                     if let Some(reason) = why_not(verdict) {
                         info!(event = "auth-failed", session = self.session.id(), client = %self.peer,
                               user = &*fields::shown_text(&name), reason);
@@ -276,6 +283,8 @@ impl<'a> Connection<'a> {
         let before = self.out.len();
         let step = self.session.line(line, &gate, &mut self.out);
         if let Some(reply) = self.out.get(before..).filter(|r| r.starts_with(b"4") || r.starts_with(b"5")) {
+            let class = if reply.starts_with(b"4") { Reply::Temporary } else { Reply::Permanent };
+            self.service.metrics().refusals.count((Stage::Command, class));
             let reply = String::from_utf8_lossy(reply);
             let reply = &*fields::shown_text(reply.trim_end());
             let command = envelope_command(line);

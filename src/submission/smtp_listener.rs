@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use super::metrics::Connected;
 use super::smtp_connection::{self, Service};
 use super::{Listener, Protocol};
 
@@ -103,12 +104,15 @@ pub async fn serve(
         };
         let Some(slot) = slots.take(peer, service.settings().trusts(peer)) else {
             warn!(event = "too-many-connections", address = %rules.address, client = %peer);
+            service.metrics().connections.count(Connected::TurnedAway);
             turn_away(tcp, rules.protocol);
             continue;
         };
+        service.metrics().connections.count(Connected::Accepted);
+        let open = service.metrics().open.hold();
         let (service, rules, close) = (Arc::clone(&service), Arc::clone(&rules), close.clone());
         sessions.spawn(async move {
-            let _slot = slot;
+            let _held = (slot, open);
             smtp_connection::run(&service, &rules, tcp, peer, &close).await;
         });
     }

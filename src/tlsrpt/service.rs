@@ -22,12 +22,14 @@ use crate::mail::{Domain, Mailbox};
 
 mod clock_watch;
 mod make;
+pub mod metrics;
 mod operator;
 mod send;
 
 pub use operator::{Preview, RefusedReport, SendSummary, SentReport, already, to_come, without_identity};
 
 use clock_watch::ClockWatch;
+use metrics::ReportMetrics;
 
 /// What the service is told.
 #[derive(Debug, Clone)]
@@ -68,11 +70,13 @@ pub struct ReportSettings {
     pub clock_jump: Duration,
     /// For so long after a jump forward no day counts as closed, and nothing as too old: 1 h.
     pub doubt: Duration,
+    /// What is counted.
+    pub metrics: ReportMetrics,
 }
 
 impl ReportSettings {
     /// The defaults for a relay of this name; without `from` reports wait.
-    pub const fn new(hostname: Domain) -> Self {
+    pub fn new(hostname: Domain) -> Self {
         Self {
             enabled: true,
             organization: String::new(),
@@ -92,6 +96,7 @@ impl ReportSettings {
             parallel: 16,
             clock_jump: Duration::from_secs(10 * 60),
             doubt: Duration::from_secs(3600),
+            metrics: ReportMetrics::default(),
         }
     }
 

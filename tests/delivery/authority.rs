@@ -3,9 +3,13 @@
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use rustls::SignatureScheme;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::SigningKey;
 use sealpost::delivery::starttls::Tls;
+
+use crate::short_key::{ShortKey, ShownKey};
 
 pub(crate) struct Authority {
     ca: CertifiedIssuer<'static, KeyPair>,
@@ -51,6 +55,13 @@ impl Authority {
         Leaf { chain: vec![leaf.der().clone(), self.certificate()], key: key.serialize_der() }
     }
 
+    /// A certificate of this authority for `name` and the key of `leaf`.
+    pub(crate) fn vouches_for(&self, name: &str, leaf: Leaf) -> Leaf {
+        let key = ShownKey::of(&leaf.chain[0]);
+        let own = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &self.ca).unwrap();
+        Leaf { chain: vec![own.der().clone(), self.certificate()], ..leaf }
+    }
+
     /// Its own certificate.
     pub(crate) fn certificate(&self) -> CertificateDer<'static> {
         CertificateDer::from(self.ca.as_ref().der().to_vec())
@@ -94,10 +105,28 @@ impl Leaf {
         &self,
         versions: &[&'static rustls::SupportedProtocolVersion],
     ) -> Arc<rustls::ServerConfig> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
         let key = PrivateKeyDer::try_from(self.key.clone()).unwrap();
-        let key = provider.key_provider.load_private_key(key).unwrap();
+        self.shown(versions, provider.key_provider.load_private_key(key).unwrap())
+    }
+
+    /// The like, where its key, PKCS#1, is too short for rustls: it signs by `scheme`, perhaps another handshake.
+    pub(crate) fn short_server(
+        &self,
+        version: &'static rustls::SupportedProtocolVersion,
+        scheme: SignatureScheme,
+        forging: bool,
+    ) -> Arc<rustls::ServerConfig> {
+        self.shown(&[version], Arc::new(ShortKey::from_pkcs1(&self.key, scheme, forging)))
+    }
+
+    fn shown(
+        &self,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+        key: Arc<dyn SigningKey>,
+    ) -> Arc<rustls::ServerConfig> {
         let shown = rustls::sign::CertifiedKey::new(self.chain.clone(), key);
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = rustls::ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
             .unwrap()

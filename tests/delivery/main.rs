@@ -9,13 +9,18 @@
 )]
 
 mod authority;
+mod client_hello;
 mod dane;
 mod exception;
 mod hostile;
+mod large_tlsa;
+mod pool;
 mod sender_tls;
 mod server;
+mod short_key;
 mod smart_host;
 mod transfer;
+mod unproven;
 mod walk;
 mod whole;
 mod world;

@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use sealpost::clock::Timestamp;
 use sealpost::dane::TlsaAnswer;
 use sealpost::delivery::Ledger;
 use sealpost::delivery::attempt::{AttemptSettings, Terms, gate};
-use sealpost::delivery::session::{Content, Opening, Session, Timers};
+use sealpost::delivery::session::{Content, Timers};
 use sealpost::delivery::wire_form::{Mail, Rcpt};
 use sealpost::mail::{ForwardPath, Orcpt, ReversePath};
 use sealpost::mtasts::Applicable;
@@ -23,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::authority::Authority;
 use crate::server::{Ears, Manners, connections, count, serve};
-use crate::world::{World, domain, enhanced, host, lease, words};
+use crate::world::{World, domain, enhanced, host, lease, opened, words};
 
 /// Commits into what the server hears, so that the order of both can be seen.
 struct Among(Ears);
@@ -92,23 +91,7 @@ async fn a_group_of_thousands_of_commands_does_not_stop_at_full_buffers() {
     };
     let short = Duration::from_secs(10);
     let timers = Timers { rcpt: short, block: short, ..Timers::default() };
-    let mut session = Session::open(Opening {
-        host: &mx.name,
-        sni: &mx.name,
-        to: ([127, 0, 0, 1], port).into(),
-        source: None,
-        hostname: &domain("relay.example.org"),
-        tls: &Authority::new().tls(),
-        tls_demanded: false,
-        implicit_tls: false,
-        strict: false,
-        after: None,
-        own_listeners: &[],
-        timers: &timers,
-        now: Timestamp::from_millis(0),
-    })
-    .await
-    .unwrap();
+    let mut session = opened(&mx.name, port, &timers).await;
     let cleared = judge(&policy, &session.seen.evidence).cleared.unwrap();
 
     let long = format!("{}@{}.example", "x".repeat(64), "y.".repeat(110) + "y");

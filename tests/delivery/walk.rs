@@ -219,25 +219,6 @@ async fn d28_a_listed_host_that_cannot_be_reached_leaves_no_record() {
     assert!(w.notes.records.lock().unwrap().is_empty());
 }
 
-// OUT-51: a certificate without its key encrypts, and proves nothing.
-#[tokio::test]
-async fn a_replayed_certificate_never_serves_an_enforce_demand() {
-    let authority = Authority::new();
-    let manners = Manners { tls: Some(authority.replaying("mx.example.net")), ..Manners::default() };
-    let (port, ears) = serve("127.0.0.1", 0, manners).await;
-    let w = World::new(port, authority.tls());
-    for name in ["free.example", "bound.example"] {
-        w.route(name, &[("mx.example.net", &["127.0.0.1"])]);
-    }
-    w.enforce("bound.example", &["mx.example.net"]);
-    let (_, outcomes) = w.deliver("free.example", 1).await;
-    assert_eq!(words(&outcomes), ["delivered"], "{outcomes:?}");
-    assert_eq!(outcomes[0].diagnosis().security, Some(Level::Encrypted));
-    let (_, outcomes) = w.deliver("bound.example", 1).await;
-    assert_eq!((words(&outcomes), enhanced(&outcomes[0])), (vec!["deferred"], "4.7.5".to_owned()));
-    assert_eq!((connections(&ears), count(&ears, "RCPT TO:<r0@bound.example>")), (2, 0));
-}
-
 // TLS-07: what only speaks old TLS gets opportunistic mail in the clear over a new connection, and none under enforce.
 #[tokio::test]
 async fn a_server_of_old_tls_gets_nothing_that_is_owed_tls() {

@@ -22,7 +22,9 @@ use sealpost::mtasts::{FetchFailure, PolicyFetcher, PolicyStore};
 use sealpost::queue::manager::{Deliverer, Manager, ManagerSettings};
 use sealpost::queue::{Intake as _, Lease, ListedRecipient, NewMessage, QueueStore, RecipientState};
 use sealpost::route::RouteSettings;
+use sealpost::route::smart_host::{Rule, Rules, SmartHost};
 use sealpost::security::Level;
+use sealpost::security::decide::Demand;
 use sealpost::store::sqlite::{SqliteSettings, SqliteStore};
 use sealpost::tlsrpt::{AppliedPolicy, SessionRecord, SessionStore};
 use tokio_util::sync::CancellationToken;
@@ -82,6 +84,11 @@ struct Relay {
 
 /// A relay whose MX hosts listen on `port`. Its manager is not started.
 fn relay(port: u16, tls: Tls) -> Relay {
+    relay_with(port, tls, Rules::default())
+}
+
+/// The like, with rules of the operator.
+fn relay_with(port: u16, tls: Tls, rules: Rules) -> Relay {
     let dir = tempfile::tempdir().unwrap();
     let manual = Arc::new(ManualClock::new(Timestamp::parse_rfc3339("2026-11-22T08:00:00Z").unwrap()));
     let clock = Arc::clone(&manual) as Arc<dyn Clock>;
@@ -100,7 +107,10 @@ fn relay(port: u16, tls: Tls) -> Relay {
     let pool = Pool::new(PoolSettings::default(), Arc::clone(&clock));
     let parts = Parts {
         tlsa: Arc::new(DnsTlsa::new(None)),
-        routes: Arc::new(DnsRoutes::new(resolver, RouteSettings { port, ..RouteSettings::default() })),
+        routes: Arc::new(DnsRoutes::new(
+            resolver,
+            RouteSettings { port, rules: Arc::new(rules), ..RouteSettings::default() },
+        )),
         policies: Arc::new(policies.clone()),
         pool: Arc::clone(&pool),
         tls,
@@ -347,6 +357,38 @@ async fn the_last_look_finds_a_policy_that_lists_the_host_and_the_mail_goes_out(
             if repaired { (4, RecipientState::Delivered) } else { (3, RecipientState::Bounced) };
         assert_eq!(r.after(id, attempts).await.state, state, "{repaired}");
         assert_eq!(count(&ears, "MAIL"), usize::from(repaired));
+    }
+}
+
+// STS-53, STS-60, STS-62: to the last look, it is the next hop's policy that is asked for, and nobody's where that is an
+// address.
+#[tokio::test]
+async fn no_policy_is_asked_for_of_a_next_hop_that_is_an_address() {
+    for (written, asked) in [("127.0.0.1", None), ("relay.example", Some("TXT _mta-sts.relay.example"))] {
+        // Without TLS, which the operator demands.
+        let (port, ears) = serve("127.0.0.1", 0, Manners::default()).await;
+        let rule = Rule {
+            pattern: "*".into(),
+            minimum: Some(Demand::VERIFIED),
+            next_hop: SmartHost::new(written, port, false, &[]),
+            ..Rule::default()
+        };
+        let r = relay_with(1, Authority::new().tls(), Rules::new([rule]));
+        r.zone("relay.example A 127.0.0.1");
+        r.manager.start();
+        let id = r.submit(1, "x@a.example").await;
+        assert_eq!(outcome(&r.after(id, 1).await), (RecipientState::Deferred, "4.7.4".into()));
+        let before = r.dns.inner().queries().len();
+        r.clock.advance(5 * DAY + MINUTE);
+        assert_eq!(r.after(id, 2).await.state, RecipientState::Bounced, "{written}");
+        assert_eq!((connections(&ears), count(&ears, "MAIL")), (2, 0), "{written}");
+        let queries = r.dns.inner().queries();
+        let of_policies =
+            |q: &[String]| q.iter().filter(|q| q.contains("_mta-sts")).cloned().collect::<Vec<_>>();
+        // Twice at the end: for the attempt, and past the cache for the last look.
+        let last = of_policies(&queries[before..]);
+        assert_eq!(last, asked.map_or_else(Vec::new, |asked| vec![asked.to_owned(); 2]), "{written}");
+        assert!(of_policies(&queries).iter().all(|q| Some(q.as_str()) == asked), "{queries:?}");
     }
 }
 

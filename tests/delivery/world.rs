@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use sealpost::clock::{Clock, Timestamp};
 use sealpost::delivery::attempt::{AttemptSettings, Attempts, DnsTlsa, Parts, Policies, Routes};
 use sealpost::delivery::pool::{Pool, PoolSettings};
+use sealpost::delivery::session::{Opening, Session, Timers};
 use sealpost::delivery::starttls::Tls;
 use sealpost::delivery::{AttemptReport, Ledger};
 use sealpost::dns::zone::ZoneResolver;
@@ -21,8 +22,9 @@ use sealpost::queue::{
 };
 use sealpost::route::smart_host::Rule;
 use sealpost::route::{Host, Route, RouteFailure, RouteKind};
+use sealpost::security::decide::Demand;
 use sealpost::security::exception::Exceptions;
-use sealpost::tlsrpt::{SessionRecord, SessionStore};
+use sealpost::tlsrpt::{AppliedPolicy, PolicyVerdict, SessionRecord, SessionStore};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) fn domain(name: &str) -> Domain {
@@ -192,6 +194,25 @@ pub(crate) fn host(name: &str, preference: u16, addresses: &[&str]) -> Host {
     }
 }
 
+/// A session with a host on this machine, of which nothing is demanded.
+pub(crate) async fn opened(host: &Domain, port: u16, timers: &Timers) -> Session {
+    let opening = Opening {
+        host,
+        sni: host,
+        to: ([127, 0, 0, 1], port).into(),
+        source: None,
+        hostname: &domain("relay.example.org"),
+        tls: &Tls::new(Arc::new(rustls::RootCertStore::empty())),
+        implicit_tls: false,
+        demand: Demand::NOTHING,
+        after: None,
+        own_listeners: &[],
+        timers,
+        now: Timestamp::from_millis(0),
+    };
+    Session::open(opening).await.unwrap()
+}
+
 /// One relay's attempts, and what came of them.
 pub(crate) struct World {
     known: Arc<Known>,
@@ -322,4 +343,30 @@ pub(crate) fn words(outcomes: &[Outcome]) -> Vec<&'static str> {
 
 pub(crate) fn enhanced(outcome: &Outcome) -> String {
     outcome.diagnosis().enhanced.to_string()
+}
+
+/// The entries of a record in words: `tlsa mx.example.net -validation-failure/dane-no-match`.
+fn entries(record: &SessionRecord) -> Vec<String> {
+    let entry = |v: &PolicyVerdict| {
+        let policy = match &v.policy {
+            AppliedPolicy::Tlsa { domain, .. } => format!("tlsa {domain}"),
+            AppliedPolicy::Sts { domain, .. } => format!("sts {domain}"),
+            AppliedPolicy::NoPolicyFound { domain } => format!("none {domain}"),
+        };
+        let details: Vec<String> = v
+            .details
+            .iter()
+            .map(|d| match &d.reason {
+                Some(reason) => format!("{}/{reason}", d.result),
+                None => d.result.to_string(),
+            })
+            .collect();
+        format!("{policy} {}{}", if v.success { '+' } else { '-' }, details.join(","))
+    };
+    record.verdicts.iter().map(entry).collect()
+}
+
+/// Of all records.
+pub(crate) fn all_entries(w: &World) -> Vec<String> {
+    w.notes.records.lock().unwrap().iter().flat_map(entries).collect()
 }

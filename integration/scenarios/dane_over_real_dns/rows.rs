@@ -21,6 +21,8 @@ pub(super) struct Row {
     pub(super) connections: Option<usize>,
     /// The name in SNI.
     pub(super) sni: Option<&'static str>,
+    /// The operator demands DANE of it: `minimum_tls = "dane"`.
+    pub(super) dane_only: bool,
 }
 
 impl Row {
@@ -57,6 +59,11 @@ impl Row {
         self.sni = Some(name);
         self
     }
+
+    fn dane_only(mut self) -> Self {
+        self.dane_only = true;
+        self
+    }
 }
 
 fn row(
@@ -68,7 +75,18 @@ fn row(
 ) -> Row {
     let taken_by = (want.0 == "delivered").then_some(0);
     let records = records.to_vec();
-    Row { domain, ids, stage, want, text: "", records, taken_by, connections: None, sni: None }
+    Row {
+        domain,
+        ids,
+        stage,
+        want,
+        text: "",
+        records,
+        taken_by,
+        connections: None,
+        sni: None,
+        dane_only: false,
+    }
 }
 
 /// A domain while it is set up. In every name, `@` stands for the domain.
@@ -95,11 +113,16 @@ impl<'w> Stage<'w> {
 
     /// A host with an address and such a certificate.
     fn host(&mut self, name: &str, flaw: Flaw) -> Leaf {
-        let (at, whole) = (self.world.next_address(), self.name(name));
-        let leaf = self.world.ca.issue(flaw, &[&whole]);
-        self.hosts.push(MxHost::open(&whole, at, &leaf));
-        self.put(name, &format!("A {}", at.ip()));
+        let leaf = self.world.ca.issue(flaw, &[&self.name(name)]);
+        self.shows(name, &leaf);
         leaf
+    }
+
+    /// A host with an address and this certificate.
+    fn shows(&mut self, name: &str, leaf: &Leaf) {
+        let (at, whole) = (self.world.next_address(), self.name(name));
+        self.hosts.push(MxHost::open(&whole, at, leaf));
+        self.put(name, &format!("A {}", at.ip()));
     }
 
     /// The like, with an MX record.
@@ -139,6 +162,7 @@ pub(super) fn all() -> Vec<Row> {
     let mut rows = matches();
     rows.extend(demands());
     rows.extend(dns());
+    rows.extend(wildcards());
     rows
 }
 
@@ -148,6 +172,31 @@ fn matches() -> Vec<Row> {
         row("d50.example", "D50, DANE-22", |s| s.pinned(Flaw::WrongName), DANE, &["tlsa +1 -0"]),
         row("d50-expired.example", "D50, DANE-22", |s| s.pinned(Flaw::Expired), DANE, &["tlsa +1 -0"]),
         row("d50-self.example", "D50", |s| s.pinned(Flaw::SelfSigned), DANE, &["tlsa +1 -0"]),
+        row(
+            "d50-short.example",
+            "D50, DANE-22, RSA of 1024 bits",
+            |s| {
+                let leaf = Leaf::short();
+                s.put("@", "MX 10 mx.@.");
+                s.shows("mx.@", &leaf);
+                s.tlsa("mx.@", "3 1 1", leaf.key_digest(0));
+            },
+            DANE,
+            &["tlsa +1 -0"],
+        ),
+        row(
+            "ta-short.example",
+            "DANE-24, RSA of 1024 bits",
+            |s| {
+                let leaf = s.world.ca.issue_short(&s.name("mx.@"));
+                s.put("@", "MX 10 mx.@.");
+                s.shows("mx.@", &leaf);
+                s.tlsa("mx.@", "2 1 1", leaf.key_digest(1));
+            },
+            ("deferred", "4.7.5"),
+            &["tlsa +0 -1 certificate-not-trusted/weak-key"],
+        )
+        .saying("untrusted (weak-key)"),
         row("ta.example", "DANE-24", |s| s.below(Flaw::UntrustedIssuer), DANE, &["tlsa +1 -0"]),
         row(
             "d51.example",
@@ -194,6 +243,17 @@ fn matches() -> Vec<Row> {
             },
             ("deferred", "4.7.5"),
             NO_MATCH,
+        ),
+        row(
+            "preferred.example",
+            "DANE-13, DANE-14",
+            |s| {
+                s.mx("mx1.@", Flaw::SelfSigned);
+                let leaf = s.mx("mx2.@", Flaw::None);
+                s.tlsa("mx2.@", "3 1 1", leaf.key_digest(0));
+            },
+            ("delivered", "encrypted"),
+            &["no-policy-found +1 -0"],
         ),
         row(
             "m4.example",
@@ -268,6 +328,29 @@ fn demands() -> Vec<Row> {
             ("delivered", "plain"),
             &["no-policy-found +0 -1 starttls-not-supported"],
         ),
+        row(
+            "d63.example",
+            "D63, DANE-34",
+            // Where there are no records, posttls-finger goes by authorities instead.
+            |s| drop(s.mx("mx.@", Flaw::SelfSigned)),
+            ("deferred", "4.7.5"),
+            &["tlsa +0 -1 dane-required"],
+        )
+        .dane_only()
+        .saying("DANE is required by local policy for d63.example")
+        .connections(0),
+        row(
+            "d63-unusable.example",
+            "D63, DANE-34",
+            unusable,
+            ("deferred", "4.7.5"),
+            &["tlsa +0 -1 dane-required"],
+        )
+        .dane_only()
+        .saying("mx.d63-unusable.example has no usable TLSA records")
+        .connections(0),
+        row("d63-matches.example", "DANE-34", |s| s.pinned(Flaw::SelfSigned), DANE, &["tlsa +1 -0"])
+            .dane_only(),
         row(
             "d72.example",
             "D72",
@@ -415,6 +498,50 @@ fn dns() -> Vec<Row> {
         row(
             "denied.optout",
             "DANE-03, opt-out denial",
+            |s| {
+                s.mx("mx.@", Flaw::SelfSigned);
+            },
+            ("delivered", "encrypted"),
+            &["no-policy-found +1 -0"],
+        ),
+    ]
+}
+
+/// Answers made by wildcards, proven by NSEC and by NSEC3.
+fn wildcards() -> Vec<Row> {
+    let for_all_ports: fn(&mut Stage<'_>) = |s| {
+        let leaf = s.mx("mx.@", Flaw::WrongName);
+        let hex: String = leaf.key_digest(0).iter().map(|b| format!("{b:02x}")).collect();
+        s.put("*._tcp.mx.@", &format!("TLSA 3 1 1 {hex}"));
+    };
+    vec![
+        row("wild-tlsa.example", "DANE-03, wildcard and NSEC", for_all_ports, DANE, &["tlsa +1 -0"]),
+        row("wild-tlsa.hashed", "DANE-03, wildcard and NSEC3", for_all_ports, DANE, &["tlsa +1 -0"]),
+        row(
+            "any.wild-mx.example",
+            "DANE-03, wildcard and NSEC",
+            |s| {
+                s.put("*.wild-mx.example", "MX 10 mx.of-wild.example.");
+                let leaf = s.host("mx.of-wild.example", Flaw::WrongName);
+                s.tlsa("mx.of-wild.example", "3 1 1", leaf.key_digest(0));
+            },
+            DANE,
+            &["tlsa +1 -0"],
+        ),
+        row(
+            "far.any.wild-mx.hashed",
+            "DANE-03, wildcard and NSEC3",
+            |s| {
+                s.put("*.wild-mx.hashed", "MX 10 mx.of-wild.hashed.");
+                let leaf = s.host("mx.of-wild.hashed", Flaw::WrongName);
+                s.tlsa("mx.of-wild.hashed", "3 1 1", leaf.key_digest(0));
+            },
+            DANE,
+            &["tlsa +1 -0"],
+        ),
+        row(
+            "denied.hashed",
+            "D58, denied by NSEC3",
             |s| {
                 s.mx("mx.@", Flaw::SelfSigned);
             },

@@ -15,6 +15,8 @@ use crate::world::{World, eventually};
 pub(super) enum Signing {
     /// As it should be.
     Sound,
+    /// With NSEC3.
+    Hashed,
     /// With NSEC3 and opt-out: denials and delegations may be unauthenticated.
     OptOut,
     /// Not at all, and the parent says so.
@@ -34,8 +36,12 @@ pub(super) struct SignedDns {
     pub(super) resolver: SocketAddr,
     /// A resolver file that leads to the same unbound.
     pub(super) resolv_conf: PathBuf,
+    /// Where another unbound answers, which validates nothing.
+    pub(super) without_validation: SocketAddr,
+    /// The DS record of the root.
+    pub(super) root_key: String,
     _knot: Daemon,
-    _unbound: Daemon,
+    _unbound: Vec<Daemon>,
 }
 
 /// Seconds that signatures live which are to run out.
@@ -100,15 +106,22 @@ impl SignedDns {
         }
         std::fs::write(&conf, knot_conf(&folder, authority, zones, false)).unwrap();
         let knot = Daemon::start(&knotd, &words, port_53, &folder.join("knot.log")).await;
-        let unbound_conf = folder.join("unbound.conf");
-        std::fs::write(&unbound_conf, unbound_conf_text(&folder, resolver, authority, &key("."))).unwrap();
-        let words = ["-d", "-c", unbound_conf.to_str().unwrap()];
-        let log = folder.join("unbound.log");
-        let unbound = Daemon::start(&crate::path_of("unbound"), &words, resolver, &log).await;
+        let root_key = key(".");
+        let without_validation = world.address(9);
+        let mut unbound = Vec::new();
+        for (name, at, modules) in
+            [("unbound", resolver, "validator iterator"), ("plain", without_validation, "iterator")]
+        {
+            let conf = folder.join(format!("{name}.conf"));
+            std::fs::write(&conf, unbound_conf(&folder, at, authority, &root_key, modules)).unwrap();
+            let words = ["-d", "-c", conf.to_str().unwrap()];
+            let log = folder.join(format!("{name}.log"));
+            unbound.push(Daemon::start(&crate::path_of("unbound"), &words, at, &log).await);
+        }
         let resolv_conf = folder.join("resolv.conf");
         let text = format!("nameserver {}\noptions trust-ad edns0\n", resolver.ip());
         std::fs::write(&resolv_conf, text).unwrap();
-        Self { resolver, resolv_conf, _knot: knot, _unbound: unbound }
+        Self { resolver, resolv_conf, without_validation, root_key, _knot: knot, _unbound: unbound }
     }
 }
 
@@ -168,6 +181,10 @@ policy:
   - id: sound
     single-type-signing: on
     manual: on
+  - id: hashed
+    single-type-signing: on
+    manual: on
+    nsec3: on
   - id: opt-out
     single-type-signing: on
     manual: on
@@ -190,6 +207,7 @@ zone:
         let _ = write!(text, "  - domain: {name}\n    file: \"{}\"\n", file.display());
         let policy = match signing {
             Signing::Sound => Some("sound"),
+            Signing::Hashed => Some("hashed"),
             Signing::OptOut => Some("opt-out"),
             Signing::Unsigned => None,
             Signing::Expired => sign_all.then_some("short"),
@@ -202,7 +220,7 @@ zone:
     text
 }
 
-fn unbound_conf_text(folder: &Path, at: SocketAddr, authority: IpAddr, root_key: &str) -> String {
+fn unbound_conf(folder: &Path, at: SocketAddr, authority: IpAddr, root_key: &str, modules: &str) -> String {
     let (ip, port, shown) = (at.ip(), at.port(), folder.display());
     format!(
         "server:
@@ -216,7 +234,7 @@ fn unbound_conf_text(folder: &Path, at: SocketAddr, authority: IpAddr, root_key:
   use-syslog: no
   do-daemonize: no
   do-not-query-localhost: no
-  module-config: \"validator iterator\"
+  module-config: \"{modules}\"
   trust-anchor: \"{root_key}\"
   val-sig-skew-min: 0
   val-sig-skew-max: 0

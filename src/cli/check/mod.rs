@@ -64,7 +64,7 @@ struct Bench {
 impl Bench {
     async fn new(config: &Config) -> Result<Self, String> {
         let clock: Arc<dyn Clock> = Arc::new(app::SystemClock::new());
-        let (resolver, self_test) = outbound::resolver(config, &clock)?;
+        let (resolver, self_test) = outbound::resolver(config, &clock, Default::default())?;
         let roots = Arc::new(app::trust::load(config.trust.roots, &config.trust.extra_roots)?);
         // No relay has run here yet, or we may not read its database: then nothing is cached.
         let stored = SqliteStore::open_read_only(&config.data_dir).ok();
@@ -73,7 +73,7 @@ impl Bench {
             None => Vec::new(),
         };
         let store = Arc::new(cache::ReadOnly(stored));
-        let policies = outbound::policies(config, &resolver, &roots, store, &clock)?;
+        let policies = outbound::policies(config, &resolver, &roots, store, &clock, Default::default())?;
         let settings = outbound::attempt_settings(config, self_test.belief.proven());
         let exceptions = Exceptions::new(config.exception.iter().cloned(), &ended);
         let require_both = settings.require_both;
@@ -92,9 +92,9 @@ async fn examine(command: &Command, domain: &Domain, config: &Config) -> Result<
         crate::route::resolve::resolve(&*bench.resolver, &outbound::route_settings(config), domain, 0).await;
     let rules = outbound::route_settings(config).rules;
     // STS-60: where mail is routed to a next hop, its policy is the one that counts.
-    let policy_domain = &rules.policy_domain(domain);
+    let policy_domain = rules.policy_domain(domain);
     let not_asked = match &route {
-        Ok(route) if !route.has_policy_domain() => Some("the next hop has no name to ask for"),
+        _ if policy_domain.is_none() => Some("the next hop has no name to ask for"),
         _ if !config.mta_sts.enabled => Some("mta_sts.enabled = false"),
         // NMX-07: a domain that takes no mail has no policy to ask for.
         Err(RouteFailure::NullMx { .. }) => Some("the domain takes no mail"),
@@ -102,9 +102,15 @@ async fn examine(command: &Command, domain: &Domain, config: &Config) -> Result<
         Err(RouteFailure::Dns(_)) => Some("the DNS does not answer for the domain"),
         _ => None,
     };
-    let look = if not_asked.is_none() { Some(bench.policies.look_live(policy_domain).await) } else { None };
-    let enforced_before = bench.policies.has_enforce(policy_domain).await;
-    let applicable = applied(command, &bench, policy_domain, look.as_ref()).await;
+    let (mut look, mut enforced_before, mut cached) = (None, false, Applicable::default());
+    if let Some(policy_domain) = &policy_domain {
+        if not_asked.is_none() {
+            look = Some(bench.policies.look_live(policy_domain).await);
+        }
+        enforced_before = bench.policies.has_enforce(policy_domain).await;
+        cached = bench.policies.cached(policy_domain).await;
+    }
+    let applicable = applied(command, &bench, policy_domain.as_ref().zip(look.as_ref()), &cached).await;
 
     let mut report = Report {
         domain: domain.clone(),
@@ -113,10 +119,7 @@ async fn examine(command: &Command, domain: &Domain, config: &Config) -> Result<
         route: RouteReport::new(&route, domain),
         policy: match &look {
             Some(look) => PolicyReport::new(look, applicable.as_ref().ok(), command.from_cache),
-            None => PolicyReport::not_asked(
-                not_asked.unwrap_or_default(),
-                &bench.policies.cached(policy_domain).await,
-            ),
+            None => PolicyReport::not_asked(not_asked.unwrap_or_default(), &cached),
         },
         rule: rules.of(domain).map(|rule| RuleReport::new(rule, domain)),
         exceptions: exceptions_of(&bench, domain),
@@ -164,12 +167,12 @@ fn is_enforce(applicable: &Applicable) -> bool {
 async fn applied(
     command: &Command,
     bench: &Bench,
-    domain: &Domain,
-    look: Option<&LiveLook>,
+    look: Option<(&Domain, &LiveLook)>,
+    cached: &Applicable,
 ) -> Result<Applicable, crate::dns::DnsError> {
-    let Some(look) = look else { return Ok(Applicable::default()) };
+    let Some((domain, look)) = look else { return Ok(Applicable::default()) };
     if command.from_cache {
-        return Ok(bench.policies.cached(domain).await);
+        return Ok(cached.clone());
     }
     match (&look.dns_error, &look.applicable.policy) {
         // Nothing cached and nothing known: the grace of STS-14 decides, read from the relay's own memory.

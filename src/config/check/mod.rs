@@ -86,7 +86,7 @@ impl Check<'_> {
         let dkim = self.dkim(root.sections("dkim"));
         let tls_rpt = self.tls_rpt(root.section("tls_rpt"), &dkim);
         let admin = self.admin(root.section("admin"), &listener);
-        let metrics = self.metrics(root.section("metrics"));
+        let metrics = self.metrics(root.section("metrics"), &listener, &admin);
         let log = self.log(root.section("log"));
         root.finish();
 
@@ -161,11 +161,20 @@ impl Check<'_> {
         Admin { listen, certificate, private_key, token }
     }
 
-    fn metrics(&self, section: Section<'_>) -> Metrics {
-        if section.written() {
-            self.later("[metrics]");
-        }
+    fn metrics(&self, section: Section<'_>, listeners: &[Listener], admin: &Admin) -> Metrics {
         let listen = section.get("listen", None, |f| optional(f, socket));
+        if let Some(address) = listen {
+            let taken = |of: &str| {
+                let wrong = format!("{address} is the address of {of} too");
+                section.report("listen", Wrong::new(wrong, "give metrics a port of their own"));
+            };
+            if listeners.iter().any(|l| same_socket(l.address, address) || same_socket(address, l.address)) {
+                taken("a [[listener]]");
+            }
+            if admin.listen.is_some_and(|a| same_socket(address, a) || same_socket(a, address)) {
+                taken("[admin], which serves /metrics itself,");
+            }
+        }
         section.finish();
         Metrics { listen }
     }

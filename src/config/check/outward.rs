@@ -1,7 +1,5 @@
 //! Checks of what faces the Internet: queue, DNS, trust anchors, delivery, destinations.
 
-use std::cell::Cell;
-
 use std::net::{IpAddr, SocketAddr};
 
 use super::{
@@ -11,8 +9,9 @@ use super::{
 use crate::config::raw::{Field, Section, Wrong};
 use crate::config::{
     Delivery, Destination, Dns, Dnssec, IpFamily, MinimumTls, Networks, NextHop, Queue, Roots, SelfTest,
-    SourceAddress, Trust, defaults,
+    SourceAddress, Trust, TrustAnchor, defaults,
 };
+use crate::dns::anchor;
 use crate::mail::Domain;
 
 impl Check<'_> {
@@ -44,21 +43,21 @@ impl Check<'_> {
 
     pub(super) fn dns(&self, section: Section<'_>) -> Dns {
         let servers = section.get("servers", Vec::new(), |f| f.list(|i| server(i.string()?)));
-        let validate = Cell::new(false);
         let dnssec = section.get("dnssec", Dnssec::Auto, |f| {
-            validate.set(f.string().is_ok_and(|text| text == "validate"));
-            // Off until this process can validate, and said so at every start: nothing is claimed that was not proven.
-            let words = [("auto", Dnssec::Auto), ("trust-ad", Dnssec::TrustAd), ("off", Dnssec::Off)];
-            word(f, &[words.as_slice(), &[("validate", Dnssec::Off)]].concat())
+            word(
+                f,
+                &[
+                    ("auto", Dnssec::Auto),
+                    ("trust-ad", Dnssec::TrustAd),
+                    ("validate", Dnssec::Validate),
+                    ("off", Dnssec::Off),
+                ],
+            )
         });
-        if validate.get() {
-            self.later("dns.dnssec = \"validate\"");
-        }
         let trusted_servers = section.get("trusted_servers", Vec::new(), |f| f.list(|i| server(i.string()?)));
-        let trust_anchor =
-            section.get("trust_anchor", None, |f| optional_file(f, |f| self.file(f).map(|(path, _)| path)));
-        if trust_anchor.is_some() {
-            self.later("dns.trust_anchor");
+        let trust_anchor = section.get("trust_anchor", None, |f| optional_file(f, |f| self.trust_anchor(f)));
+        if trust_anchor.is_some() && dnssec != Dnssec::Validate {
+            self.warn("dns.trust_anchor: has an effect with dnssec = \"validate\" only");
         }
         let test = section.section("self_test");
         let name = |f: &Field<'_>| {
@@ -76,6 +75,20 @@ impl Check<'_> {
         test.finish();
         section.finish();
         Dns { servers, dnssec, trusted_servers, trust_anchor, self_test }
+    }
+
+    /// A file of root keys.
+    fn trust_anchor(&self, f: &Field<'_>) -> Result<TrustAnchor, Wrong> {
+        let (path, bytes) = self.file(f)?;
+        let text = std::str::from_utf8(&bytes).ok().filter(|t| t.len() <= anchor::LONGEST);
+        let found = text.ok_or_else(|| "it is no text of at most 64 KiB".to_owned());
+        match found.and_then(|t| anchor::parse(t).map_err(|e| e.to_string())) {
+            Ok(anchors) => Ok(TrustAnchor { path, anchors: anchors.into() }),
+            Err(e) => Err(Wrong::new(
+                format!("{} holds no root keys: {e}", path.display()),
+                "name a file of DNSKEY or DS records of the root, as in \". IN DS 20326 8 2 E06D…\"",
+            )),
+        }
     }
 
     pub(super) fn trust(&self, section: Section<'_>) -> Trust {

@@ -5,6 +5,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DnType, GeneralSubtree, IsCa,
     KeyPair, NameConstraints, date_time_ymd,
 };
+use rustls::pki_types::pem::PemObject as _;
 
 use super::super::tlsa::{Tlsa, TlsaSet};
 use super::*;
@@ -39,6 +40,12 @@ fn leaf(ca: &Ca, names: &[&str], change: impl FnOnce(&mut CertificateParams)) ->
     params.signed_by(&KeyPair::generate().unwrap(), ca).unwrap().der().clone()
 }
 
+/// A certificate for `mx.example` with an RSA key of 1024 bits.
+fn short_key(ca: &Ca) -> CertificateDer<'static> {
+    let params = CertificateParams::new(vec!["mx.example".to_owned()]).unwrap();
+    params.signed_by(&pkix::tests::ShortKey::new(), ca).unwrap().der().clone()
+}
+
 fn der(ca: &Ca) -> CertificateDer<'static> {
     CertificateDer::from(ca.as_ref().der().to_vec())
 }
@@ -59,10 +66,19 @@ fn judged(records: Vec<Tlsa>, chain: &[CertificateDer<'_>]) -> Vec<DaneFault> {
 }
 
 fn judged_for(records: Vec<Tlsa>, chain: &[CertificateDer<'_>], references: &[&str]) -> Vec<DaneFault> {
+    judged_at(records, chain, references, NOW)
+}
+
+fn judged_at(
+    records: Vec<Tlsa>,
+    chain: &[CertificateDer<'_>],
+    references: &[&str],
+    now: Timestamp,
+) -> Vec<DaneFault> {
     let set = TlsaSet { base: Domain::parse("mx.example").unwrap(), records };
     let references: Vec<Domain> = references.iter().map(|n| Domain::parse(n).unwrap()).collect();
     let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
-    verify(&set.usable(), chain, Terms { references: &references, algorithms: &algorithms, now: NOW })
+    verify(&set.usable(), chain, Terms { references: &references, algorithms: &algorithms, now })
 }
 
 fn below_authority(fault: PkixFault) -> Vec<DaneFault> {
@@ -88,6 +104,7 @@ fn dane_ee_looks_at_nothing_but_the_certificate() {
         ("unknown critical extension", critical),
         ("flagged as an authority", authority),
         ("X.509 version 1", CertificateDer::from(version_1)),
+        ("RSA of 1024 bits", short_key(&root)),
     ] {
         for (selector, matching) in [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)] {
             let chain = [odd.clone()];
@@ -215,6 +232,29 @@ fn the_constraints_of_a_named_certificate_hold_and_those_around_a_named_key_do_n
     let outside = [leaf(&fenced, &["mx.example"], |_| {}), der(&fenced)];
     assert!(!judged(vec![record(2, 0, 1, &der(&fenced))], &outside).is_empty());
     assert_eq!(judged(vec![record(2, 1, 1, &der(&fenced))], &outside), []);
+}
+
+// A DANE-TA record binds an authority, and the leaf is authenticated by what that says, as in PKIX (RFC 7671 §5.2): a key
+// too short there is too short here, whoever's it is. DANE-EE records beside it are not bound by that (DANE-30).
+#[test]
+fn below_an_authority_short_keys_do_not_count() {
+    let root = ca("private root", |_| {});
+    let chain = [short_key(&root), der(&root)];
+    let by_root = record(2, 0, 1, &der(&root));
+    assert_eq!(judged(vec![by_root.clone()], &chain), below_authority(PkixFault::Untrusted("weak-key")));
+    assert_eq!(judged(vec![by_root, record(3, 1, 1, &chain[0])], &chain), []);
+    // A sound leaf that an RSA key of 1024 bits has signed.
+    let signed_by_short: Chain = CertificateDer::pem_slice_iter(include_bytes!("short_authority.pem"))
+        .map(|c| c.unwrap().into_owned())
+        .collect();
+    let of_2027 = Timestamp::parse_rfc3339("2027-01-01T00:00:00Z").unwrap();
+    for (selector, matching) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        let records = vec![record(2, selector, matching, &signed_by_short[1])];
+        let faults = judged_at(records, &signed_by_short, &["mx.example"], of_2027);
+        let [DaneFault::BelowAuthority(PkixFault::Untrusted(_))] = faults[..] else {
+            panic!("{selector} {matching}: {faults:?}");
+        };
+    }
 }
 
 // DANE-29

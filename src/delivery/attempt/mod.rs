@@ -31,11 +31,13 @@ use super::session::{Opening, Seen, Timers, Unopened};
 use super::starttls::Tls;
 use super::{AttemptReport, HandBack, Ledger};
 
+pub mod metrics;
 mod probe;
 mod walk;
 
 pub use probe::Prober;
 
+use metrics::AttemptMetrics;
 use walk::Walk;
 
 /// Finds the hosts of a domain. [`DnsRoutes`] is the real one.
@@ -43,9 +45,9 @@ pub trait Routes: Send + Sync {
     /// The route, or why there is none.
     fn resolve<'a>(&'a self, domain: &'a Domain) -> BoxFuture<'a, Result<Route, RouteFailure>>;
 
-    /// The domain whose policy binds mail for `domain`, asking nobody (STS-60).
-    fn policy_domain(&self, domain: &Domain) -> Domain {
-        domain.clone()
+    /// The domain whose policy binds mail for `domain`, asking nobody (STS-60); `None` where there is none to ask (STS-62).
+    fn policy_domain(&self, domain: &Domain) -> Option<Domain> {
+        Some(domain.clone())
     }
 }
 
@@ -126,7 +128,7 @@ impl Routes for DnsRoutes {
         Box::pin(crate::route::resolve::resolve(&*self.resolver, &self.settings, domain, rand::random()))
     }
 
-    fn policy_domain(&self, domain: &Domain) -> Domain {
+    fn policy_domain(&self, domain: &Domain) -> Option<Domain> {
         self.settings.rules.policy_domain(domain)
     }
 }
@@ -154,6 +156,8 @@ pub struct AttemptSettings {
     pub patience: Duration,
     /// The overall watchdog (QUE-08).
     pub watchdog: Duration,
+    /// What is counted.
+    pub metrics: AttemptMetrics,
 }
 
 impl AttemptSettings {
@@ -170,6 +174,7 @@ impl AttemptSettings {
             max_sessions: 2,
             patience: Duration::from_secs(5),
             watchdog: Duration::from_secs(2 * 3600),
+            metrics: AttemptMetrics::default(),
         }
     }
 }
@@ -277,7 +282,10 @@ impl Attempts {
 
     /// A last look at the policy before the lifetime of waiting mail ends; `true`: try once more (STS-53).
     pub async fn final_look(&self, domain: &Domain) -> bool {
-        self.parts.policies.final_look(&self.parts.routes.policy_domain(domain)).await
+        match self.parts.routes.policy_domain(domain) {
+            Some(policy_domain) => self.parts.policies.final_look(&policy_domain).await,
+            None => false,
+        }
     }
 }
 
@@ -355,10 +363,9 @@ fn opening<'a>(
         source: source.map(|s| s.address),
         hostname: source.and_then(|s| s.ehlo.as_ref()).unwrap_or(&settings.hostname),
         tls: tls.of_rule(route.rule.as_deref()),
-        tls_demanded: policy.demand.tls,
         implicit_tls: hop.is_some_and(|hop| hop.implicit_tls),
         sni: policy.sni(),
-        strict: policy.demand.authenticated(),
+        demand: policy.demand,
         after: None,
         // A next hop may carry our own name: a filter on this machine, say (OUT-08).
         own_listeners: if hop.is_some() { &[] } else { &settings.own_listeners },

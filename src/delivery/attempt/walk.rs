@@ -107,8 +107,9 @@ impl<'a> Walk<'a> {
                 d.tls_failure.is_some() && d.promise.as_ref().is_some_and(|p| p.mode == "enforce")
             })
         };
-        if self.lease.recipients.iter().any(broke) {
-            let policy_domain = self.parts.routes.policy_domain(domain);
+        if self.lease.recipients.iter().any(broke)
+            && let Some(policy_domain) = self.parts.routes.policy_domain(domain)
+        {
             self.parts.policies.after_enforce_failure(&policy_domain).await;
         }
         if !self.refuse_damaged_addresses().await {
@@ -123,10 +124,9 @@ impl<'a> Walk<'a> {
                 return self.report;
             }
         };
-        let discovery = if route.has_policy_domain() {
-            self.parts.policies.discover(&route.next_hop).await
-        } else {
-            Discovery::Known(Applicable::default())
+        let discovery = match route.policy_domain() {
+            Some(policy_domain) => self.parts.policies.discover(policy_domain).await,
+            None => Discovery::Known(Applicable::default()),
         };
         let applicable = match discovery {
             Discovery::Known(applicable) => applicable,
@@ -213,6 +213,9 @@ impl<'a> Walk<'a> {
                 Ok(_) => self.parts.tlsa.look_up(host, port).await,
                 Err(_) => TlsaAnswer::None,
             };
+            if host.addresses.is_ok() {
+                self.settings.metrics.looked_up(&tlsa);
+            }
             let terms = Terms {
                 exception,
                 message: kind,

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::clock::Timestamp;
 use crate::mail::{Domain, Reply};
 use crate::queue::outcome::Stage;
+use crate::security::decide::Demand;
 use crate::security::verdict::{Evidence, HandshakeFault, TlsFacts, TlsState};
 
 use super::connect::{DialFault, dial};
@@ -88,14 +89,13 @@ pub struct Opening<'a> {
     pub hostname: &'a Domain,
     /// Authorities and algorithms.
     pub tls: &'a Tls,
-    /// TLS is demanded: no HELO (OUT-25).
-    pub tls_demanded: bool,
     /// TLS from the first octet (RFC 8314 §3).
     pub implicit_tls: bool,
     /// The name for SNI.
     pub sni: &'a Domain,
-    /// The peer is to be authenticated: a bad handshake signature ends the handshake.
-    pub strict: bool,
+    /// What the verdict will ask for. With TLS in it there is no HELO (OUT-25), and a bad handshake signature ends the
+    /// handshake.
+    pub demand: Demand,
     /// The handshake that failed before: this connection is for the clear (OUT-33).
     pub after: Option<HandshakeFault>,
     /// Where our own listeners answer (OUT-08).
@@ -285,7 +285,7 @@ impl Session {
 
     /// TLS first, then the greeting, and nothing ever in the clear.
     async fn open_inside(tcp: TcpStream, local: Option<IpAddr>, o: &Opening<'_>) -> Result<Self, OpenFault> {
-        let shaken = o.tls.handshake(tcp, o.host, o.sni, o.strict, o.timers.starttls, o.now).await;
+        let shaken = o.tls.handshake(tcp, o.host, o.sni, o.demand, o.timers.starttls, o.now).await;
         let evidence = |tls| Evidence { host: o.host.clone(), tls, requiretls: false };
         let mut seen = Seen { helo: None, evidence: evidence(TlsState::NotOffered), peer: o.to, local };
         let mut line = match shaken {
@@ -402,7 +402,7 @@ async fn introduce(mut line: Line, o: &Opening<'_>) -> Result<(Line, Option<Ehlo
     };
     match reply.code {
         250 => return Ok((line, Some(Ehlo::parse(&reply)))),
-        500 | 501 | 502 | 504 | 550 if o.tls_demanded => return Ok((line, None)),
+        500 | 501 | 502 | 504 | 550 if o.demand.tls => return Ok((line, None)),
         500 | 501 | 502 | 504 | 550 => {}
         _ => return Err(refuse(line, Stage::Ehlo, &reply, o.timers)),
     }
@@ -453,7 +453,7 @@ async fn starttls(mut line: Line, o: &Opening<'_>) -> Upgrade {
             words: "octets in the clear followed the reply to STARTTLS".to_owned(),
         });
     };
-    match o.tls.handshake(tcp, o.host, o.sni, o.strict, left(), o.now).await {
+    match o.tls.handshake(tcp, o.host, o.sni, o.demand, left(), o.now).await {
         Ok((stream, facts)) => Upgrade::Up(Line::new(Wire::Tls(Box::new(stream))), Arc::new(facts)),
         Err(fault) => Upgrade::Failed(fault),
     }

@@ -6,16 +6,26 @@ use futures_util::future::{join, join_all};
 use hickory_resolver::proto::op::Query;
 use hickory_resolver::proto::rr::{Name, RecordType};
 
-use super::HickoryResolver;
+use tokio::time::timeout;
+
+use super::servers::Checking;
+use super::{Belief, HickoryResolver};
 use crate::dns::DnsErrorKind;
-use crate::dns::self_test::{Look, Said};
+use crate::dns::self_test::{Look, Said, Verdict, judge, judge_validation};
 
 impl HickoryResolver {
     /// Asks every server about a signed name and about one whose signatures are broken; "" is not asked about. The
     /// first is a zone, the second has an address.
-    pub async fn look(&self, secure: &str, bogus: &str) -> Vec<Look> {
-        let servers = self.settings.servers.iter();
-        join_all(servers.map(async |server| {
+    pub async fn self_test(&self, secure: &str, bogus: &str) -> Verdict {
+        let looks = self.look(secure, bogus).await;
+        match self.belief {
+            Belief::Validation(..) => judge_validation(&looks),
+            Belief::Resolvers | Belief::Nobody => judge(&looks),
+        }
+    }
+
+    async fn look(&self, secure: &str, bogus: &str) -> Vec<Look> {
+        join_all(self.servers().iter().map(async |server| {
             let signed = self.said(*server, secure, RecordType::SOA);
             let broken = self.said(*server, bogus, RecordType::A);
             let (secure, bogus) = join(signed, broken).await;
@@ -32,7 +42,13 @@ impl HickoryResolver {
             return Some(Said::Nothing(DnsErrorKind::Malformed));
         };
         name.set_fqdn(true);
-        Some(match self.ask_one(server, &Query::query(name, kind)).await {
+        let question = Query::query(name, kind);
+        if let Belief::Validation(validator, _) = &self.belief {
+            let said = validator.said(&self.servers, server, &question);
+            let limit = || Said::Nothing(DnsErrorKind::Timeout);
+            return Some(timeout(self.deadline, said).await.unwrap_or_else(|_| limit()));
+        }
+        Some(match self.servers.ask_one(server, &question, Checking::Believed).await {
             Ok(message) => {
                 let data = message.answers.iter().any(|r| r.record_type() == kind);
                 let ad = message.metadata.authentic_data;

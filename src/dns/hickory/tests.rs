@@ -10,10 +10,7 @@ use tokio::net::{TcpListener, UdpSocket};
 
 use super::*;
 
-/// What the server does with a question.
-type Script = fn(&Query, &mut Message) -> Act;
-
-enum Act {
+pub(super) enum Act {
     Answer,
     /// Over UDP only the truncated bit is sent; over TCP the answer.
     Truncate,
@@ -21,10 +18,12 @@ enum Act {
     WrongId,
     WrongQuestion,
     Garbage,
+    /// Over UDP the truncated bit; over TCP half of the answer, and the end.
+    Half,
 }
 
-struct Server {
-    address: SocketAddr,
+pub(super) struct Server {
+    pub(super) address: SocketAddr,
     log: Arc<Mutex<Vec<String>>>,
 }
 
@@ -40,7 +39,10 @@ async fn sockets() -> (UdpSocket, TcpListener) {
 }
 
 impl Server {
-    async fn start(script: Script) -> Self {
+    /// `script` says what the server does with a question.
+    pub(super) async fn start(script: impl Fn(&Query, &mut Message) -> Act + Send + Sync + 'static) -> Self {
+        let script = Arc::new(script);
+        let over_tcp = Arc::clone(&script);
         let (udp, tcp) = sockets().await;
         let address = udp.local_addr().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
@@ -49,7 +51,7 @@ impl Server {
             let mut buffer = [0; 4096];
             loop {
                 let (length, from) = udp.recv_from(&mut buffer).await.unwrap();
-                if let Some(answer) = respond(&buffer[..length], script, &seen, false) {
+                if let Some(answer) = respond(&buffer[..length], &*script, &seen, false) {
                     udp.send_to(&answer, from).await.unwrap();
                 }
             }
@@ -61,20 +63,28 @@ impl Server {
                 let length = stream.read_u16().await.unwrap();
                 let mut question = vec![0; usize::from(length)];
                 stream.read_exact(&mut question).await.unwrap();
-                let answer = respond(&question, script, &seen, true).unwrap();
+                let mut answer = respond(&question, &*over_tcp, &seen, true).unwrap();
                 stream.write_u16(u16::try_from(answer.len()).unwrap()).await.unwrap();
+                if answer.iter().all(|octet| *octet == 0) {
+                    answer.truncate(answer.len() / 2);
+                }
                 stream.write_all(&answer).await.unwrap();
             }
         });
         Self { address, log }
     }
 
-    fn asked(&self) -> Vec<String> {
+    pub(super) fn asked(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
     }
 }
 
-fn respond(bytes: &[u8], script: Script, log: &Mutex<Vec<String>>, tcp: bool) -> Option<Vec<u8>> {
+fn respond(
+    bytes: &[u8],
+    script: &dyn Fn(&Query, &mut Message) -> Act,
+    log: &Mutex<Vec<String>>,
+    tcp: bool,
+) -> Option<Vec<u8>> {
     let question = Message::from_vec(bytes).unwrap();
     let query = question.queries[0].clone();
     let flags = &question.metadata;
@@ -88,8 +98,9 @@ fn respond(bytes: &[u8], script: Script, log: &Mutex<Vec<String>>, tcp: bool) ->
     answer.add_query(query.clone());
     match script(&query, &mut answer) {
         Act::Answer => {}
+        Act::Half if tcp => return Some(vec![0; 40]),
         Act::Truncate if tcp => {}
-        Act::Truncate => {
+        Act::Truncate | Act::Half => {
             answer.metadata.truncation = true;
             answer.answers.clear();
         }
@@ -101,7 +112,7 @@ fn respond(bytes: &[u8], script: Script, log: &Mutex<Vec<String>>, tcp: bool) ->
     Some(answer.to_vec().unwrap())
 }
 
-fn fqdn(text: &str) -> Name {
+pub(super) fn fqdn(text: &str) -> Name {
     Name::from_ascii(text).unwrap()
 }
 
@@ -110,20 +121,26 @@ fn no_host_name() -> Name {
     Name::from_labels([&b"bad name"[..], b"example"]).unwrap()
 }
 
-fn put(answer: &mut Message, owner: &str, ttl: u32, data: RData) {
+pub(super) fn put(answer: &mut Message, owner: &str, ttl: u32, data: RData) {
     answer.add_answer(Record::from_rdata(fqdn(owner), ttl, data));
 }
 
-fn soa(answer: &mut Message) {
+/// The root, which every server knows that does not lie.
+fn root(answer: &mut Message) {
+    let soa = SOA::new(fqdn("ns.example."), fqdn("h.example."), 1, 2, 3, 4, 120);
+    put(answer, ".", 600, RData::SOA(soa));
+}
+
+pub(super) fn soa(answer: &mut Message) {
     let soa = SOA::new(fqdn("ns.example."), fqdn("h.example."), 1, 2, 3, 4, 120);
     answer.add_authority(Record::from_rdata(fqdn("example."), 600, RData::SOA(soa)));
 }
 
-fn tlsa_record(usage: u8, data: &[u8]) -> RData {
+pub(super) fn tlsa_record(usage: u8, data: &[u8]) -> RData {
     RData::TLSA(TLSA::new(CertUsage::from(usage), Selector::Spki, Matching::Sha256, data.to_vec()))
 }
 
-fn address(last: u8) -> RData {
+pub(super) fn address(last: u8) -> RData {
     RData::A(A::new(192, 0, 2, last))
 }
 
@@ -136,7 +153,8 @@ fn tlsa_script(query: &Query, a: &mut Message) -> Act {
     let name = query.name.to_ascii();
     let own = name.as_str();
     a.metadata.authentic_data = true;
-    match own.split('.').nth(2).unwrap() {
+    match own.split('.').nth(2).unwrap_or_default() {
+        "" => root(a),
         "sound" => put(a, own, 60, tlsa_record(3, &[1; 32])),
         "noad" => {
             put(a, own, 60, tlsa_record(3, &[1; 32]));
@@ -246,7 +264,6 @@ async fn an_alias_is_asked_for_by_itself_and_not_followed() {
 // DANE-02: who sets AD on everything is found out, who does not validate is told, and silence proves nothing.
 #[tokio::test]
 async fn the_self_test_sees_each_resolver_as_it_is() {
-    use crate::dns::self_test::judge;
     let sound = Server::start(script).await;
     let liar = Server::start(|query, a| {
         a.metadata.authentic_data = true;
@@ -282,7 +299,7 @@ async fn the_self_test_sees_each_resolver_as_it_is() {
         ("SERVFAIL for all", vec![&failing], "bogus.example", None, true, false),
     ] {
         let servers: Vec<SocketAddr> = servers.iter().map(|s| s.address).collect();
-        let got = judge(&resolver(&servers, true).look("nodata.example", bogus).await);
+        let got = resolver(&servers, true).self_test("nodata.example", bogus).await;
         assert_eq!((got.believe, got.warn, got.answered), (believe, warn, answered), "{case}: {}", got.text);
     }
 }
@@ -293,6 +310,7 @@ fn script(query: &Query, a: &mut Message) -> Act {
     let own = name.as_str();
     a.metadata.authentic_data = true;
     match own.split('.').next().unwrap() {
+        "" => root(a),
         "data" if query.query_type == RecordType::MX => {
             put(a, own, 300, RData::MX(MX::new(10, fqdn("MX.data.example."))));
             put(a, own, 60, RData::MX(MX::new(0, Name::root())));
@@ -322,6 +340,7 @@ fn script(query: &Query, a: &mut Message) -> Act {
         "wrongid" => return Act::WrongId,
         "wrongq" => return Act::WrongQuestion,
         "garbage" => return Act::Garbage,
+        "half" => return Act::Half,
         "big" => {
             (0..100).for_each(|n| put(a, own, 300, address(n)));
             return Act::Truncate;
@@ -362,10 +381,10 @@ fn script(query: &Query, a: &mut Message) -> Act {
     Act::Answer
 }
 
-fn resolver(servers: &[SocketAddr], trust_ad: bool) -> HickoryResolver {
+pub(super) fn resolver(servers: &[SocketAddr], trust_ad: bool) -> HickoryResolver {
     HickoryResolver::new(DnsSettings {
         servers: servers.to_vec(),
-        trust_ad,
+        trust: if trust_ad { Trust::Resolvers } else { Trust::Nobody },
         timeout: Duration::from_millis(200),
         attempts: 1,
         ..DnsSettings::default()
@@ -373,7 +392,7 @@ fn resolver(servers: &[SocketAddr], trust_ad: bool) -> HickoryResolver {
     .unwrap()
 }
 
-fn host(label: &str) -> Domain {
+pub(super) fn host(label: &str) -> Domain {
     Domain::parse_host(&format!("{label}.example")).unwrap()
 }
 
@@ -405,6 +424,7 @@ async fn every_answer_is_told_from_every_other() {
         ("wrongid", Err(DnsErrorKind::Malformed)),
         ("wrongq", Err(DnsErrorKind::Malformed)),
         ("garbage", Err(DnsErrorKind::Malformed)),
+        ("half", Err(DnsErrorKind::Malformed)),
     ] {
         let got = dns.addresses(&host(label), Family::V4).await;
         if let Err(e) = &got {

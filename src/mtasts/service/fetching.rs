@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use tokio::time::timeout;
 
+use super::metrics::Downgrade;
 use super::{Inner, NotFetched};
 use crate::mail::Domain;
 use crate::mtasts::decide::{self, Life};
@@ -23,7 +24,11 @@ impl Inner {
         let inner = Arc::clone(self);
         let (name, wanted) = key.clone();
         let work = async move {
-            match inner.download(&name, &wanted).await {
+            let begun = inner.clock.monotonic();
+            let fetched = inner.download(&name, &wanted).await;
+            let took = inner.clock.monotonic().saturating_sub(begun);
+            inner.settings.metrics.fetched(&fetched, took);
+            match fetched {
                 Ok(policy) => Ok(inner.keep(policy).await),
                 Err(NotFetched::Failed(failure)) => {
                     inner.note_failure(&name, &wanted, &failure).await;
@@ -85,6 +90,7 @@ impl Inner {
         let enforced = before.as_ref().is_some_and(|p| p.policy.mode == Mode::Enforce && now < p.expires);
         if enforced && fresh.policy.mode != Mode::Enforce {
             tracing::warn!(%domain, event = "sts-policy-downgrade", mode = %fresh.policy.mode, id = %fresh.id, "the domain took its enforce policy back");
+            self.settings.metrics.downgrades.count(Downgrade::Withdrawn);
         }
         let change = decide::change(before.as_deref(), &fresh);
         if let Err(e) = self.store.save((*fresh).clone(), change.clone()).await {
@@ -114,6 +120,9 @@ impl Inner {
         .await;
         if let Some((policy, _)) = was_due {
             tracing::warn!(%domain, event = "sts-policy-expired-downgrade", mode = %policy.policy.mode, expired = %policy.expires, "the policy ran out and cannot be had again");
+            if policy.policy.mode == Mode::Enforce {
+                self.settings.metrics.downgrades.count(Downgrade::Expired);
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::metrics::PolicyMetrics;
 use crate::mtasts::decide::Limits;
 
 /// What the service is told; the defaults are those of the specification.
@@ -41,6 +42,8 @@ pub struct ServiceSettings {
     pub start_gap: Duration,
     /// How long a doubted clock expires nothing: 24 h.
     pub doubt: Duration,
+    /// What is counted.
+    pub metrics: PolicyMetrics,
 }
 
 impl Default for ServiceSettings {
@@ -64,6 +67,7 @@ impl Default for ServiceSettings {
             clock_jump: hour,
             start_gap: hour * 24,
             doubt: hour * 24,
+            metrics: PolicyMetrics::default(),
         }
     }
 }

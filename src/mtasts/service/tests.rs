@@ -248,6 +248,18 @@ async fn a_failed_refresh_is_tried_again_hourly_and_remembered() {
     }
     assert_eq!(w.host.gets(), 1 + 2);
     assert_eq!(w.store.row(&w.domain).memory.refresh_failing_since, Some(T0.after(DAY)));
+    let failed = |severity: &str| {
+        w.counted.value(&format!("sealpost_policy_refreshes_failed_total{{severity=\"{severity}\"}}"))
+    };
+    assert_eq!((failed("warning"), failed("urgent")), (2.0, 0.0));
+    let fetches =
+        |result: &str| w.counted.value(&format!("sealpost_policy_fetches_total{{result=\"{result}\"}}"));
+    assert_eq!((fetches("success"), fetches("sts-policy-fetch-error"), fetches("busy")), (1.0, 2.0, 0.0));
+    // Two days before its end nobody may sleep any more.
+    w.clock.advance(4 * DAY);
+    w.service.upkeep(&mut None).await;
+    assert_eq!((failed("warning"), failed("urgent")), (2.0, 1.0));
+    assert_eq!(w.counted.value("sealpost_policy_fetch_duration_seconds_count"), 4.0);
 }
 
 // STS-51
@@ -258,10 +270,16 @@ async fn mode_none_ends_an_enforce_policy_at_once_and_then_lapses_in_silence() {
     w.host.serve("version: STSv1\nmode: none\nmax_age: 86400\n");
     assert_eq!(w.look().await, "none 2");
     assert!(!w.service.has_enforce(&w.domain).await);
+    assert_eq!(w.counted.value("sealpost_policy_downgrades_total{cause=\"withdrawn\"}"), 1.0);
     w.unpublish();
     assert_eq!(w.look().await, "none 2", "and nothing is reported");
     w.clock.advance(2 * DAY);
     assert_eq!(w.look().await, "nothing");
+    // STS-50: of mode none nothing is told.
+    w.host.fail("http-500");
+    w.service.upkeep(&mut None).await;
+    assert_eq!(w.counted.value("sealpost_policy_refreshes_failed_total{severity=\"warning\"}"), 0.0);
+    assert_eq!(w.counted.value("sealpost_policy_downgrades_total{cause=\"expired\"}"), 0.0);
     assert_eq!(w.host.gets(), 2);
     assert_eq!(*w.store.history.lock().unwrap(), ["first policy: enforce, id 1", "enforce -> none, id 2"]);
 }

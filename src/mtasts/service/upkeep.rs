@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::StoredPolicy;
 use super::super::decide::{self, Alarm, Life};
+use super::metrics::Severity;
 use super::{Inner, PolicyService, ServiceSettings};
 use crate::clock::Timestamp;
 
@@ -110,12 +111,15 @@ impl Inner {
             return;
         }
         let since = self.load(domain).await.ok().and_then(|row| row.memory.refresh_failing_since);
+        let failed = &self.settings.metrics.refreshes_failed;
         match decide::refresh_alarm(&policy, since.unwrap_or(now), now) {
             Alarm::Silent => {}
             Alarm::Warn => {
+                failed.count(Severity::Warning);
                 tracing::warn!(%domain, event = "sts-refresh-failed", expires = %policy.expires, "policy not refreshed")
             }
             Alarm::Urgent => {
+                failed.count(Severity::Urgent);
                 tracing::error!(%domain, event = "sts-refresh-failing", expires = %policy.expires, failing_since = ?since, "the policy cannot be refreshed and runs out")
             }
         }

@@ -19,6 +19,7 @@ use crate::dsn::compose::{self, DsnContext, DsnKind, Original, Reported};
 use crate::dsn::notify;
 use crate::mail::{Origin, QueueId};
 use crate::observe::fields;
+use crate::observe::metrics::words;
 use crate::queue::outcome::{DeferReason, Diagnosis, FailReason, Outcome};
 use crate::queue::{
     Finish, Lease, LeasedRecipient, MessageMeta, NewMessage, ResultLine, Settled, Step, StoreError,
@@ -27,6 +28,15 @@ use crate::queue::{
 
 /// The wait after something of ours went wrong; the attempt does not count.
 const LOCAL_TROUBLE: Duration = Duration::from_secs(60);
+
+words! {
+    /// What a sender is told.
+    pub(super) enum Notice {
+        Outcome = "outcome",
+        Delay = "delay",
+    }
+}
+
 pub(super) struct LeaseLedger<'a> {
     shared: &'a Arc<Shared>,
     lease: &'a Lease,
@@ -104,6 +114,7 @@ impl<'a> LeaseLedger<'a> {
         let soon = now.after(LONGEST_SLEEP);
         let due_soon =
             !generated.is_empty() || settled.iter().any(|(_, s)| s.next_attempt.is_some_and(|t| t <= soon));
+        let notices = generated.len() as u64;
         let finish = Finish {
             lease: self.lease.id,
             entry: self.entry(&settled, steps, now),
@@ -111,6 +122,8 @@ impl<'a> LeaseLedger<'a> {
             generated,
         };
         self.finish(finish).await?;
+        let metrics = &self.shared.settings.metrics;
+        metrics.notifications.add(Notice::Outcome, notices);
         if due_soon {
             self.shared.wake.notify_one();
         }
@@ -123,10 +136,14 @@ impl<'a> LeaseLedger<'a> {
                     }
                     *self.last_deferral.lock().unwrap_or_else(PoisonError::into_inner) = Some(d.clone());
                 }
-                Outcome::Delivered(_) => self.delivered.store(true, Ordering::Relaxed),
+                Outcome::Delivered(_) => {
+                    metrics.delays.took(now.since(self.lease.message.arrived));
+                    self.delivered.store(true, Ordering::Relaxed);
+                }
                 Outcome::Failed(..) => {}
             }
             self.log(recipient, s, now);
+            metrics.ended(&self.lease.domain, &s.outcome);
         }
         Ok(())
     }
@@ -241,6 +258,7 @@ impl<'a> LeaseLedger<'a> {
             {
                 // DSN-15: a notification that cannot be delivered ends here, and says so.
                 tracing::warn!(event = "double-bounce", queue_id = %message.id, domain = %self.lease.domain);
+                self.shared.settings.metrics.double_bounces.count(());
             }
             return Vec::new();
         }

@@ -27,10 +27,12 @@ use crate::route::smart_host::Rules;
 
 mod dispatch;
 mod ledger;
+pub mod metrics;
 mod places;
 mod sweep;
 mod worker;
 
+use metrics::QueueMetrics;
 use places::{Place, Places};
 
 /// The first and the longest wait before a write that the store had no room or no time for is tried again (DUR-10).
@@ -69,6 +71,8 @@ pub struct ManagerSettings {
     pub dsn: DsnSettings,
     /// The keys that sign them (SIG-19).
     pub signers: Signers,
+    /// What is counted.
+    pub metrics: QueueMetrics,
 }
 
 impl ManagerSettings {
@@ -90,6 +94,7 @@ impl ManagerSettings {
             sweep_interval: Duration::from_secs(60),
             dsn: DsnSettings { hostname, max_returned: 50_000 },
             signers: Signers::default(),
+            metrics: QueueMetrics::default(),
         }
     }
 
@@ -179,6 +184,11 @@ impl Manager {
         self.shared.places.forget_pauses(domains);
         self.shared.suspensions().retain(|domain, _| !(domains.is_empty() || domains.contains(domain)));
         self.shared.wake.notify_one();
+    }
+
+    /// Attempts under way.
+    pub fn running(&self) -> usize {
+        self.shared.settings.places.saturating_sub(self.shared.places.free())
     }
 
     /// Whether it was told to make no new attempts.

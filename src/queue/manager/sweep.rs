@@ -5,12 +5,12 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::Shared;
-use super::ledger::{self, LeaseLedger};
+use super::ledger::{self, LeaseLedger, Notice};
 use crate::dsn::compose::{DsnKind, Reported};
 use crate::dsn::notify;
 use crate::mail::{Domain, QueueId};
 use crate::queue::outcome::{FailReason, Outcome};
-use crate::queue::{Delayed, Diagnosis, Lease, Step, Suspension, Which};
+use crate::queue::{DeferReason, Delayed, Diagnosis, Lease, Step, Suspension, Which};
 
 /// Recipients looked at in one go for warnings.
 const WARNINGS: usize = 2000;
@@ -136,7 +136,12 @@ async fn warn_one(shared: &Arc<Shared>, group: &[(Delayed, Diagnosis)]) {
     let outcomes: Vec<(&Delayed, &Diagnosis)> = of_first().map(|(d, diagnosis)| (d, diagnosis)).collect();
     let reported: Vec<Reported<'_>> = outcomes
         .iter()
-        .map(|(d, diagnosis)| Reported { recipient: &d.recipient, diagnosis, expired: false, cause: "" })
+        .map(|(d, diagnosis)| Reported {
+            recipient: &d.recipient,
+            diagnosis,
+            expired: false,
+            cause: cause(d),
+        })
         .collect();
     let others: std::collections::BTreeSet<QueueId> =
         group.iter().map(|(d, _)| d.message.id).filter(|id| *id != message.id).collect();
@@ -149,14 +154,22 @@ async fn warn_one(shared: &Arc<Shared>, group: &[(Delayed, Diagnosis)]) {
     mark_warned(shared, all, vec![dsn]).await;
 }
 
+/// Why it waits. A domain is suspended when no host of it can be reached.
+fn cause(delayed: &Delayed) -> &str {
+    if delayed.suspension.is_some() { DeferReason::Connect.as_str() } else { &delayed.cause }
+}
+
 async fn mark_warned(
     shared: &Arc<Shared>,
     who: Vec<(QueueId, u32)>,
     generated: Vec<crate::queue::NewMessage>,
 ) {
-    let wake = !generated.is_empty();
+    let notices = generated.len() as u64;
     match shared.store.warned(who, generated).await {
-        Ok(()) if wake => shared.wake.notify_one(),
+        Ok(()) if notices > 0 => {
+            shared.settings.metrics.notifications.add(Notice::Delay, notices);
+            shared.wake.notify_one();
+        }
         Ok(()) => {}
         Err(error) => tracing::error!(event = "warning-not-written", %error),
     }

@@ -66,9 +66,12 @@ pub(super) fn rescue(shared: &Arc<Shared>) {
 /// Tries one lease; `false` when the domain is closed for now.
 async fn attempt(shared: &Arc<Shared>, lease: Lease) -> bool {
     let ledger = LeaseLedger::new(shared, &lease);
+    let begun = shared.clock.monotonic();
     let run = shared.deliverer.run(&lease, &ledger, &shared.cancel);
     // DUR-21: a panic ends this attempt and nothing else.
-    let Ok(report) = AssertUnwindSafe(run).catch_unwind().await else {
+    let ended = AssertUnwindSafe(run).catch_unwind().await;
+    shared.settings.metrics.attempts.took(shared.clock.monotonic().saturating_sub(begun));
+    let Ok(report) = ended else {
         tracing::error!(event = "attempt-panicked", queue_id = %lease.message.id, domain = %lease.domain);
         ledger.record_panic().await;
         return true;

@@ -30,6 +30,27 @@ KoZIzj0DAQcDQgAEzfndAOt1fHY7pNCvDQ+ZyrEHjSBWsPeodzHDpo3wMccTnY2iv4hl8uszRAzTHYHK
 hIqxpjAKBggqhkjOPQQDAgNJADBGAiEAtYkn78LNKPPoJAZKFFZ98Tb2SWyMdIA4fiijrUk00OwCIQDia0/hxLFJqJgMGOgj\
 8YiANU+qScQEUw5rv8MOQZjA3A==";
 
+/// The public key of [`RSA_1024`], for an authority to vouch for.
+pub(crate) struct ShortKey(Vec<u8>);
+
+impl ShortKey {
+    pub(crate) fn new() -> Self {
+        let der = base64::prelude::BASE64_STANDARD.decode(RSA_1024).unwrap();
+        let (_, parsed) = X509Certificate::from_der(&der).unwrap();
+        Self(parsed.tbs_certificate.subject_pki.subject_public_key.data.to_vec())
+    }
+}
+
+impl rcgen::PublicKeyData for ShortKey {
+    fn der_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+        &rcgen::PKCS_RSA_SHA256
+    }
+}
+
 fn ca(change: impl FnOnce(&mut CertificateParams)) -> Ca {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.distinguished_name.push(DnType::CommonName, "Test authority");
@@ -176,6 +197,27 @@ fn an_authority_may_not_speak_for_names_outside_its_constraints() {
     assert!(faults(&bound, &[inside], "mx.example.org").is_empty());
     let outside = leaf(&bound, &["mx.example.net"], |_| {});
     assert!(matches!(faults(&bound, &[outside], "mx.example.net")[..], [PkixFault::Untrusted(_)]));
+}
+
+// RFC 9325 §4.5: whatever the handshake showed, nobody is authenticated by what an authority says of a short key.
+#[test]
+fn a_short_key_is_a_fault_of_a_chain_that_is_otherwise_sound() {
+    let (ca, other) = (ca(|_| {}), ca(|p| p.distinguished_name.push(DnType::CommonName, "Nobody")));
+    let weak = PkixFault::Untrusted("weak-key");
+    let of = |ca: &Ca, name: &str, key: &dyn Fn(CertificateParams) -> rcgen::Certificate| {
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let leaf = CertificateDer::from(key(params).der().to_vec());
+        faults(ca, &[leaf], "mx.example.net")
+    };
+    let short = |by| move |p: CertificateParams| p.signed_by(&ShortKey::new(), by).unwrap();
+    assert_eq!(of(&ca, "mx.example.net", &short(&ca)), [weak]);
+    assert_eq!(
+        of(&ca, "else.example", &short(&other)),
+        [PkixFault::Untrusted("unknown-issuer"), weak, PkixFault::Name]
+    );
+    assert_eq!(weak.detail().result, ResultType::CertificateNotTrusted);
+    let long = KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap();
+    assert_eq!(of(&ca, "mx.example.net", &|p| p.signed_by(&long, &ca).unwrap()), []);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use super::{Findings, Judgement};
 use crate::dane::TlsaAnswer;
 use crate::mail::Domain;
 use crate::queue::outcome::{CertificateFacts, Promise};
+use crate::security::Level;
 use crate::security::decide::{StsPolicy, TlsPolicy};
 use crate::security::failure::TlsFailure;
 use crate::tlsrpt::{AppliedPolicy, FailureDetail, PolicyVerdict, ResultType};
@@ -66,11 +67,11 @@ pub(super) fn verdicts(policy: &TlsPolicy, found: &Findings) -> Vec<PolicyVerdic
         (None, None) => {}
     }
     if entries.is_empty() {
-        // Any completed handshake is a success where nothing was promised (RPT-24, RPT-61).
-        let missing = found.pkix.as_ref().filter(|_| !found.encrypted);
+        // Any completed handshake is a success where nobody asked for TLS (RPT-24, RPT-61).
+        let missing = found.tls.as_ref().filter(|_| policy.owes_tls() || found.level == Level::Plain);
         entries.push(PolicyVerdict {
             policy: AppliedPolicy::NoPolicyFound { domain: policy.next_hop.clone() },
-            success: found.encrypted,
+            success: missing.is_none(),
             details: missing.into_iter().flat_map(TlsFailure::details).collect(),
         });
     }
@@ -107,8 +108,7 @@ fn tlsa_entry(policy: &TlsPolicy, found: &Findings) -> Option<PolicyVerdict> {
                 None => {
                     let result = ResultType::TlsaInvalid;
                     let invalid = FailureDetail { result, reason: Some("all-unusable".to_owned()) };
-                    let missing = found.pkix.as_ref().filter(|_| !found.encrypted);
-                    let missing = missing.into_iter().flat_map(TlsFailure::details);
+                    let missing = found.tls.iter().flat_map(TlsFailure::details);
                     std::iter::once(invalid).chain(missing).collect()
                 }
             };
@@ -167,10 +167,8 @@ pub(super) fn promise(
         }
     };
     let dane = matches!(policy.tlsa, TlsaAnswer::Found(_)).then(|| {
-        let seen = if policy.dane().is_some() { &found.dane } else { &found.pkix };
-        let seen: Vec<TlsFailure> =
-            seen.iter().filter(|_| policy.dane().is_some() || !found.encrypted).cloned().collect();
-        told(dane_promise(policy), &seen)
+        let seen = if policy.dane().is_some() { &found.dane } else { &found.tls };
+        told(dane_promise(policy), seen.as_slice())
     });
     let sts = policy.sts.as_ref().map(|s| told(sts_promise(s), &seen_by_sts(s, found)));
     match (dane, sts) {

@@ -142,6 +142,12 @@ async fn walk<S: Site>(site: &S, ops: Vec<Op>) {
             let (state, attempts, _) = stands(&store, *n, 0).await;
             assert_eq!((state, attempts), (m.state, m.attempts), "message {n} after {shown}");
         }
+        let counted = store.stored(clock.now()).await.unwrap().recipients;
+        for state in RecipientState::ALL.into_iter().filter(|s| !s.is_terminal()) {
+            let counted: u64 = counted.iter().filter(|(s, ..)| *s == state).map(|(.., n)| n).sum();
+            let want = model.values().filter(|m| m.state == state).count() as u64;
+            assert_eq!(counted, want, "{state:?} after {shown}");
+        }
     }
     site.close(store).await;
 }

@@ -98,6 +98,7 @@ pub(in crate::store) async fn delay_warnings_are_given_once<S: Site>(site: S) {
     let names: Vec<_> =
         found.iter().map(|d| (d.message.id, d.recipient.no, d.suspension.is_some())).collect();
     assert_eq!(names, [(id(3), 0, false), (id(3), 1, true), (id(2), 0, false), (id(2), 1, true)]);
+    assert!(found.iter().all(|d| d.cause.is_empty()), "never tried");
     for (after, want) in [(None, (id(3), 0)), (Some((id(3), 0)), (id(3), 1)), (Some((id(3), 1)), (id(2), 0))]
     {
         let one = store.delayed(before, after, 1).await.unwrap();

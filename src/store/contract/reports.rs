@@ -99,6 +99,21 @@ pub(super) async fn destinations(store: &impl ReportStore, now: Timestamp) -> Ve
     due
 }
 
+/// Leaves a planned report, and one with a destination of each way, that by mail in the queue.
+pub(super) async fn one_of_each(store: &(impl SessionStore + ReportStore + QueueStore)) {
+    for name in ["a.example", "b.example"] {
+        session(store, name, NOON, None).await;
+    }
+    assert_eq!(plan(store, today().next()).await, 2);
+    store
+        .keep(report("a.example", (1, 0), &["mailto:r@a.example", "https://a.example/"]), CAP)
+        .await
+        .unwrap();
+    let due = destinations(store, NOON.after(DAY)).await;
+    let queued = Tried { at: NOON, state: Queued, reply: String::new(), next: None, counted: true };
+    store.tried(due[0].id, queued).await.unwrap();
+}
+
 // RPT-11, RPT-22, RPT-29
 pub(in crate::store) async fn sessions_add_up_by_day_domain_and_policy<S: Site>(site: S) {
     let store = site.open(clock());

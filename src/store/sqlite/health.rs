@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use rusqlite::ErrorCode;
 
+use super::metrics::Trouble;
+use crate::observe::metrics::Counters;
 use crate::queue::{StoreError, StoreHealth};
 
 /// How long a look at the disk is good for.
@@ -15,23 +17,24 @@ const FRESH: Duration = Duration::from_secs(1);
 /// Shared by the writer, the readers and the store's face.
 pub(super) struct Health {
     dir: PathBuf,
+    errors: Counters<Trouble>,
     broken: OnceLock<String>,
     ended: AtomicBool,
     seen: Mutex<Option<(Instant, u64)>>,
 }
 
 impl Health {
-    pub(super) const fn new(dir: PathBuf) -> Self {
-        Self { dir, broken: OnceLock::new(), ended: AtomicBool::new(false), seen: Mutex::new(None) }
+    pub(super) const fn new(dir: PathBuf, errors: Counters<Trouble>) -> Self {
+        Self { dir, errors, broken: OnceLock::new(), ended: AtomicBool::new(false), seen: Mutex::new(None) }
     }
 
     /// What an error of SQLite means to a caller. Damage and I/O errors are for good: only an operator and a new
     /// start end that state (DUR-13).
     pub(super) fn judge(&self, error: &rusqlite::Error) -> StoreError {
         let text = error.to_string();
-        match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => StoreError::Full,
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy,
+        let (trouble, error) = match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => (Trouble::Full, StoreError::Full),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => (Trouble::Busy, StoreError::Busy),
             Some(
                 ErrorCode::SystemIoFailure
                 | ErrorCode::DatabaseCorrupt
@@ -42,10 +45,12 @@ impl Health {
                 if self.broken.set(text.clone()).is_ok() {
                     tracing::error!(error = %text, "the database failed; no further writes until the relay is started again");
                 }
-                StoreError::Broken(text)
+                (Trouble::Broken, StoreError::Broken(text))
             }
-            _ => StoreError::Broken(text),
-        }
+            _ => (Trouble::Broken, StoreError::Broken(text)),
+        };
+        self.errors.count(trouble);
+        error
     }
 
     /// The error that every call gets since the damage.

@@ -7,6 +7,7 @@ use rusqlite::Connection;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::SqliteStore;
+use super::depth::Standing;
 use super::rows::{PLACES, code, key, number};
 use super::writer::{Fault, Inbox, Lane, Tx};
 use crate::clock::Timestamp;
@@ -248,6 +249,10 @@ pub(super) fn insert(
             None => insert_recipient(tx, seq, no, recipient, message.arrived, None)?,
         }
     }
+    let leased = lease.as_ref().map_or(0, |(_, _, taken)| taken.len());
+    tx.came(Standing::delivering(), leased);
+    let queued = Standing::of(RecipientState::Queued, None);
+    tx.came(queued, envelope.recipients.len().saturating_sub(leased));
     let lease = lease.filter(|(_, _, taken)| !taken.is_empty()).map(|(new, domain, recipients)| Lease {
         id: LeaseId(new.id),
         message: Arc::clone(meta),

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::depth::{self, Standing};
 use super::intake::{self, NewLease, Prepared};
-use super::rows::{self, META, RECIPIENT, Text, code, is_damage, key, keys, message_of};
+use super::rows::{self, META, RECIPIENT, RECIPIENT_COLUMNS, Text, code, is_damage, key, keys, message_of};
 use super::writer::{Fault, Tx};
 use crate::clock::Timestamp;
 use crate::mail::{Domain, QueueId};
@@ -41,7 +42,7 @@ pub(super) const OLDEST_DUE: &str = "SELECT id FROM recipient INDEXED BY recipie
 pub(super) fn transaction() -> String {
     // The rows of a message lie side by side; the other indexes would only be in the way.
     format!(
-        "SELECT {RECIPIENT} FROM recipient r NOT INDEXED WHERE r.id BETWEEN ?1 AND ?2 AND r.domain = ?3 AND r.state <= 1 \
+        "SELECT {RECIPIENT}, r.state, r.cause FROM recipient r NOT INDEXED WHERE r.id BETWEEN ?1 AND ?2 AND r.domain = ?3 AND r.state <= 1 \
          AND r.next_attempt <= ?4 ORDER BY r.id LIMIT {MAX_TRANSACTION}"
     )
 }
@@ -113,11 +114,25 @@ pub(super) fn arrived_before(
 
 /// Puts a damaged row aside, where an operator finds it, so that it does not keep its domain from being served
 /// (OUT-54).
-fn put_aside(conn: &Connection, id: i64, why: &rusqlite::Error) -> rusqlite::Result<()> {
+fn put_aside(tx: &mut Tx<'_>, id: i64, from: Standing, why: &rusqlite::Error) -> rusqlite::Result<()> {
     tracing::error!(event = "row-damaged", row = id, error = %why, "a row of the queue cannot be read; it is held");
-    conn.prepare_cached("UPDATE recipient SET state = 3, cause = 'damaged' WHERE id = ?1 AND state <= 1")?
-        .execute([id])
-        .map(|_| ())
+    let held = tx
+        .conn
+        .prepare_cached("UPDATE recipient SET state = 3, cause = 'damaged' WHERE id = ?1 AND state <= 1")?
+        .execute([id])?;
+    tx.left(from, held);
+    tx.came(held_as_damaged(), held);
+    Ok(())
+}
+
+fn held_as_damaged() -> Standing {
+    Standing::of(RecipientState::Held, Some(DeferReason::Damaged.as_str()))
+}
+
+/// Where a row stands, from its columns `state` and `cause`.
+fn standing(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Standing> {
+    let cause = row.get_ref(first + 1)?.as_bytes_or_null()?.map(String::from_utf8_lossy);
+    Ok(Standing::of(rows::state(row, first)?, cause.as_deref()))
 }
 
 /// What a look for due work could not read.
@@ -136,14 +151,23 @@ impl Damaged {
 }
 
 /// Puts aside what no domain can be read from, so that no further look stumbles over it.
-pub(super) fn put_damaged_aside(tx: &Tx<'_>, damaged: &Damaged) -> Result<(), Fault> {
+pub(super) fn put_damaged_aside(tx: &mut Tx<'_>, damaged: &Damaged) -> Result<(), Fault> {
     for domain in &damaged.domains {
+        let from: Vec<Standing> = tx
+            .conn
+            .prepare_cached("SELECT state, cause FROM recipient WHERE domain = ?1 AND state <= 1")?
+            .query_map([Text(domain)], |r| standing(r, 0))?
+            .collect::<rusqlite::Result<_>>()?;
+        for standing in from {
+            tx.left(standing, 1);
+        }
         let rows = tx
             .conn
             .prepare_cached(
                 "UPDATE recipient SET state = 3, cause = 'damaged' WHERE domain = ?1 AND state <= 1",
             )?
             .execute([Text(domain)])?;
+        tx.came(held_as_damaged(), rows);
         let domain = String::from_utf8_lossy(domain);
         tracing::error!(event = "row-damaged", %domain, rows, "not a domain; its recipients are held");
     }
@@ -166,10 +190,10 @@ fn lease_of(
 ) -> Result<Option<Lease>, Fault> {
     let conn = tx.conn;
     let (first, last) = keys(seq);
-    let found: Vec<(i64, rusqlite::Result<LeasedRecipient>)> = conn
+    let found: Vec<(i64, Standing, rusqlite::Result<LeasedRecipient>)> = conn
         .prepare_cached(&transaction())?
         .query_map(params![first, last, domain.as_str(), due.as_millis()], |r| {
-            Ok((r.get(0)?, rows::recipient(r, 0)))
+            Ok((r.get(0)?, standing(r, RECIPIENT_COLUMNS)?, rows::recipient(r, 0)))
         })?
         .collect::<rusqlite::Result<_>>()?;
     let message = conn
@@ -177,18 +201,21 @@ fn lease_of(
         .query_row([seq], rows::meta);
     let message = match message {
         Err(e) if is_damage(&e) => {
-            for (id, _) in &found {
-                put_aside(conn, *id, &e)?;
+            for (id, from, _) in found {
+                put_aside(tx, id, from, &e)?;
             }
             return Ok(None);
         }
         message => message?,
     };
     let mut recipients = Vec::with_capacity(found.len());
-    for (id, row) in found {
+    for (id, from, row) in found {
         match row {
-            Err(e) if is_damage(&e) => put_aside(conn, id, &e)?,
-            row => recipients.push(row?),
+            Err(e) if is_damage(&e) => put_aside(tx, id, from, &e)?,
+            row => {
+                recipients.push(row?);
+                tx.left(from, 1);
+            }
         }
     }
     if recipients.is_empty() {
@@ -203,6 +230,7 @@ fn lease_of(
         r.next_attempt = new.next_attempt(tx.now, r.attempts);
         update.execute((key(seq, r.no), r.attempts, r.next_attempt.as_millis(), new.id))?;
     }
+    tx.came(Standing::delivering(), recipients.len());
     // The worker reads the content itself: that is no work for the writer.
     Ok(Some(Lease { id: LeaseId(new.id), message, domain: domain.clone(), recipients, content: None }))
 }
@@ -276,8 +304,13 @@ pub(super) fn finish(
         if changed == 0 {
             return Err(StoreError::LeaseLost.into());
         }
-        ended += i64::from(s.state.is_terminal());
+        if s.state.is_terminal() {
+            ended += 1;
+        } else {
+            tx.came(Standing::of(s.state, s.cause), 1);
+        }
     }
+    tx.left(Standing::delivering(), settled.len());
     tx.conn.prepare_cached("INSERT INTO timeline (message, entry) VALUES (?1, ?2)")?.execute((seq, entry))?;
     tx.timeline_grew(i64::try_from(entry.len()).unwrap_or(0));
     if ended > 0 {
@@ -312,7 +345,7 @@ fn close(tx: &Tx<'_>, seq: i64, ended: i64) -> Result<(), Fault> {
 
 /// Undoes the lease of these recipients.
 pub(super) fn release(
-    tx: &Tx<'_>,
+    tx: &mut Tx<'_>,
     lease: LeaseId,
     recipients: &[u32],
     until: Option<Timestamp>,
@@ -320,17 +353,17 @@ pub(super) fn release(
     let seq = leased_message(tx, lease)?;
     for no in recipients {
         // A recipient without a cause has never been through an attempt: it was queued.
-        let changed = tx
+        let back = tx
             .conn
             .prepare_cached(
                 "UPDATE recipient SET state = CASE WHEN cause IS NULL THEN 0 ELSE 1 END, attempts = attempts - 1, \
-                 next_attempt = ?3, lease = NULL WHERE id = ?1 AND lease = ?2 AND state = 2",
+                 next_attempt = ?3, lease = NULL WHERE id = ?1 AND lease = ?2 AND state = 2 RETURNING state, cause",
             )?
-            .execute((key(seq, *no), lease.0, until.unwrap_or(tx.now).as_millis()))?;
-        if changed == 0 {
-            return Err(StoreError::LeaseLost.into());
-        }
+            .query_row((key(seq, *no), lease.0, until.unwrap_or(tx.now).as_millis()), |r| standing(r, 0))
+            .optional()?;
+        tx.came(back.ok_or(StoreError::LeaseLost)?, 1);
     }
+    tx.left(Standing::delivering(), recipients.len());
     Ok(())
 }
 
@@ -374,6 +407,12 @@ pub(super) fn recover(
          next_attempt = min(next_attempt, CASE WHEN interruptions + 1 < ?2 THEN ?3 ELSE ?4 END) WHERE lease IS NOT NULL",
         params![DeferReason::Interrupted.as_str(), POISON, soon.as_millis(), latest.as_millis()],
     )?;
+    if recipients > 0 {
+        let n = rows::number(recipients);
+        depth::change(conn, &Standing::delivering(), -n)?;
+        let interrupted = Some(DeferReason::Interrupted.as_str());
+        depth::change(conn, &Standing::of(RecipientState::Deferred, interrupted), n)?;
+    }
     Ok(Recovered { recipients: recipients as u64, poisonous: poisonous.unsigned_abs() })
 }
 

@@ -16,11 +16,14 @@ use crate::clock::{Clock, Timestamp};
 use crate::mail::QueueId;
 use crate::queue::{Filter, ListedRecipient, ShownMessage, StoreError};
 
+mod depth;
 mod exceptions;
+mod figures;
 mod health;
 mod history;
 mod intake;
 mod leases;
+pub mod metrics;
 mod open;
 mod policies;
 mod queue;
@@ -40,6 +43,7 @@ pub use leases::Recovered;
 pub use open::OpenError;
 
 use health::Health;
+use metrics::StoreMetrics;
 use readers::Readers;
 use tidy::Tidy;
 use writer::{Counters, Inbox, Writer};
@@ -56,6 +60,8 @@ pub struct SqliteSettings {
     pub longest_wait: Duration,
     /// Detail rows of TLS reporting per domain and day (RPT-30).
     pub detail_rows: u32,
+    /// What is counted.
+    pub metrics: StoreMetrics,
 }
 
 impl SqliteSettings {
@@ -66,6 +72,7 @@ impl SqliteSettings {
             busy_timeout: Duration::from_secs(5),
             longest_wait: Duration::from_secs(24 * 3600),
             detail_rows: 1000,
+            metrics: StoreMetrics::default(),
         }
     }
 }
@@ -108,7 +115,7 @@ impl SqliteStore {
             [],
             |r| r.get(0),
         )?;
-        let health = Arc::new(Health::new(settings.data_dir.clone()));
+        let health = Arc::new(Health::new(settings.data_dir.clone(), settings.metrics.errors.clone()));
         let reader = SqliteReader(Readers::open(&file, settings.busy_timeout, Arc::clone(&health))?);
         let inbox = Arc::new(Inbox::default());
         let (alive_here, alive) = watch::channel(());
@@ -120,6 +127,7 @@ impl SqliteStore {
             owner,
             counters: Counters::new(owner, last_message),
             tidy: Tidy::new(settings.longest_wait, i64::from(settings.detail_rows)),
+            metrics: settings.metrics.clone(),
             alive: alive_here,
         };
         let thread = std::thread::Builder::new()
@@ -148,7 +156,7 @@ impl SqliteStore {
     /// [`OpenError`]; of another schema version [`OpenError::Newer`] or [`OpenError::Older`].
     pub fn open_read_only(data_dir: &Path) -> Result<SqliteReader, OpenError> {
         let file = open::database(data_dir);
-        let health = Arc::new(Health::new(data_dir.to_owned()));
+        let health = Arc::new(Health::new(data_dir.to_owned(), StoreMetrics::default().errors));
         let readers = Readers::open(&file, Duration::from_secs(5), health)?;
         readers.look(|conn| open::check_readable(&file, conn))?;
         Ok(SqliteReader(readers))

@@ -7,7 +7,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
 use super::leases::Damaged;
-use super::rows::{self, META, META_COLUMNS, RECIPIENT, Text, code, key, keys};
+use super::rows::{self, META, META_COLUMNS, RECIPIENT, RECIPIENT_COLUMNS, Text, code, key, keys};
 use crate::clock::Timestamp;
 use crate::mail::QueueId;
 use crate::queue::{
@@ -89,7 +89,7 @@ pub(super) fn content(conn: &Connection, id: QueueId, part: u32) -> rusqlite::Re
 /// Recipients that were never warned, after a place in their order.
 pub(super) fn unwarned() -> String {
     format!(
-        "SELECT {META}, {RECIPIENT}, s.until, s.step, s.last FROM recipient r INDEXED BY recipient_unwarned \
+        "SELECT {META}, {RECIPIENT}, s.until, s.step, s.last, r.cause FROM recipient r INDEXED BY recipient_unwarned \
          JOIN message m ON m.seq = r.id >> 20 LEFT JOIN suspension s ON s.domain = r.domain \
          WHERE r.state <= 1 AND r.warned = 0 AND r.arrived < ?1 AND (r.arrived, r.id) > (?2, ?3) \
          ORDER BY r.arrived, r.id"
@@ -118,7 +118,8 @@ pub(super) fn delayed(
             message: rows::meta(row)?,
             recipient: rows::recipient(row, META_COLUMNS)?,
             // One that cannot be read says nothing; the next look for due work ends it.
-            suspension: rows::suspension(row, META_COLUMNS + 7).ok().flatten(),
+            suspension: rows::suspension(row, META_COLUMNS + RECIPIENT_COLUMNS).ok().flatten(),
+            cause: row.get::<_, Option<String>>(META_COLUMNS + RECIPIENT_COLUMNS + 3)?.unwrap_or_default(),
         })
     };
     // Damaged rows do not count, or a page of nothing else would look like the last.
@@ -189,7 +190,7 @@ const LISTED: &str = "r.state, r.cause, s.until, s.last FROM message m CROSS JOI
 
 fn listed(row: &rusqlite::Row<'_>) -> rusqlite::Result<ListedRecipient> {
     let r = rows::recipient(row, META_COLUMNS)?;
-    let first = META_COLUMNS + 7;
+    let first = META_COLUMNS + RECIPIENT_COLUMNS;
     let state = rows::state(row, first)?;
     let suspended = rows::maybe_time(row, first + 2)?.filter(|_| state.is_waiting());
     let (mut cause, mut last) = (row.get::<_, Option<String>>(first + 1)?, r.last);

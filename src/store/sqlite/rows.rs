@@ -181,6 +181,9 @@ pub(super) fn meta(row: &Row<'_>) -> rusqlite::Result<Arc<MessageMeta>> {
 /// The columns that [`recipient`] reads, of a table `r`.
 pub(super) const RECIPIENT: &str = "r.id, r.address, r.notify, r.orcpt, r.attempts, r.next_attempt, r.last";
 
+/// How many there are.
+pub(super) const RECIPIENT_COLUMNS: usize = 7;
+
 /// A recipient from the columns [`RECIPIENT`], which begin at `first`.
 pub(super) fn recipient(row: &Row<'_>, first: usize) -> rusqlite::Result<LeasedRecipient> {
     let text = |column| row.get_ref(column)?.as_str_or_null().map_err(rusqlite::Error::from);

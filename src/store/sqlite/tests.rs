@@ -11,7 +11,9 @@ use super::*;
 use crate::queue::{Filter, Outcome, QueueStore, RecipientState, Suspension};
 use crate::store::contract::{self, Site, all_of, claim, clock, delivered, domain, id, message, stands};
 
+mod depth;
 mod glance;
+mod metrics;
 
 /// A directory of its own.
 struct Here(tempfile::TempDir);
@@ -46,13 +48,18 @@ impl Site for Here {
     }
 
     fn close(&self, store: SqliteStore) -> BoxFuture<'static, ()> {
-        Box::pin(async move { store.close().await })
+        let database = self.database();
+        Box::pin(async move {
+            store.close().await;
+            depth::holds(&database);
+        })
     }
 
     fn kill(&self, store: SqliteStore) {
         // The writer ends what it has begun, which a killed process would not; nothing else is done. In
         // particular no lease is given back.
         drop(store);
+        depth::holds(&self.database());
     }
 }
 
@@ -367,7 +374,7 @@ async fn a_row_that_cannot_be_read_is_held_and_does_not_stop_its_domain() {
     let ids: Vec<_> = leases.iter().map(|l| l.message.id).collect();
     assert_eq!(ids, [id(2)]);
     assert_eq!(here.count("SELECT count(*) FROM recipient WHERE state = 3 AND cause = 'damaged'"), 1);
-    store.close().await;
+    here.close(store).await;
 }
 
 // DUR-15: what the first release counted is still reported.
@@ -453,7 +460,7 @@ async fn damaged_rows_of_any_kind_are_passed_over_and_named() {
         claim(&store, "b.example", 9).await;
         let held = here.count("SELECT count(*) FROM recipient WHERE state = 3 AND cause = 'damaged'");
         assert_eq!(held, i64::from(name != "suspension"), "{name}");
-        store.close().await;
+        here.close(store).await;
     }
 }
 

@@ -11,7 +11,10 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
+use super::depth::{Changes, Standing};
 use super::health::Health;
+use super::metrics::StoreMetrics;
+use super::rows::number;
 use super::tidy::Tidy;
 use crate::clock::{Clock, Timestamp};
 use crate::queue::StoreError;
@@ -77,12 +80,13 @@ pub(super) struct Counters {
     last_lease: i64,
     last_message: i64,
     timeline_octets: i64,
+    depth: Changes,
 }
 
 impl Counters {
     /// Leases of `owner` are numbered apart from those of all others.
-    pub(super) const fn new(owner: i64, last_message: i64) -> Self {
-        Self { last_lease: owner << 40, last_message, timeline_octets: 0 }
+    pub(super) fn new(owner: i64, last_message: i64) -> Self {
+        Self { last_lease: owner << 40, last_message, timeline_octets: 0, depth: Changes::default() }
     }
 }
 
@@ -102,6 +106,16 @@ impl Tx<'_> {
     /// Counts octets of timeline added or removed.
     pub(super) const fn timeline_grew(&mut self, octets: i64) {
         self.counters.timeline_octets += octets;
+    }
+
+    /// Counts recipients that came to stand so. Whoever changes `recipient.state` also calls [`Tx::left`].
+    pub(super) fn came(&mut self, standing: Standing, recipients: usize) {
+        self.counters.depth.note(standing, number(recipients));
+    }
+
+    /// Counts recipients that do not stand so any more.
+    pub(super) fn left(&mut self, standing: Standing, recipients: usize) {
+        self.counters.depth.note(standing, -number(recipients));
     }
 }
 
@@ -294,6 +308,7 @@ pub(super) struct Writer {
     pub(super) owner: i64,
     pub(super) counters: Counters,
     pub(super) tidy: Tidy,
+    pub(super) metrics: StoreMetrics,
     /// Dropped when the thread ends, however it ends.
     pub(super) alive: watch::Sender<()>,
 }
@@ -359,6 +374,7 @@ impl Writer {
         let dropped = self.inbox.take_dropped();
         if dropped > 0 {
             tracing::warn!(dropped, "the store could not keep up; background records were dropped");
+            self.metrics.dropped.add((), dropped);
         }
         let now = self.clock.now();
         let result = match self.begin() {
@@ -410,7 +426,7 @@ impl Writer {
                 return self.redo(done);
             }
         }
-        match self.commit(now) {
+        match self.commit(now, done.len()) {
             Ok(()) => done.into_iter().for_each(Done::answer),
             Err(e) => {
                 let error = self.health.judge(&e);
@@ -450,13 +466,13 @@ impl Writer {
         }
         self.begin().map_err(|e| self.health.judge(&e))?;
         let now = self.clock.now();
-        for done in jobs {
+        for done in &mut *jobs {
             done.failed = self.in_savepoint(&mut *done.job, now).err().map(|f| self.judge(f));
             if self.conn.is_autocommit() {
                 return Err(done.failed.clone().unwrap_or(StoreError::Closed));
             }
         }
-        self.commit(now).map_err(|e| {
+        self.commit(now, jobs.len()).map_err(|e| {
             let error = self.health.judge(&e);
             self.rollback();
             error
@@ -465,11 +481,12 @@ impl Writer {
 
     fn in_savepoint(&mut self, job: &mut dyn Job, now: Timestamp) -> Result<(), Fault> {
         self.conn.prepare_cached("SAVEPOINT job")?.execute([])?;
-        let octets = self.counters.timeline_octets;
+        let (octets, depth) = (self.counters.timeline_octets, self.counters.depth.mark());
         let mut tx = Tx { conn: &self.conn, now, owner: self.owner, counters: &mut self.counters };
         let result = job.run(&mut tx);
         if result.is_err() {
             self.counters.timeline_octets = octets;
+            self.counters.depth.back_to(depth);
             if self.conn.is_autocommit() {
                 return result;
             }
@@ -484,14 +501,20 @@ impl Writer {
 
     fn begin(&mut self) -> rusqlite::Result<()> {
         self.counters.timeline_octets = 0;
+        self.counters.depth.back_to(0);
         self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([]).map(|_| ())
     }
 
-    fn commit(&mut self, now: Timestamp) -> rusqlite::Result<()> {
+    fn commit(&mut self, now: Timestamp, jobs: usize) -> rusqlite::Result<()> {
+        let begun = Instant::now();
+        self.counters.depth.write(&self.conn)?;
         self.conn
             .prepare_cached("UPDATE meta SET last_written = ?1, timeline_octets = timeline_octets + ?2")?
             .execute((now.as_millis(), self.counters.timeline_octets))?;
-        self.conn.prepare_cached("COMMIT")?.execute([]).map(|_| ())
+        self.conn.prepare_cached("COMMIT")?.execute([])?;
+        self.metrics.commits.took(begun.elapsed());
+        self.metrics.batches.were(jobs);
+        Ok(())
     }
 
     fn rollback(&self) {

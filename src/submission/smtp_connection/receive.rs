@@ -11,6 +11,7 @@ use tracing::info;
 use super::super::accept::Who;
 use super::super::content::{Received, Spool};
 use super::super::fixup::Refused;
+use super::super::metrics::{Reply, Stage};
 use super::{Connection, End, Input};
 use crate::mail::trace::With;
 use crate::observe::fields;
@@ -65,6 +66,7 @@ impl Connection<'_> {
                     break;
                 }
                 Progress::TooMuch => {
+                    self.refused(421);
                     self.last_word(Answer::new(421, 3, 4, "the message is far too big"));
                     return Ok(Some(End::Aborted));
                 }
@@ -78,15 +80,25 @@ impl Connection<'_> {
                 let user = self.user.as_ref().map(|u| u.name.as_str()).unwrap_or_default();
                 info!(event = "refused", stage = "content", session = self.session.id(), client = %self.peer, user,
                       reply = &*fields::shown_text(&answer.text), code = answer.code);
+                self.refused(answer.code);
                 Err(answer)
             }
             Ok(scan) => match self.blocking(spool, move |s, dir| s.finish(scan, dir)).await {
-                Err(e) => Err(not_spooled(&e)),
+                Err(e) => {
+                    let answer = not_spooled(&e);
+                    self.refused(answer.code);
+                    Err(answer)
+                }
                 Ok(content) => self.accept(envelope, content, utf8).await.map_err(Answer::from),
             },
         };
         self.session.content_done(result, &mut self.out);
         Ok(None)
+    }
+
+    /// Counts a message that never came to the door.
+    fn refused(&self, code: u16) {
+        self.service.metrics().refusals.count((Stage::Content, Reply::of(code)));
     }
 
     async fn accept(

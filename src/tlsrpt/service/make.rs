@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
+use super::metrics::Became;
 use super::{Inner, Left, PAGE, Round, line};
 use crate::clock::Timestamp;
 use crate::dns::Data;
@@ -13,7 +14,8 @@ use crate::tlsrpt::day::Day;
 use crate::tlsrpt::record::{self, NoRecord, Rua, TlsRptRecord};
 use crate::tlsrpt::report::{PackError, Packed};
 use crate::tlsrpt::{
-    DayCounters, Kept, NewDestination, NewReport, PlannedReport, ReportNo, ReportStoreError, aggregate,
+    DayCounters, DestinationState, Kept, NewDestination, NewReport, PlannedReport, ReportNo,
+    ReportStoreError, Way, aggregate,
 };
 
 /// A report that cannot be made now is looked at again at least so often.
@@ -94,6 +96,7 @@ impl Inner {
             let reason = obstacle.as_deref().unwrap_or("it could not be made in time");
             for (day, domain, why) in dropped.days.iter().filter(|_| self.settings.enabled) {
                 let why = Some(why.as_str()).filter(|w| !w.is_empty()).unwrap_or(reason);
+                self.settings.metrics.reports.count(Became::Dropped);
                 if obstacle.is_some() {
                     // Of which every day has warned already.
                     tracing::info!(event = "report-dropped", %day, report_domain = %domain, report_id = "", destination = "", reply = %shown_text(why));
@@ -168,8 +171,11 @@ impl Inner {
         let (day, domain, report_id) = (report.day, report.domain.clone(), report.report_id.clone());
         let destinations: Vec<_> = report.destinations.iter().map(|d| d.uri.clone()).collect();
         let Kept { no, over_cap } = self.parts.store.keep(report, self.settings.per_receiver).await?;
+        self.settings.metrics.reports.count(Became::Made);
         tracing::info!(event = "report-made", %day, report_domain = %domain, report_id, destination = %shown_text(&destinations.join(",")), reply = "");
         for uri in over_cap {
+            let way = if matches!(Rua::parse(&uri), Ok(Rua::Mail { .. })) { Way::Mail } else { Way::Https };
+            self.settings.metrics.tried(way, DestinationState::Failed);
             tracing::warn!(event = "report-dropped", %day, report_domain = %domain, report_id, destination = %shown_text(&uri), reply = "its receiver has had its share of the day");
         }
         self.wake_senders();
@@ -180,6 +186,7 @@ impl Inner {
         let (day, domain) = (planned.day, planned.domain.clone());
         match self.parts.store.unwanted(planned, why.to_owned()).await {
             Ok(()) => {
+                self.settings.metrics.reports.count(Became::Unwanted);
                 tracing::info!(event = "report-unwanted", %day, report_domain = %domain, report_id = "", destination = "", reply = why);
                 Ok(Making::Unwanted(why.to_owned()))
             }
@@ -191,6 +198,7 @@ impl Inner {
     /// Keeps everything and looks again later (RPT-09).
     async fn put_off(&self, planned: PlannedReport, why: String) -> Result<Making, ReportStoreError> {
         let until = self.parts.clock.now().after(self.wait(planned.put_off, LONGEST_PUT_OFF));
+        self.settings.metrics.reports.count(Became::PutOff);
         tracing::warn!(event = "report-put-off", day = %planned.day, report_domain = %planned.domain, %until, reason = why);
         match self.parts.store.put_off(planned, until, line(&why)).await {
             Ok(()) => Ok(Making::PutOff(why)),

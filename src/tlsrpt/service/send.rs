@@ -42,6 +42,8 @@ impl Inner {
         loop {
             let settled = self.parts.store.settle_mail().await?;
             for mail in &settled {
+                let state = if mail.accepted { DestinationState::Accepted } else { DestinationState::Failed };
+                self.settings.metrics.tried(Way::Mail, state);
                 let event = if mail.accepted { "report-accepted" } else { "report-failed" };
                 tracing::info!(event, day = %mail.day, report_domain = %mail.domain, report_id = mail.report_id, destination = %shown_text(&mail.uri), reply = %shown_text(&mail.reply));
             }
@@ -56,7 +58,7 @@ impl Inner {
             let due = self.parts.store.destinations(way, self.parts.clock.now(), PAGE).await?;
             let last = due.len() < PAGE;
             stream::iter(due)
-                .map(|destination| self.try_and_note(destination))
+                .map(|destination| self.try_and_note(way, destination))
                 .buffer_unordered(self.settings.parallel)
                 .try_collect::<()>()
                 .await?;
@@ -66,8 +68,9 @@ impl Inner {
         }
     }
 
-    async fn try_and_note(&self, to: DueDestination) -> Result<(), ReportStoreError> {
+    async fn try_and_note(&self, way: Way, to: DueDestination) -> Result<(), ReportStoreError> {
         let tried = self.try_one(&to).await?;
+        self.settings.metrics.tried(way, tried.state);
         let (day, domain, report_id) = (to.day, &to.domain, &to.report_id);
         let (destination, reply) = (shown_text(&to.uri), shown_text(&tried.reply));
         match tried.state {

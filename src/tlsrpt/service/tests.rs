@@ -128,6 +128,10 @@ async fn a_dns_failure_keeps_the_data_and_no_record_lets_it_go() {
     w.clock.advance(HOUR);
     relay.step().await;
     assert_eq!(w.posts.bodies().len(), 1);
+    assert_eq!(
+        ["unwanted", "put_off", "made", "dropped"].map(|r| w.reports_counted(r)),
+        [2.0, 1.0, 1.0, 0.0]
+    );
     relay.close().await;
 }
 
@@ -283,6 +287,12 @@ async fn every_destination_is_tried_by_itself_and_one_is_enough() {
         (ReportState::Delivered, DestinationState::Failed)
     );
     assert!(report.destinations[0].reply.starts_with("given up after"), "{:?}", report.destinations[0]);
+    assert_eq!(w.reports_counted("made"), 1.0);
+    let mail = ["queued", "accepted", "deferred", "failed"].map(|result| w.tries_counted("mail", result));
+    assert_eq!(mail, [1.0, 1.0, 0.0, 0.0]);
+    // One was refused at once, the other was put off until it was given up.
+    assert_eq!((w.tries_counted("https", "failed"), w.tries_counted("https", "accepted")), (2.0, 0.0));
+    assert!((w.tries_counted("https", "deferred") - tries.len() as f64).abs() <= 1.0);
     relay.close().await;
 }
 
@@ -334,6 +344,7 @@ async fn a_receiver_gets_so_many_reports_a_day_and_no_more() {
     let over: Vec<_> = reports.iter().filter(|r| r.state == ReportState::Failed).collect();
     assert_eq!(over.len(), 2);
     assert!(over.iter().all(|r| r.destinations[0].reply.contains("at most 2 reports a day")), "{over:?}");
+    assert_eq!((w.tries_counted("https", "accepted"), w.tries_counted("https", "failed")), (2.0, 2.0));
     // The next day counts anew.
     relay.session("a.example", true).await;
     w.clock.advance(DAY);

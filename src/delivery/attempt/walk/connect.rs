@@ -4,7 +4,7 @@
 use crate::queue::health::Trouble;
 use crate::queue::outcome::Stage;
 use crate::route::source;
-use crate::security::verdict::{TlsState, judge};
+use crate::security::verdict::{Evidence, TlsState, judge};
 
 use super::super::{host_failure, opening};
 use super::{Flow, Try, Walk};
@@ -16,7 +16,7 @@ use crate::delivery::transcript::Fault;
 impl Walk<'_> {
     pub(super) async fn address(&mut self, t: &Try<'_>) -> Flow {
         let key = self.key(t);
-        let suits = |s: &Session| judge(t.policy, &s.seen.evidence).cleared.is_ok();
+        let suits = |evidence: &Evidence| judge(t.policy, evidence).cleared.is_ok();
         loop {
             let grant = self.parts.pool.acquire(&key, &suits, self.settings.patience).await;
             let (session, slot, lent) = match grant {
@@ -65,7 +65,9 @@ impl Walk<'_> {
             let mut o =
                 opening(self.settings, &self.parts.tls, self.parts.clock.now(), t.route, t.policy, t.to);
             o.after = after.take();
-            let fault = match Session::open(o).await {
+            let opened = Session::open(o).await;
+            self.settings.metrics.dialled(opened.as_ref().err().map(|fault| &fault.why));
+            let fault = match opened {
                 Ok(mut session) => {
                     session.fallback = retry;
                     if retry {

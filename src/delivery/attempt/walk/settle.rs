@@ -95,6 +95,7 @@ impl Walk<'_> {
         if judgement.verdicts.is_empty() {
             return;
         }
+        self.settings.metrics.judged(judgement);
         self.parts.records.record(SessionRecord {
             at: self.parts.clock.now(),
             report_domain: policy.next_hop.clone(),
@@ -114,6 +115,7 @@ impl Walk<'_> {
         }
         let detail = FailureDetail { result: ResultType::DnssecInvalid, reason: Some("bogus".to_owned()) };
         let policy = AppliedPolicy::Tlsa { domain: host.unwrap_or(next_hop).clone(), records: Vec::new() };
+        self.settings.metrics.bogus();
         self.parts.records.record(SessionRecord {
             at: self.parts.clock.now(),
             report_domain: next_hop.clone(),

@@ -53,6 +53,7 @@ impl Walk<'_> {
             }
         };
         base.security = Some(cleared.level());
+        self.settings.metrics.cleared(&session.seen, cleared.level(), reused);
         if let Some(waived) = &base.waived {
             self.step(t, format!("good enough by exception: {waived}"));
         }

@@ -13,11 +13,13 @@ use crate::clock::{Clock, ManualClock, Timestamp};
 use crate::dns::Resolver;
 use crate::dns::zone::ZoneResolver;
 use crate::mail::Domain;
+use crate::mtasts::service::metrics::PolicyMetrics;
 use crate::mtasts::service::{PolicyService, ServiceSettings};
 use crate::mtasts::{
     Discovery, DomainMemory, FetchFailure, PolicyChange, PolicyFetcher, PolicyRow, PolicyStore, StoreFailed,
     StoredPolicy,
 };
+use crate::observe::prometheus::Prometheus;
 
 pub(super) const T0: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
@@ -172,14 +174,19 @@ pub(super) struct World {
     pub(super) clock: Arc<ManualClock>,
     pub(super) service: PolicyService,
     pub(super) domain: Domain,
+    /// What the first start counts.
+    pub(super) counted: Prometheus,
 }
 
 pub(super) fn world() -> World {
     let (dns, host, store) =
         (Arc::new(ZoneResolver::new("x TXT x").unwrap()), Arc::new(Host::default()), Arc::default());
     let clock = Arc::new(ManualClock::new(T0));
-    let service = start(&dns, &host, &store, &clock, ServiceSettings::default());
-    World { dns, host, store, clock, service, domain: Domain::parse("d.example").unwrap() }
+    let counted = Prometheus::new().unwrap();
+    let metrics = PolicyMetrics::new(&counted.registry());
+    let settings = ServiceSettings { metrics, ..ServiceSettings::default() };
+    let service = start(&dns, &host, &store, &clock, settings);
+    World { dns, host, store, clock, service, domain: Domain::parse("d.example").unwrap(), counted }
 }
 
 pub(super) fn start(

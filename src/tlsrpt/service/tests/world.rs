@@ -7,6 +7,7 @@ use super::faults::Gate;
 use super::*;
 use crate::dkim::SigningKey;
 use crate::dns::zone::ZoneResolver;
+use crate::observe::prometheus::Prometheus;
 use crate::queue::outcome::Stage;
 use crate::queue::{
     ClaimTerms, Diagnosis, FailReason, Finish, Lease, NewMessage, Outcome, RetrySchedule, Settled,
@@ -84,6 +85,7 @@ pub(super) struct World {
     pub(super) posts: Arc<Posts>,
     pub(super) settings: ReportSettings,
     pub(super) signers: Signers,
+    counted: Prometheus,
 }
 
 /// A relay that runs.
@@ -95,6 +97,7 @@ pub(super) struct Relay {
 
 impl World {
     pub(super) fn new() -> Self {
+        let counted = Prometheus::new().unwrap();
         let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap().serialize_pem();
         let key = SigningKey::from_pem(domain("example.net"), "s1".to_owned(), &key).unwrap();
         Self {
@@ -106,10 +109,23 @@ impl World {
             settings: ReportSettings {
                 organization: "Example".to_owned(),
                 from: Some(Mailbox::parse("tls-reports@example.net").unwrap()),
+                metrics: ReportMetrics::new(&counted.registry()),
                 ..ReportSettings::new(domain("relay.example.net"))
             },
             signers: Signers::new(vec![key]),
+            counted,
         }
+    }
+
+    /// Reports of which this became.
+    pub(super) fn reports_counted(&self, result: &str) -> f64 {
+        self.counted.value(&format!("sealpost_reports_total{{result=\"{result}\"}}"))
+    }
+
+    /// Tries that came to this.
+    pub(super) fn tries_counted(&self, way: &str, result: &str) -> f64 {
+        let labels = format!("way=\"{way}\",result=\"{result}\"");
+        self.counted.value(&format!("sealpost_report_deliveries_total{{{labels}}}"))
     }
 
     /// `name` publishes these destinations.

@@ -2,21 +2,19 @@
 
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CustomExtension, IsCa, date_time_ymd};
-use rustls::SupportedProtocolVersion;
-use rustls::version::{TLS12, TLS13};
+use rcgen::date_time_ymd;
 use sealpost::mail::{Domain, Origin};
 use sealpost::queue::{MessageMeta, Outcome};
 use sealpost::route::{Host, NoAddress, Route, RouteKind};
 use sealpost::security::Level;
-use sealpost::tlsrpt::{AppliedPolicy, SessionRecord};
 
 use crate::authority::{Authority, Leaf, tlsa};
 use crate::server::{Ears, Manners, connections, count, serve};
-use crate::world::{World, domain, enhanced, host, lease, words};
+use crate::world::{World, all_entries, domain, enhanced, host, lease, words};
+
+mod keys;
 
 const HOST: &str = "mx.example.net";
-const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
 
 fn with(tls: Arc<rustls::ServerConfig>) -> Manners {
     Manners { tls: Some(tls), ..Manners::default() }
@@ -38,31 +36,6 @@ fn publish(w: &World, host: &str, port: u16, records: &[&str]) {
     w.zone.add(&format!("secure {host}\n{}", lines.join("\n"))).unwrap();
 }
 
-/// The entries of a record in words: `tlsa mx.example.net -validation-failure/dane-no-match`.
-fn entries(record: &SessionRecord) -> Vec<String> {
-    let entry = |v: &sealpost::tlsrpt::PolicyVerdict| {
-        let policy = match &v.policy {
-            AppliedPolicy::Tlsa { domain, .. } => format!("tlsa {domain}"),
-            AppliedPolicy::Sts { domain, .. } => format!("sts {domain}"),
-            AppliedPolicy::NoPolicyFound { domain } => format!("none {domain}"),
-        };
-        let details: Vec<String> = v
-            .details
-            .iter()
-            .map(|d| match &d.reason {
-                Some(reason) => format!("{}/{reason}", d.result),
-                None => d.result.to_string(),
-            })
-            .collect();
-        format!("{policy} {}{}", if v.success { '+' } else { '-' }, details.join(","))
-    };
-    record.verdicts.iter().map(entry).collect()
-}
-
-fn all_entries(w: &World) -> Vec<String> {
-    w.notes.records.lock().unwrap().iter().flat_map(entries).collect()
-}
-
 fn level(outcome: &Outcome) -> Option<Level> {
     outcome.diagnosis().security
 }
@@ -70,86 +43,6 @@ fn level(outcome: &Outcome) -> Option<Level> {
 /// Nothing of the envelope was said, in the clear or not, and nobody came a second time.
 fn assert_told_nothing(case: &str, ears: &Ears) {
     assert_eq!((connections(ears), count(ears, "MAIL")), (1, 0), "{case}");
-}
-
-// D50, DANE-22, requirements §5.2: whatever else is odd about a certificate, the key is what counts.
-#[tokio::test]
-async fn dane_ee_lets_odd_certificates_through_over_every_version_of_tls() {
-    let authority = Authority::new();
-    let critical = |p: &mut rcgen::CertificateParams| {
-        let mut odd = CustomExtension::from_oid_content(&[1, 2, 3, 4], vec![5, 0]);
-        odd.set_criticality(true);
-        p.custom_extensions.push(odd);
-    };
-    for (case, leaf) in [
-        (
-            "expired, another name",
-            authority.leaf("elsewhere.example", |p| {
-                p.not_before = date_time_ymd(2020, 1, 1);
-                p.not_after = date_time_ymd(2020, 2, 1);
-            }),
-        ),
-        ("not yet valid", authority.leaf(HOST, |p| p.not_before = date_time_ymd(2090, 1, 1))),
-        ("unknown critical extension", authority.leaf(HOST, critical)),
-        (
-            "flagged as an authority",
-            authority.leaf(HOST, |p| p.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)),
-        ),
-        ("X.509 version 1", Leaf::from_pem(include_str!("odd/version_1.pem"))),
-    ] {
-        for version in VERSIONS {
-            let case = format!("{case} over {:?}", version.version);
-            let (w, ears) = signed(with(leaf.server(&[version])), &[&leaf.tlsa()]).await;
-            let (_, outcomes) = w.deliver("a.example", 1).await;
-            assert_eq!(words(&outcomes), ["delivered"], "{case}: {outcomes:?}");
-            assert_eq!(level(&outcomes[0]), Some(Level::Dane), "{case}");
-            assert_eq!(connections(&ears), 1, "{case}");
-            assert_eq!(all_entries(&w), [format!("tlsa {HOST} +")], "{case}");
-        }
-    }
-}
-
-// DANE-23: a certificate is public; only its key proves anything.
-#[tokio::test]
-async fn a_copied_certificate_without_its_key_is_worth_nothing() {
-    let authority = Authority::new();
-    for version in VERSIONS {
-        for odd in [false, true] {
-            let leaf = if odd {
-                Leaf::from_pem(include_str!("odd/version_1.pem"))
-            } else {
-                authority.leaf(HOST, |_| {})
-            };
-            let (record, case) = (leaf.tlsa(), format!("{:?}, odd: {odd}", version.version));
-            let (w, ears) = signed(with(leaf.without_its_key().server(&[version])), &[&record]).await;
-            let (_, outcomes) = w.deliver("a.example", 1).await;
-            assert_eq!(
-                (words(&outcomes), enhanced(&outcomes[0])),
-                (vec!["deferred"], "4.7.5".to_owned()),
-                "{case}"
-            );
-            assert_told_nothing(&case, &ears);
-            assert_eq!(all_entries(&w), [format!("tlsa {HOST} -validation-failure/bad-signature")], "{case}");
-        }
-    }
-}
-
-// An RSA key of 1024 bits cannot be verified with here. The mail waits, and the text says why.
-#[tokio::test]
-async fn a_weak_rsa_key_makes_mail_wait_and_is_named() {
-    let leaf = Leaf::from_pem(include_str!("odd/rsa_1024.pem"));
-    // It has no right signature, which is not looked at: the size of the key comes first.
-    let (w, ears) = signed(with(leaf.server(&[&TLS13])), &[&leaf.tlsa()]).await;
-    let (_, outcomes) = w.deliver("a.example", 1).await;
-    assert_eq!((words(&outcomes), enhanced(&outcomes[0])), (vec!["deferred"], "4.7.5".to_owned()));
-    let text = &outcomes[0].diagnosis().text;
-    assert!(text.contains("the RSA key of its certificate has 1024 bits"), "{text}");
-    assert_told_nothing("weak", &ears);
-    assert_eq!(all_entries(&w), [format!("tlsa {HOST} -validation-failure/weak-key")]);
-    // Where nothing is promised it still encrypts.
-    w.route("b.example", &[(HOST, &["127.0.0.1"])]);
-    let (_, outcomes) = w.deliver("b.example", 1).await;
-    assert_eq!((words(&outcomes), level(&outcomes[0])), (vec!["delivered"], Some(Level::Encrypted)));
 }
 
 // D51, D52, D53, DANE-24, DANE-28: an authority out of the DNS vouches for name and dates, and for nobody else.

@@ -5,7 +5,5 @@ DROP INDEX recipient_due;
 CREATE INDEX recipient_due ON recipient (domain, next_attempt, arrived, state, cause) WHERE state <= 1;
 -- Rare: what an operator, or damage, put aside.
 CREATE INDEX recipient_held ON recipient (cause, arrived) WHERE state = 3;
-CREATE INDEX policy_mode ON policy (mode, expires);
-CREATE INDEX policy_memory_failing ON policy_memory (refresh_failing_since) WHERE refresh_failing_since IS NOT NULL;
 CREATE INDEX report_state ON report (state, day);
 CREATE INDEX report_destination_failed ON report_destination (report) WHERE state = 3;

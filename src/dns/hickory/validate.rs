@@ -1,0 +1,283 @@
+//! DNSSEC validation in this process (`dns.dnssec = "validate"`), with hickory's validator over our own exchange.
+//!
+//! The validator answers for one name at a time: of an answer with aliases only the first link is taken, and the next one
+//! is asked for by itself. So each link has a proof of its own, and what a message holds besides is never used.
+//!
+//! Whatever the validator cannot settle is an error, never "unsigned": a failed fetch on the way up to the root keeps its
+//! own name (the library calls it bogus), and a walk that the library gives up on is [`DnsErrorKind::Undecided`]. Nothing
+//! of either is kept. Known of hickory 0.26: it may walk in a circle over DS records answered from the wrong side of a
+//! zone cut, ends that at a depth of 26, and calls the name bogus.
+
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use hickory_resolver::net::dnssec::DnssecDnsHandle;
+use hickory_resolver::net::xfer::FirstAnswer as _;
+use hickory_resolver::net::{DnsError, DnsHandle as _, NetError};
+use hickory_resolver::proto::dnssec::rdata::{DNSSECRData, DS};
+use hickory_resolver::proto::dnssec::{Algorithm, Proof, PublicKeyBuf, TrustAnchors};
+use hickory_resolver::proto::op::{DnsRequestOptions, DnsResponse, Message, Query};
+use hickory_resolver::proto::rr::rdata::CNAME;
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
+
+use super::servers::{Checking, Failure, Servers};
+use crate::dns::DnsErrorKind;
+use crate::dns::anchor::Anchor;
+use crate::dns::self_test::Said;
+
+mod asker;
+
+use asker::{Asker, Kept, signature};
+
+/// Validated RRsets remembered within one question: a message has a few, each with a chain up to the root.
+const MOST_PROOFS: usize = 512;
+
+/// Validates what the servers hand out.
+#[derive(Debug)]
+pub(super) struct Validator {
+    /// Empty: the keys of the root that are built in.
+    anchors: Arc<[Anchor]>,
+    kept: Arc<Kept>,
+}
+
+/// What one name says, proven one way or the other.
+#[derive(Debug)]
+pub(super) struct Link {
+    /// The records asked for, or an alias in their place, or a denial.
+    pub(super) message: Message,
+    /// Proven to be authentic; else proven to be unsigned.
+    pub(super) secure: bool,
+    /// The resolver that handed it out.
+    pub(super) server: SocketAddr,
+}
+
+impl Validator {
+    /// A validator that believes in `anchors`, or in the keys of IANA that are built in.
+    pub(super) fn new(anchors: Arc<[Anchor]>) -> Self {
+        Self { anchors, kept: Arc::default() }
+    }
+
+    /// What `name` says about records of type `kind`. A verdict of bogus is tried again with every other server, since one
+    /// of them may strip signatures or be lied to.
+    pub(super) async fn ask(&self, servers: &Arc<Servers>, question: &Query) -> Result<Link, Failure> {
+        let first = self.ask_once(servers, question).await;
+        let Err((DnsErrorKind::Bogus, Some(blamed))) = first else { return first };
+        for other in servers.list().iter().filter(|s| **s != blamed) {
+            if let Ok(link) = self.ask_once(&Arc::new(servers.only(*other)), question).await {
+                return Ok(link);
+            }
+        }
+        first
+    }
+
+    async fn ask_once(&self, servers: &Arc<Servers>, question: &Query) -> Result<Link, Failure> {
+        let asker = Asker::new(Arc::clone(servers), Arc::clone(&self.kept));
+        let link = async {
+            let plain = asker.fetch(question).await?;
+            let here = |r: &&Record| r.name == question.name;
+            let kind = question.query_type;
+            if plain.answers.iter().filter(here).any(|r| r.record_type() == kind) {
+                return self.prove(&asker, question).await;
+            }
+            // The CNAME that a DNAME makes is not signed; the DNAME is (RFC 6672 §5.3.1).
+            if let Some(above) = plain.answers.iter().find(|r| is_dname_above(r, &question.name)) {
+                return self.through_dname(&asker, above.name.clone(), question).await;
+            }
+            if plain.answers.iter().filter(here).any(|r| r.record_type() == RecordType::CNAME) {
+                let alias = Query::query(question.name.clone(), RecordType::CNAME);
+                return self.prove(&asker, &alias).await;
+            }
+            self.prove(&asker, question).await
+        };
+        let result = link.await;
+        if result.is_err() {
+            // What led to nothing is not to lead to nothing again.
+            asker.forget_what_was_used();
+        }
+        result.map(|(message, secure)| Link { message, secure, server: asker.server() })
+    }
+
+    /// Has the library prove what the servers say to `question`, and takes from its answer only what is proven.
+    async fn prove(&self, asker: &Asker, question: &Query) -> Result<(Message, bool), Failure> {
+        let anchors = self.anchors(asker).await?;
+        let handle = DnssecDnsHandle::with_trust_anchor(asker.clone(), Arc::new(anchors))
+            .validation_cache_size(MOST_PROOFS);
+        let lookup = handle.lookup(question.clone(), DnsRequestOptions::default()).first_answer();
+        // The library asserts what it thinks impossible; a peer's message is no reason to end a worker.
+        let answer = AssertUnwindSafe(lookup).catch_unwind().await.map_err(|_| asker.undecided())?;
+        let proven = match answer {
+            Ok(response) => weigh(&response, question).map(|secure| (response, secure)),
+            Err(NetError::Dns(DnsError::Nsec { response, proof: Proof::Insecure, .. })) => {
+                Some((*response, false))
+            }
+            Err(NetError::Dns(DnsError::Nsec { response, .. })) => {
+                made_by_wildcard(&response, question).then_some((*response, true))
+            }
+            Err(_) => None,
+        };
+        let (response, secure) = proven.ok_or_else(|| asker.blame())?;
+        Ok((only(question, response.into_message()), secure))
+    }
+
+    /// The alias that a DNAME above the name makes of it (RFC 6672 §2.2).
+    async fn through_dname(
+        &self,
+        asker: &Asker,
+        owner: Name,
+        question: &Query,
+    ) -> Result<(Message, bool), Failure> {
+        let dname = Query::query(owner.clone(), RecordType::DNAME);
+        asker.fetch(&dname).await?;
+        let (mut message, secure) = self.prove(asker, &dname).await?;
+        let made = message.answers.iter().find_map(|r| {
+            let target = dname_target(r)?;
+            let kept =
+                usize::from(question.name.num_labels()).checked_sub(usize::from(owner.num_labels()))?;
+            let labels: Vec<&[u8]> = question.name.iter().take(kept).collect();
+            let alias = Name::from_labels(labels).ok()?.append_domain(&target).ok()?;
+            Some(Record::from_rdata(question.name.clone(), r.ttl, RData::CNAME(CNAME(alias))))
+        });
+        message.answers = vec![made.ok_or_else(|| (DnsErrorKind::Malformed, Some(asker.server())))?];
+        Ok((message, secure))
+    }
+
+    /// The keys of the root that are believed. Where only a digest is known, the root is asked for the key that has it.
+    async fn anchors(&self, asker: &Asker) -> Result<TrustAnchors, Failure> {
+        if self.anchors.is_empty() {
+            return Ok(TrustAnchors::default());
+        }
+        let mut anchors = TrustAnchors::empty();
+        let mut digests = Vec::new();
+        for anchor in self.anchors.iter() {
+            match anchor {
+                Anchor::Key { algorithm, key } => {
+                    anchors.insert(&PublicKeyBuf::new(key.clone(), Algorithm::from_u8(*algorithm)));
+                }
+                Anchor::Digest { tag, algorithm, kind, digest } => {
+                    digests.push(DS::new(
+                        *tag,
+                        Algorithm::from_u8(*algorithm),
+                        (*kind).into(),
+                        digest.clone(),
+                    ));
+                }
+            }
+        }
+        if !digests.is_empty() {
+            let keys = asker.fetch(&Query::query(Name::root(), RecordType::DNSKEY)).await?;
+            for record in &keys.answers {
+                let RData::DNSSEC(DNSSECRData::DNSKEY(key)) = &record.data else { continue };
+                let believed = |d: &DS| d.covers(&Name::root(), key).unwrap_or(false);
+                if record.name.is_root() && key.zone_key() && !key.revoke() && digests.iter().any(believed) {
+                    anchors.insert(key.public_key());
+                }
+            }
+        }
+        Ok(anchors)
+    }
+
+    /// What one server says to a question of the self-test (DANE-02).
+    pub(super) async fn said(&self, servers: &Servers, server: SocketAddr, question: &Query) -> Said {
+        let servers = Arc::new(servers.only(server));
+        let plain = match servers.ask_one(server, question, Checking::Ours).await {
+            Ok(plain) => plain,
+            Err(kind) => return Said::Nothing(kind),
+        };
+        let is_data = |m: &Message| m.answers.iter().any(|r| r.record_type() == question.query_type);
+        let is_signed = |r: &Record| r.record_type() == RecordType::RRSIG;
+        if is_data(&plain) && !plain.answers.iter().any(is_signed) {
+            return Said::Unsigned;
+        }
+        match self.ask(&servers, question).await {
+            Ok(link) if is_data(&link.message) => Said::Data(link.secure),
+            Ok(link) => Said::Denial(link.secure),
+            Err((kind, _)) => Said::Nothing(kind),
+        }
+    }
+}
+
+/// Whether what answers `question` is proven to be authentic, or proven to be unsigned; `None` where it is neither.
+fn weigh(response: &DnsResponse, question: &Query) -> Option<bool> {
+    let asked = |r: &&Record| r.name == question.name && r.record_type() == question.query_type;
+    let mut proofs = response.answers.iter().filter(asked).map(|r| r.proof).peekable();
+    if proofs.peek().is_some() {
+        return match proofs.min() {
+            Some(Proof::Secure) => Some(true),
+            Some(Proof::Insecure) => Some(false),
+            _ => None,
+        };
+    }
+    let denials = || response.authorities.iter().filter(|r| r.proof.is_secure());
+    let is_denial = |r: &Record| matches!(r.record_type(), RecordType::NSEC | RecordType::NSEC3);
+    if denials().any(is_denial) {
+        // Under opt-out an unsigned delegation may hide where nothing is said to be (RFC 5155 §9.2, DANE-03).
+        let opts_out = |r: &Record| match &r.data {
+            RData::DNSSEC(DNSSECRData::NSEC3(nsec3)) => nsec3.opt_out(),
+            _ => false,
+        };
+        return Some(!denials().any(opts_out));
+    }
+    let unsigned = |r: &Record| r.proof.is_insecure();
+    if response.authorities.is_empty() || !response.authorities.iter().all(unsigned) {
+        // The library lets this pass only where it has proven that the zone of the name is unsigned.
+        return Some(false);
+    }
+    // Here it has looked at nothing but these records, which may be those of any unsigned zone. Only one at or above the
+    // name says something about the name.
+    response.authorities.iter().any(|r| r.name.zone_of(&question.name)).then_some(false)
+}
+
+/// Whether these are authentic records of a wildcard right above the name, and the name itself is proven not to exist
+/// (RFC 4035 §5.3.4). The library looks for a proof that even the wildcard is not there, and so finds none.
+fn made_by_wildcard(response: &DnsResponse, question: &Query) -> bool {
+    let asked = |r: &&Record| r.name == question.name && r.record_type() == question.query_type;
+    let secure = response.answers.iter().filter(asked).all(|r| r.proof.is_secure());
+    let signer = response.answers.iter().filter(|r| r.proof.is_secure()).find_map(|r| {
+        let signature = signature(r).filter(|s| s.type_covered == question.query_type)?;
+        // One label was made up: nothing else could lie between the name and the wildcard.
+        (signature.num_labels.checked_add(1)? == question.name.num_labels()).then_some(&signature.signer_name)
+    });
+    let denied = |r: &Record| {
+        let RData::DNSSEC(DNSSECRData::NSEC(nsec)) = &r.data else { return false };
+        let (next, types) = (nsec.next_domain_name(), nsec.type_set());
+        let last = next <= &r.name;
+        let delegation = types.contains(RecordType::NS) && !types.contains(RecordType::SOA);
+        r.proof.is_secure()
+            && signer.is_some_and(|zone| zone.zone_of(&r.name) && (!last || next == zone))
+            && r.name < question.name
+            && (last || &question.name < next)
+            && !question.name.zone_of(next)
+            && !((delegation || types.contains(RecordType::DNAME)) && r.name.zone_of(&question.name))
+    };
+    secure && response.answers.iter().any(|r| asked(&r)) && response.authorities.iter().any(denied)
+}
+
+/// The message with nothing in it but the answer to `question`, or the denial.
+fn only(question: &Query, mut message: Message) -> Message {
+    message.answers.retain(|r| r.name == question.name && r.record_type() == question.query_type);
+    message.authorities.retain(|r| r.record_type() == RecordType::SOA);
+    message.additionals.clear();
+    message
+}
+
+fn is_dname_above(record: &Record, name: &Name) -> bool {
+    record.record_type() == RecordType::DNAME && record.name != *name && record.name.zone_of(name)
+}
+
+/// The library has no such type; the name is never compressed (RFC 6672 §2.5).
+fn dname_target(record: &Record) -> Option<Name> {
+    use hickory_resolver::proto::serialize::binary::{BinDecodable as _, BinDecoder};
+    match &record.data {
+        RData::Unknown { code: RecordType::DNAME, rdata } => {
+            Name::read(&mut BinDecoder::new(&rdata.anything)).ok()
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod world;

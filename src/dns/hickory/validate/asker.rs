@@ -1,0 +1,221 @@
+//! What the validator asks with: our own exchange, with a memory for one question and a small one for the keys and
+//! delegations that all questions need.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::stream::{self, Stream};
+use futures_util::{FutureExt as _, StreamExt as _};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsHandle, NetError};
+use hickory_resolver::proto::dnssec::rdata::{DNSSECRData, SigInput};
+use hickory_resolver::proto::op::{DnsRequest, DnsResponse, Message, Query};
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
+use tokio::time::Instant;
+
+use crate::dns::DnsErrorKind;
+use crate::dns::hickory::servers::{Checking, Failure, Servers};
+use crate::dns::hickory::{denial_ttl, seconds};
+
+/// Questions on the wire for one name: a chain of a dozen zones with three each, and room. A peer chooses the names.
+const MOST_QUESTIONS: usize = 100;
+/// The same question so often within one name is a walk in a circle: each level of a chain asks it once or twice.
+const MOST_REPEATS: usize = 24;
+/// Keys and delegations live as long as their TTL, and no longer than this.
+const LONGEST: Duration = Duration::from_secs(3600);
+/// And what says that there are none.
+const LONGEST_DENIAL: Duration = Duration::from_secs(300);
+/// Room for them, in bytes.
+const ROOM: u64 = 8 << 20;
+
+type Key = (Name, RecordType);
+
+/// Keys and delegations that were asked for lately, by any question. As handed out: each use proves them anew.
+pub(super) struct Kept(moka::sync::Cache<Key, (Message, Instant)>);
+
+impl Default for Kept {
+    fn default() -> Self {
+        let weigh = |_: &Key, (message, _): &(Message, Instant)| {
+            let records = message.answers.len() + message.authorities.len();
+            u32::try_from(500 + 400 * records).unwrap_or(u32::MAX)
+        };
+        Self(moka::sync::Cache::builder().max_capacity(ROOM).weigher(weigh).build())
+    }
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} messages", self.0.entry_count())
+    }
+}
+
+impl Kept {
+    fn get(&self, key: &Key) -> Option<Message> {
+        self.0.get(key).filter(|(_, ends)| Instant::now() < *ends).map(|(message, _)| message)
+    }
+
+    fn put(&self, key: &Key, message: &Message) {
+        if !matches!(key.1, RecordType::DNSKEY | RecordType::DS | RecordType::NS) {
+            return;
+        }
+        let shortest = message.answers.iter().map(|r| seconds(r.ttl)).min();
+        let life = match (shortest, denial_ttl(message)) {
+            (Some(ttl), _) => ttl.min(LONGEST),
+            (None, Some(ttl)) => ttl.min(LONGEST_DENIAL),
+            (None, None) => return,
+        };
+        self.0.insert(key.clone(), (message.clone(), Instant::now() + life));
+    }
+}
+
+/// Asks for one name, and remembers all it heard. Clones share the memory.
+#[derive(Clone)]
+pub(super) struct Asker {
+    servers: Arc<Servers>,
+    kept: Arc<Kept>,
+    notes: Arc<Mutex<Notes>>,
+}
+
+#[derive(Default)]
+struct Notes {
+    heard: HashMap<Key, (Message, usize)>,
+    on_the_wire: usize,
+    server: Option<SocketAddr>,
+    /// The first exchange that failed.
+    failure: Option<Failure>,
+    circle: bool,
+}
+
+impl Asker {
+    pub(super) fn new(servers: Arc<Servers>, kept: Arc<Kept>) -> Self {
+        Self { servers, kept, notes: Arc::default() }
+    }
+
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The answer of the servers, unproven.
+    pub(super) async fn fetch(&self, question: &Query) -> Result<Message, Failure> {
+        let key = (question.name.clone(), question.query_type);
+        {
+            let mut notes = self.notes();
+            if let Some((message, times)) = notes.heard.get_mut(&key) {
+                *times += 1;
+                let (message, circle) = (message.clone(), *times > MOST_REPEATS);
+                notes.circle |= circle;
+                return Ok(message);
+            }
+        }
+        let message = match self.kept.get(&key) {
+            Some(message) => message,
+            None => self.over_the_wire(question, &key).await?,
+        };
+        self.notes().heard.insert(key, (message.clone(), 1));
+        Ok(message)
+    }
+
+    async fn over_the_wire(&self, question: &Query, key: &Key) -> Result<Message, Failure> {
+        let asked = {
+            let mut notes = self.notes();
+            notes.on_the_wire += 1;
+            notes.on_the_wire
+        };
+        let answer = if asked > MOST_QUESTIONS {
+            Err(self.undecided())
+        } else {
+            self.servers.ask(question, Checking::Ours).await
+        };
+        match answer {
+            Ok((message, server)) => {
+                self.notes().server = Some(server);
+                self.kept.put(key, &message);
+                Ok(message)
+            }
+            Err(failure) => {
+                self.notes().failure.get_or_insert(failure);
+                Err(failure)
+            }
+        }
+    }
+
+    /// The server that answered last.
+    pub(super) fn server(&self) -> SocketAddr {
+        let first = || self.servers.list().first().copied();
+        self.notes().server.or_else(first).unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 53).into())
+    }
+
+    /// The failure of a name that the library gave up on.
+    pub(super) fn undecided(&self) -> Failure {
+        (DnsErrorKind::Undecided, Some(self.server()))
+    }
+
+    /// Why the name could not be proven: a fetch that failed, a walk in a circle, or what it says itself.
+    pub(super) fn blame(&self) -> Failure {
+        let (failure, circle) = {
+            let notes = self.notes();
+            (notes.failure, notes.circle)
+        };
+        failure.unwrap_or_else(|| {
+            let kind = if circle { DnsErrorKind::Undecided } else { DnsErrorKind::Bogus };
+            (kind, Some(self.server()))
+        })
+    }
+
+    /// Keeps nothing for others of what this name was told.
+    pub(super) fn forget_what_was_used(&self) {
+        for key in self.notes().heard.keys() {
+            self.kept.0.invalidate(key);
+        }
+    }
+}
+
+impl DnsHandle for Asker {
+    type Response = Pin<Box<dyn Stream<Item = Result<DnsResponse, NetError>> + Send>>;
+    type Runtime = TokioRuntimeProvider;
+
+    fn send(&self, request: DnsRequest) -> Self::Response {
+        let asker = self.clone();
+        let answer = async move {
+            let (request, _) = request.into_parts();
+            let question = request.queries.first().cloned().ok_or(NetError::Message("no question"))?;
+            let mut message =
+                asker.fetch(&question).await.map_err(|_| NetError::Message("no answer to a question"))?;
+            trim(&question, &mut message);
+            DnsResponse::from_message(message).map_err(NetError::from)
+        };
+        stream::once(answer.boxed()).boxed()
+    }
+}
+
+/// Leaves what proves the answer to this very question: no records of other names, no addresses of servers, and beside data
+/// a denial only where a wildcard made them (RFC 4035 §5.3.4).
+fn trim(question: &Query, message: &mut Message) {
+    message.answers.retain(|r| r.name == question.name);
+    message.additionals.clear();
+    if !message.answers.iter().any(|r| r.record_type() == question.query_type) {
+        return;
+    }
+    let from_wildcard = |r: &Record| signature(r).is_some_and(|s| s.num_labels < question.name.num_labels());
+    if message.answers.iter().any(from_wildcard) {
+        let of_servers = |r: &Record| {
+            r.record_type() == RecordType::NS
+                || signature(r).is_some_and(|s| s.type_covered == RecordType::NS)
+        };
+        message.authorities.retain(|r| !of_servers(r));
+    } else {
+        message.authorities.clear();
+    }
+}
+
+/// What a signature says of itself.
+pub(super) fn signature(record: &Record) -> Option<&SigInput> {
+    match &record.data {
+        RData::DNSSEC(DNSSECRData::RRSIG(rrsig)) => Some(rrsig.input()),
+        _ => None,
+    }
+}

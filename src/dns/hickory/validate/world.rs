@@ -1,0 +1,211 @@
+//! A small signed DNS for tests: zones with one key each, NSEC denials, aliases of both kinds, wildcards.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use hickory_resolver::proto::dnssec::crypto::Ed25519SigningKey;
+use hickory_resolver::proto::dnssec::rdata::{DNSKEY, DNSSECRData, DS, NSEC, RRSIG};
+use hickory_resolver::proto::dnssec::{DigestType, DnssecSigner, PublicKey as _, SigningKey as _};
+use hickory_resolver::proto::op::{Message, Query, ResponseCode};
+use hickory_resolver::proto::rr::rdata::{A, CNAME, NS, NULL, SOA};
+use hickory_resolver::proto::rr::{DNSClass, Name, RData, Record, RecordSet, RecordType};
+use hickory_resolver::proto::serialize::binary::{BinEncodable as _, BinEncoder};
+
+use crate::dns::anchor::Anchor;
+use crate::dns::hickory::tests::tlsa_record;
+
+pub(super) fn fqdn(text: &str) -> Name {
+    Name::from_ascii(text).unwrap()
+}
+
+type Sets = BTreeMap<(Name, RecordType), Vec<RData>>;
+
+struct Zone {
+    apex: Name,
+    signer: Option<DnssecSigner>,
+    sets: Sets,
+}
+
+/// The zones, deepest first.
+pub(super) struct SignedWorld(Vec<Zone>);
+
+const TTL: u32 = 300;
+
+impl SignedWorld {
+    /// Zones from the root down: apex, whether it is signed, and lines of `label… type data` without the apex.
+    pub(super) fn new(zones: &[(&str, bool, &str)]) -> Self {
+        let mut all: Vec<Zone> = Vec::new();
+        for (apex, signed, text) in zones {
+            let apex = fqdn(apex);
+            let signer = signed.then(|| signer(&apex));
+            let mut sets = Sets::new();
+            let soa = SOA::new(fqdn("ns.example."), apex.clone(), 1, 2, 3, 4, TTL);
+            sets.insert((apex.clone(), RecordType::SOA), vec![RData::SOA(soa)]);
+            let ns = RData::NS(NS(fqdn("ns.example.")));
+            sets.insert((apex.clone(), RecordType::NS), vec![ns.clone()]);
+            if let Some(signer) = &signer {
+                let key = RData::DNSSEC(DNSSECRData::DNSKEY(signer.dnskey().clone()));
+                sets.insert((apex.clone(), RecordType::DNSKEY), vec![key]);
+            }
+            for line in text.lines().map(str::trim).filter(|l| !l.is_empty()) {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                let owner = fqdn(&format!("{}.{apex}", words[0]));
+                let (kind, data) = record(words[1], words[2]);
+                sets.entry((owner, kind)).or_default().push(data);
+            }
+            if let Some(parent) = all.iter_mut().filter(|z| z.apex.zone_of(&apex)).last() {
+                parent.sets.insert((apex.clone(), RecordType::NS), vec![ns]);
+                if let Some(signer) = &signer {
+                    let ds = DS::from_key(&signer.key().to_public_key().unwrap(), &apex, DigestType::SHA256);
+                    let ds = RData::DNSSEC(DNSSECRData::DS(ds.unwrap()));
+                    parent.sets.insert((apex.clone(), RecordType::DS), vec![ds]);
+                }
+            }
+            all.push(Zone { apex, signer, sets });
+        }
+        all.reverse();
+        Self(all)
+    }
+
+    fn root(&self) -> &DNSKEY {
+        self.0.last().unwrap().signer.as_ref().unwrap().dnskey()
+    }
+
+    pub(super) fn root_key(&self) -> Anchor {
+        let key = self.root().public_key();
+        Anchor::Key { algorithm: key.algorithm().into(), key: key.public_bytes().to_vec() }
+    }
+
+    pub(super) fn root_digest(&self) -> Anchor {
+        let digest = self.root().to_digest(&Name::root(), DigestType::SHA256).unwrap();
+        Anchor::Digest {
+            tag: self.root().calculate_key_tag().unwrap(),
+            algorithm: self.root().public_key().algorithm().into(),
+            kind: 2,
+            digest: digest.as_ref().to_vec(),
+        }
+    }
+
+    /// Answers as a resolver does that has fetched it all.
+    pub(super) fn answer(&self, query: &Query, message: &mut Message) {
+        let mut at = query.name.clone();
+        for _ in 0..9 {
+            let above =
+                |z: &&Zone| z.apex.zone_of(&at) && !(query.query_type == RecordType::DS && z.apex == at);
+            let zone = self.0.iter().find(above).unwrap();
+            match zone.answer(&at, query.query_type, message) {
+                Some(next) => at = next,
+                None => return,
+            }
+        }
+    }
+}
+
+fn signer(apex: &Name) -> DnssecSigner {
+    let der = Ed25519SigningKey::generate_pkcs8().unwrap();
+    let key = Ed25519SigningKey::from_pkcs8(&der).unwrap();
+    let dnskey = DNSKEY::from_key(&key.to_public_key().unwrap());
+    DnssecSigner::new(dnskey, Box::new(key), apex.clone(), Duration::from_secs(3600))
+}
+
+fn record(kind: &str, data: &str) -> (RecordType, RData) {
+    match kind {
+        "A" => (RecordType::A, RData::A(A(data.parse().unwrap()))),
+        "CNAME" => (RecordType::CNAME, RData::CNAME(CNAME(fqdn(data)))),
+        "TLSA" => (RecordType::TLSA, tlsa_record(3, &[data.parse().unwrap(); 32])),
+        "DNAME" => {
+            let mut wire = Vec::new();
+            fqdn(data).emit(&mut BinEncoder::new(&mut wire)).unwrap();
+            (RecordType::DNAME, RData::Unknown { code: RecordType::DNAME, rdata: NULL::with(wire) })
+        }
+        _ => panic!("{kind}"),
+    }
+}
+
+impl Zone {
+    /// One step; the name to go on with where there is an alias.
+    fn answer(&self, at: &Name, kind: RecordType, message: &mut Message) -> Option<Name> {
+        let is = |kind| self.sets.get(&(at.clone(), kind));
+        if is(kind).is_some() {
+            message.answers.extend(self.signed(at, at, kind));
+            return None;
+        }
+        if let Some([RData::CNAME(to)]) = is(RecordType::CNAME).map(Vec::as_slice) {
+            message.answers.extend(self.signed(at, at, RecordType::CNAME));
+            return Some(to.0.clone());
+        }
+        let dname = self.sets.keys().find(|(n, k)| *k == RecordType::DNAME && n != at && n.zone_of(at));
+        if let Some((above, _)) = dname {
+            message.answers.extend(self.signed(above, above, RecordType::DNAME));
+            let below = at.iter().take(usize::from(at.num_labels() - above.num_labels()));
+            let to = Name::from_labels(below).unwrap().append_domain(&fqdn("new.example.")).unwrap();
+            message.answers.push(Record::from_rdata(at.clone(), TTL, RData::CNAME(CNAME(to.clone()))));
+            return Some(to);
+        }
+        // The closest name that is there decides which wildcard counts (RFC 4592 §3.3.1).
+        let mut encloser = at.base_name();
+        while !self.sets.keys().any(|(n, _)| encloser.zone_of(n)) {
+            encloser = encloser.base_name();
+        }
+        let wildcard = encloser.prepend_label("*").unwrap();
+        let exists = self.sets.keys().any(|(n, _)| at.zone_of(n));
+        if !exists && self.sets.contains_key(&(wildcard.clone(), kind)) {
+            message.answers.extend(self.signed(&wildcard, at, kind));
+            message.authorities.extend(self.denial(at));
+            return None;
+        }
+        message.authorities.extend(self.signed(&self.apex, &self.apex, RecordType::SOA));
+        message.authorities.extend(self.denial(at));
+        if !exists {
+            let denied = self.denial(&wildcard);
+            let known = denied
+                .iter()
+                .any(|d| message.authorities.iter().any(|r| r.name == d.name && r.data == d.data));
+            message.authorities.extend(denied.into_iter().filter(|_| !known));
+            message.metadata.response_code = ResponseCode::NXDomain;
+        }
+        None
+    }
+
+    /// A set of records with its signature, under the name `shown`.
+    fn signed(&self, owner: &Name, shown: &Name, kind: RecordType) -> Vec<Record> {
+        let Some(data) = self.sets.get(&(owner.clone(), kind)) else { return Vec::new() };
+        let records = data.iter().map(|d| Record::from_rdata(owner.clone(), TTL, d.clone())).collect();
+        self.with_signature(owner, shown, kind, records)
+    }
+
+    fn with_signature(
+        &self,
+        owner: &Name,
+        shown: &Name,
+        kind: RecordType,
+        mut records: Vec<Record>,
+    ) -> Vec<Record> {
+        // A delegation's NS records are the child's to sign.
+        let delegated = kind == RecordType::NS && *owner != self.apex;
+        if let Some(signer) = self.signer.as_ref().filter(|_| !delegated) {
+            let mut set = RecordSet::with_ttl(owner.clone(), kind, TTL);
+            set.set_records(records.clone());
+            let since = time::OffsetDateTime::now_utc() - Duration::from_secs(60);
+            let signature = RRSIG::from_rrset(&set, DNSClass::IN, since, signer).unwrap();
+            let signature = RData::DNSSEC(DNSSECRData::RRSIG(signature));
+            records.push(Record::from_rdata(owner.clone(), TTL, signature));
+        }
+        records.iter_mut().for_each(|r| r.name = shown.clone());
+        records
+    }
+
+    /// The NSEC record at or before `name`.
+    fn denial(&self, name: &Name) -> Vec<Record> {
+        if self.signer.is_none() {
+            return Vec::new();
+        }
+        let names: BTreeSet<&Name> = self.sets.keys().map(|(n, _)| n).collect();
+        let owner = names.iter().rev().find(|n| **n <= name).map_or(&self.apex, |n| *n);
+        let next = names.iter().find(|n| **n > owner).map_or(&self.apex, |n| *n);
+        let types = self.sets.keys().filter(|(n, _)| n == owner).map(|(_, kind)| *kind);
+        let nsec = NSEC::new_cover_self(next.clone(), types);
+        let record = Record::from_rdata(owner.clone(), TTL, RData::DNSSEC(DNSSECRData::NSEC(nsec)));
+        self.with_signature(owner, owner, RecordType::NSEC, vec![record])
+    }
+}
