@@ -80,35 +80,3 @@ async fn mail_of_the_fourth_schema_is_counted_and_delivered() {
     assert_eq!(claim(&store, "b.example", 1).await.len(), 1);
     store.close().await;
 }
-
-#[tokio::test]
-async fn scratch_timing() {
-    let here = Here::new();
-    let store = here.open(clock());
-    here.raw().execute_batch(
-        "BEGIN;
-         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 100000)
-         INSERT INTO message SELECT i, randomblob(16), 'submitted', 'a@x.example', NULL, NULL, 0, 0, 5, 1700000000000+i, '<x>', 'app', 1, NULL, NULL FROM n;
-         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 100000)
-         INSERT INTO recipient (id, domain, address, state, arrived, next_attempt, cause, last)
-         SELECT i << 20, 'd' || (i * 7919 % 5000) || '.example', 'b@d.example', i % 10 > 0, 1700000000000+i, 1700000000000+i*3,
-           CASE WHEN i % 10 > 0 THEN (CASE i % 3 WHEN 0 THEN 'tls_certificate' WHEN 1 THEN 'connect' ELSE 'reply' END) END,
-           CASE WHEN i % 10 > 0 THEN hex(zeroblob(500)) END FROM n;
-         COMMIT;",
-    ).unwrap();
-    for _ in 0..5 {
-        let t = std::time::Instant::now();
-        let q = store.overview(contract::NOON).await.unwrap().queue;
-        eprintln!("{:?} {} {}", t.elapsed(), q.states.deferred.recipients, q.domains);
-    }
-    let conn = here.raw();
-    let t = std::time::Instant::now();
-    let n: i64 = conn
-        .query_row(
-            "SELECT count(*), sum(next_attempt) FROM recipient INDEXED BY recipient_due WHERE state <= 1",
-            [],
-            |r| r.get(0),
-        )
-        .unwrap();
-    eprintln!("count {n} {:?}", t.elapsed());
-}
