@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::policies::mode;
 use super::reports::{DROPPED, MADE};
 use super::rows::{self, count, day, domain, maybe_time, message_of, number, queue_id, time};
-use super::{SqliteReader, SqliteStore};
+use super::{SqliteReader, SqliteStore, figures};
 use crate::clock::Timestamp;
 use crate::mail::Domain;
 use crate::mtasts::{FetchFailure, Mode};
@@ -46,12 +46,6 @@ pub(super) const LAST_FINISHED: &str = "SELECT max(finished) FROM message";
 pub(super) const TODAY: &str = "SELECT count(*) FROM counted_day WHERE day = ?1";
 /// Reports that are planned.
 pub(super) const DUE: &str = "SELECT count(*), min(at) FROM report INDEXED BY report_planned WHERE state = 0";
-/// Destinations that wait to be tried.
-pub(super) const WAITING_DESTINATIONS: &str =
-    "SELECT count(*) FROM report_destination INDEXED BY report_destination_due WHERE state = 0";
-/// Destinations whose mail lies in the queue.
-pub(super) const QUEUED_DESTINATIONS: &str =
-    "SELECT count(*) FROM report_destination INDEXED BY report_destination_queued WHERE state = 1";
 /// Reports that ended in a state on a day or later.
 pub(super) const ENDED: &str =
     "SELECT count(*) FROM report INDEXED BY report_state WHERE state = ?1 AND day >= ?2";
@@ -190,7 +184,7 @@ fn reports(conn: &Connection, now: Timestamp) -> rusqlite::Result<ReportStanding
     standing.counted_today = one(TODAY, &[&today])?;
     (standing.due, standing.next) =
         conn.prepare_cached(DUE)?.query_row([], |r| Ok((count(r, 0)?, maybe_time(r, 1)?)))?;
-    standing.on_the_way = one(WAITING_DESTINATIONS, &[])?.saturating_add(one(QUEUED_DESTINATIONS, &[])?);
+    standing.on_the_way = one(figures::WAITING, &[])?.saturating_add(one(figures::QUEUED, &[])?);
     standing.made = one(ENDED, &[&MADE, &since])?;
     standing.dropped = one(ENDED, &[&DROPPED, &since])?;
     let mut failed = conn.prepare_cached(FAILED)?;

@@ -19,8 +19,6 @@ async fn no_question_of_status_reads_a_whole_table_or_sorts() {
         (status::FAILING, "INDEX policy_memory_failing"),
         (status::TODAY, "COVERING INDEX sqlite_autoindex_counted_day_1"),
         (status::DUE, "COVERING INDEX report_planned"),
-        (status::WAITING_DESTINATIONS, "COVERING INDEX report_destination_due"),
-        (status::QUEUED_DESTINATIONS, "COVERING INDEX report_destination_queued"),
         (status::ENDED, "COVERING INDEX report_state (state=? AND day>?)"),
         (status::FAILED, "INDEX report_destination_failed"),
     ] {
