@@ -97,6 +97,18 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
+/// `20m`, `3h`: whole units, of which there are at least two where that is possible. Below two minutes seconds, below two
+/// hours minutes, below two days hours, above that days rounded to the nearest: a fresh lifetime of five days reads `5d`
+/// and not `4d`.
+pub fn rough(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..120 => format!("{seconds}s"),
+        seconds @ 120..7200 => format!("{}m", seconds / 60),
+        seconds @ 7200..172_800 => format!("{}h", seconds / 3600),
+        seconds => format!("{}d", seconds.saturating_add(43_200) / 86_400),
+    }
+}
+
 /// Where the time comes from. The system's clock lives in `app`; tests use [`ManualClock`].
 pub trait Clock: Send + Sync {
     /// Wall time. May jump, forwards and backwards.

@@ -8,7 +8,7 @@
 //! | 4 | [`submission`] listeners, [`admin`] HTTP, [`observe`] log, [`observe::prometheus`] | adapters that call the relay |
 //! | 3 | [`submission::accept`], [`queue::manager`], [`delivery::attempt`], [`route::resolve`], [`mtasts::service`], [`dane::lookup`], [`tlsrpt::service`], [`standing::look`] | orchestration, sees only ports |
 //! | 2 | [`dns::hickory`], [`https`], [`mtasts::fetch`], [`tlsrpt::https`], [`delivery`] I/O, [`store`] | adapters behind ports |
-//! | 1 | [`smtp`], [`route`], [`mtasts`], [`dane`], [`security`], [`queue`], [`delivery::classify`], [`dsn`], [`dkim`], [`tlsrpt`], [`standing`], [`config`] | pure decisions, and the ports |
+//! | 1 | [`smtp`], [`route`], [`mtasts`], [`dane`], [`security`], [`queue`], [`delivery::classify`], [`dsn`], [`dkim`], [`tlsrpt`], [`standing`], [`status`], [`config`] | pure decisions, and the ports |
 //! | 0 | [`mail`], [`clock`], [`observe::fields`], [`observe::metrics`] | vocabulary |
 //!
 //! # The journey of a message
@@ -52,6 +52,7 @@ pub mod route;
 pub mod security;
 pub mod smtp;
 pub mod standing;
+pub mod status;
 pub mod store;
 pub mod submission;
 pub mod tlsrpt;

@@ -49,6 +49,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("tlsrpt::https", 2),
     ("dkim", 1),
     ("standing", 1),
+    ("status", 1),
     ("standing::look", 3),
     ("config", 1),
     ("observe", 4),

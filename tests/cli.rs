@@ -167,6 +167,7 @@ fn a_private_key_that_another_user_cannot_read_stops_the_relay_and_no_command() 
     }
     for command in [
         &["queue", "list"][..],
+        &["status"],
         &["policy", "list"],
         &["report", "list"],
         &["report", "show", "1"],

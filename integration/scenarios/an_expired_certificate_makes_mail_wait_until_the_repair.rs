@@ -28,6 +28,15 @@ async fn mail_waits_for_the_repair() {
     let shown = relay.json(&["queue", "show", row["id"].as_str().unwrap()]).await;
     assert!(shown.to_string().contains("certificate-expired"), "{shown}");
 
+    let status = relay.json(&["status"]).await;
+    let cause = &status["queue"]["causes"][0];
+    assert_eq!((&cause["cause"], &cause["recipients"]), (&"tls_certificate".into(), &1.into()), "{status}");
+    assert_eq!((&cause["example"]["id"], &cause["example"]["host"]), (&row["id"], &"mx.a.example".into()));
+    assert!(cause["example"]["certificate"]["not_after"].is_string() && cause["example"]["promised"] == true);
+    let screen = relay.cli(&["status"]).await.unwrap();
+    let screen = String::from_utf8(screen.stdout).unwrap();
+    assert!(screen.contains("certificate of mx.a.example not acceptable: expired"), "{screen}");
+
     host.certificate(&world.ca.issue(Flaw::None, &[host.name()]));
     relay.json(&["queue", "retry", row["id"].as_str().unwrap()]).await;
     let line = relay.delivery("u@a.example", 2).await;

@@ -9,7 +9,7 @@ use crate::world::mx::StartTls;
 use crate::world::relay::Relay;
 
 /// What a person reads and what a program reads, which must agree; and the exit status.
-async fn check(relay: &Relay, words: &[&str]) -> (String, Value) {
+pub(crate) async fn check(relay: &Relay, words: &[&str]) -> (String, Value) {
     let text = relay.cli(&[&["check"], words].concat()).await.unwrap();
     let json = relay.cli(&[&["check"], words, &["--json"]].concat()).await.unwrap();
     assert_eq!(text.status.code(), json.status.code(), "{words:?}");

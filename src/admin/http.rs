@@ -23,10 +23,12 @@ use super::door::Door;
 use super::metrics::{self, Metrics};
 use super::reports::{self, Reports};
 use super::{AdminActions, view};
+use crate::clock::Clock;
 use crate::config::Secret;
 use crate::mail::{Domain, QueueId};
 use crate::mtasts::PolicyStore;
 use crate::queue::{Filter, QueueStore, RecipientState};
+use crate::status::{Overview, Status};
 
 /// The most rows that are shown.
 pub const MAX_ROWS: usize = 10_000;
@@ -43,14 +45,16 @@ pub struct AdminState {
     pub policies: Arc<dyn PolicyStore>,
     /// The TLS reports.
     pub reports: Arc<dyn Reports>,
+    /// All of it at one glance.
+    pub overview: Arc<dyn Overview>,
     /// The running relay.
     pub actions: Arc<dyn AdminActions>,
     /// What there is to scrape.
     pub metrics: Arc<dyn Metrics>,
     /// The bearer token.
     pub token: Secret,
-    /// Our host name.
-    pub hostname: Domain,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
     /// `queue.max_age`, for the time of expiry.
     pub max_age: Duration,
     /// Bounds.
@@ -184,12 +188,11 @@ async fn ready(State(actions): State<Arc<dyn AdminActions>>) -> Response {
     (status, Json(readiness)).into_response()
 }
 
-async fn status(State(state): State<AdminState>) -> Json<view::Status> {
-    Json(view::Status {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        hostname: state.hostname.clone(),
-        readiness: state.actions.readiness(),
-    })
+async fn status(State(state): State<AdminState>) -> Json<Status> {
+    let now = state.clock.now();
+    let stored = state.overview.overview(now).await.map_err(|e| e.to_string());
+    let (place, running) = state.actions.standing(now);
+    Json(Status::new(now, place, Ok(running), stored))
 }
 
 /// The query of `/v1/queue`.

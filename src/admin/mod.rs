@@ -5,9 +5,11 @@
 
 use futures_util::future::BoxFuture;
 
+use crate::clock::Timestamp;
 use crate::mail::Domain;
 use crate::mtasts::StoredPolicy;
 use crate::queue::Filter;
+use crate::status::{Place, Running};
 
 pub mod client;
 mod door;
@@ -29,4 +31,6 @@ pub trait AdminActions: Send + Sync {
     fn retried(&self, filter: &Filter);
     /// Whether the relay can do its work now. Must not block.
     fn readiness(&self) -> Readiness;
+    /// What only the running relay knows about itself, at `now`. Must not block.
+    fn standing(&self, now: Timestamp) -> (Place, Running);
 }

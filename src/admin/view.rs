@@ -314,17 +314,6 @@ impl PolicyDetail {
     }
 }
 
-/// `/v1/status`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Status {
-    /// The program's version.
-    pub version: String,
-    /// The relay's name.
-    pub hostname: Domain,
-    /// Whether it can do its work.
-    pub readiness: Readiness,
-}
-
 /// The answer of `/readyz`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Readiness {
@@ -332,7 +321,7 @@ pub struct Readiness {
     pub store_writable: bool,
     /// Octets free where the database lies.
     pub disk_free: u64,
-    /// More than `queue.reserve` is free.
+    /// New mail has room: more than `queue.reserve`, and than two of the largest messages, is free.
     pub disk_ok: bool,
     /// All listeners of the configuration listen.
     pub listeners_up: bool,

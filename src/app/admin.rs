@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
+use super::status::{self, Watched};
 use crate::admin::{AdminActions, Readiness};
+use crate::clock::Timestamp;
+use crate::config::{Config, room_needed};
 use crate::delivery::pool::Pool;
 use crate::dns::belief::Belief;
 use crate::mail::Domain;
@@ -14,6 +17,8 @@ use crate::mtasts::service::PolicyService;
 use crate::mtasts::{FetchFailure, StoredPolicy};
 use crate::queue::manager::Manager;
 use crate::queue::{Filter, QueueStore};
+use crate::status::{Place, Relay, Running};
+use crate::tlsrpt::service::ReportService;
 
 /// The running relay, as operators' commands see it.
 pub(super) struct Actions {
@@ -21,9 +26,10 @@ pub(super) struct Actions {
     pub(super) policies: PolicyService,
     pub(super) pool: Arc<Pool>,
     pub(super) queue: Arc<dyn QueueStore>,
-    pub(super) reserve: u64,
+    pub(super) reports: ReportService,
     pub(super) listening: Arc<AtomicBool>,
     pub(super) belief: Arc<Belief>,
+    pub(super) watched: Watched,
 }
 
 impl AdminActions for Actions {
@@ -51,13 +57,30 @@ impl AdminActions for Actions {
 
     fn readiness(&self) -> Readiness {
         let health = self.queue.health();
+        let Config { queue, submission, .. } = &self.watched.config;
         Readiness {
             store_writable: health.writable,
             disk_free: health.free,
-            disk_ok: health.free > self.reserve,
+            disk_ok: health.free > room_needed(queue.reserve, submission.max_message_size),
             listeners_up: self.listening.load(Ordering::Relaxed),
             dnssec: self.belief.words(),
         }
+    }
+
+    fn standing(&self, now: Timestamp) -> (Place, Running) {
+        let readiness = self.readiness();
+        let running = Running {
+            relay: Relay {
+                started: self.watched.started,
+                draining: self.manager.is_draining(),
+                listeners: self.watched.listeners(),
+            },
+            dnssec: status::dnssec(&self.belief),
+            standing: self.watched.noticed.get(),
+            reports_wait: self.reports.obstacle(),
+            readiness,
+        };
+        (self.watched.place(now, running.readiness.disk_free), running)
     }
 }
 

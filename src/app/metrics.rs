@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -62,13 +63,39 @@ pub(super) struct Scrapes {
     started: Timestamp,
     crowd: Mutex<Option<Crowd>>,
     last: tokio::sync::Mutex<Option<(Instant, Arc<str>)>>,
+    glance: Glance,
+}
+
+/// A look at the store that ends in time, and one at a time, so that scrapes take no more than one of its readers.
+struct Glance {
+    figures: Arc<dyn Figures>,
+    looking: Arc<Semaphore>,
+}
+
+impl Glance {
+    fn at(figures: Arc<dyn Figures>) -> Self {
+        Self { figures, looking: Arc::new(Semaphore::new(1)) }
+    }
+
+    /// What is stored; `None` when the store does not answer in time, or still owes the answer to an earlier scrape.
+    async fn look(&self, now: Timestamp) -> Option<Stored> {
+        let place = Arc::clone(&self.looking).try_acquire_owned().ok()?;
+        let figures = Arc::clone(&self.figures);
+        let look = tokio::spawn(async move {
+            let _place = place;
+            figures.stored(now).await
+        });
+        tokio::time::timeout(PATIENCE, look).await.ok()?.ok()?.ok()
+    }
 }
 
 impl Scrapes {
     /// Of what `prometheus` counts and `parts` tell.
     pub(super) fn new(prometheus: Prometheus, parts: Parts) -> Self {
         let started = parts.clock.now();
-        Self { prometheus, parts, started, crowd: Mutex::default(), last: tokio::sync::Mutex::default() }
+        let (crowd, last) = (Mutex::default(), tokio::sync::Mutex::default());
+        let glance = Glance::at(Arc::clone(&parts.figures));
+        Self { prometheus, parts, started, crowd, last, glance }
     }
 
     /// Keeps what is counted small, and the crowd of domains known, until `stop`.
@@ -107,8 +134,7 @@ impl Scrapes {
 
     async fn write(&self) -> String {
         let now = self.parts.clock.now();
-        let stored = tokio::time::timeout(PATIENCE, self.parts.figures.stored(now)).await;
-        let stored = stored.ok().and_then(Result::ok);
+        let stored = self.glance.look(now).await;
         let mut sheet = Sheet::after(self.prometheus.counted().render());
         sheet.gauges(&table::BUILD, [([env!("CARGO_PKG_VERSION")], 1.0)]);
         sheet.gauge(&table::STARTED, seconds(self.started));
@@ -210,9 +236,12 @@ const fn seconds(at: Timestamp) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
     use crate::mail::Domain;
-    use crate::queue::DeferReason;
+    use crate::observe::figures::Page;
+    use crate::queue::{DeferReason, StoreError};
     use crate::security::exception::{Allow, Exception};
 
     fn at(text: &str) -> Timestamp {
@@ -221,6 +250,49 @@ mod tests {
 
     fn lines(sheet: Sheet) -> Vec<String> {
         sheet.into_text().lines().filter(|l| l.starts_with("sealpost")).map(str::to_owned).collect()
+    }
+
+    /// A store that answers when it is let.
+    struct Slow {
+        go: Arc<Semaphore>,
+        asked: AtomicUsize,
+    }
+
+    impl Figures for Slow {
+        fn stored(&self, _: Timestamp) -> BoxFuture<'_, Result<Stored, StoreError>> {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            async { self.go.acquire().await.map(|_| Stored::default()).map_err(|_| StoreError::Closed) }
+                .boxed()
+        }
+
+        fn waiting(
+            &self,
+            _: Option<Vec<u8>>,
+            _: u64,
+            _: Duration,
+        ) -> BoxFuture<'_, Result<Page, StoreError>> {
+            async { Ok(Page::default()) }.boxed()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_does_not_answer_is_waited_for_briefly_and_by_one_scrape_only() {
+        let slow = Arc::new(Slow { go: Arc::new(Semaphore::new(0)), asked: AtomicUsize::new(0) });
+        let glance = Glance::at(Arc::clone(&slow) as _);
+        let (now, begun) = (Timestamp::from_millis(0), Instant::now());
+        assert_eq!(glance.look(now).await, None);
+        assert_eq!(begun.elapsed(), PATIENCE);
+        assert_eq!(glance.look(now).await, None);
+        assert_eq!(
+            (begun.elapsed(), slow.asked.load(Ordering::Relaxed)),
+            (PATIENCE, 1),
+            "at once, and nobody asked"
+        );
+        slow.go.add_permits(1);
+        while glance.looking.available_permits() == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(glance.look(now).await, Some(Stored::default()));
     }
 
     #[test]

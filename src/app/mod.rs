@@ -58,6 +58,7 @@ mod settings;
 mod signals;
 pub(crate) mod signing;
 pub mod standing;
+pub mod status;
 pub mod trust;
 
 pub use clock::SystemClock;
@@ -247,24 +248,33 @@ async fn start(config: &Config) -> Result<Relay, String> {
         reserve: config.submission.max_message_size.saturating_mul(2).max(config.queue.reserve),
     };
     let scrapes = Arc::new(metrics::Scrapes::new(prometheus, scrapes));
+    let noticed = Arc::<status::Noticed>::default();
     let actions = Arc::new(admin::Actions {
         manager: manager.clone(),
         policies: policies.clone(),
         pool,
         queue: Arc::clone(&queue),
-        reserve: config.queue.reserve,
+        reports: reports.clone(),
         listening: Arc::clone(&relay.listening),
         belief,
+        watched: status::Watched {
+            config: config.clone(),
+            started: clock.now(),
+            exceptions: Arc::clone(&exceptions),
+            certificate: relay.certificate.clone(),
+            noticed: Arc::clone(&noticed),
+        },
     });
     relay.show_metrics(config, Arc::clone(&scrapes) as _, Arc::clone(&actions) as _).await?;
     let state = AdminState {
         queue,
         policies: policy_store,
         reports: Arc::new(admin_reports::Desk { service: reports.clone(), store: report_store }),
+        overview: Arc::clone(&relay.store) as _,
         actions,
         metrics: Arc::clone(&scrapes) as _,
         token,
-        hostname: config.hostname.clone(),
+        clock: Arc::clone(&clock),
         max_age: config.queue.max_age,
         limits: admin_http::Limits::default(),
     };
@@ -278,7 +288,7 @@ async fn start(config: &Config) -> Result<Relay, String> {
     relay.background.spawn(scrapes.upkeep(relay.stop_background.clone()));
     relay.background.spawn(self_test.watch(tests, relay.stop_background.clone()));
     let stop = relay.stop_background.clone();
-    let watch = standing::watch(config.clone(), signers, standing_resolver, problems, stop);
+    let watch = standing::watch(config.clone(), signers, standing_resolver, problems, noticed, stop);
     relay.background.spawn(watch);
     let watch = exceptions::watch(exceptions, Arc::clone(&clock), relay.stop_background.clone());
     relay.background.spawn(watch);

@@ -11,6 +11,7 @@ use rustls::pki_types::pem::PemObject as _;
 use tokio_util::sync::CancellationToken;
 
 use super::dnssec::SelfTesting;
+use super::status::Noticed;
 use super::{settings, signing};
 use crate::clock::Timestamp;
 use crate::config::{Config, IpFamily, Roots as Base};
@@ -59,7 +60,8 @@ pub async fn relay(
         findings.push(relay::reach(config.delivery.port, &tried));
     }
     let warned = self_test.once().await.is_some_and(|v| v.warn);
-    findings.push(relay::dnssec(self_test.belief.holds(), warned, &self_test.belief.words()));
+    let belief = &self_test.belief;
+    findings.push(relay::dnssec(belief.configured(), belief.holds(), warned, &belief.words()));
     findings.push(relay::clock(now, last_written));
     findings.extend(relay::roots(now, &roots(config)));
     Ok(findings)
@@ -71,11 +73,14 @@ pub(super) async fn watch(
     signers: Signers,
     resolver: Arc<dyn Resolver>,
     problems: Gauge,
+    noticed: Arc<Noticed>,
     stop: CancellationToken,
 ) {
     // Addresses may change, so that the subject is made anew each day.
     let look = async || {
-        problems.set(say(&look::reports(&*resolver, &subject(&config, signers.clone())).await));
+        let findings = look::reports(&*resolver, &subject(&config, signers.clone())).await;
+        problems.set(say(&findings));
+        noticed.put(findings);
     };
     loop {
         tokio::select! {
@@ -190,7 +195,7 @@ fn roots(config: &Config) -> Roots {
 }
 
 /// The last days of the certificates in a PEM file; a file that cannot be read has been complained of already.
-fn ends(file: &Path) -> Vec<Timestamp> {
+pub(super) fn ends(file: &Path) -> Vec<Timestamp> {
     let pem = std::fs::read(file).unwrap_or_default();
     let end = |der: CertificateDer<'_>| {
         let (_, certificate) = x509_parser::parse_x509_certificate(&der).ok()?;

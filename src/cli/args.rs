@@ -39,6 +39,15 @@ pub(super) struct Arguments {
 pub(super) enum Command {
     /// Run the relay in the foreground
     Serve,
+    /// Show on one screen what waits and why, what is due, and what you should look at
+    ///
+    /// Queue by state and cause, the policy cache, TLS reports, DNSSEC, exceptions. Exit status 0 when nothing needs a
+    /// person; 1 when something under "look at" is marked BAD, which this relay fails at and only a person can mend here,
+    /// and when the relay does not answer. What others break is marked "note" and does not change the exit status.
+    Status {
+        #[command(flatten)]
+        output: Output,
+    },
     /// Explain, step by step, what would happen to mail for a domain now; without a domain, how this relay stands
     ///
     /// Runs the delivery's own code: route, policy live and cached, demand and verdict per MX host. Stores nothing,

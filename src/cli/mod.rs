@@ -15,7 +15,6 @@ use crate::clock::Timestamp;
 use crate::config::{Config, ConfigErrors};
 use crate::mail::Domain;
 
-mod advice;
 mod args;
 mod check;
 mod config;
@@ -27,6 +26,7 @@ mod queue;
 mod relay;
 mod report;
 mod standing;
+mod status;
 mod surroundings;
 mod user;
 
@@ -140,6 +140,7 @@ fn command(arguments: Arguments, io: &mut Io<'_>) -> Result<Next, Failure> {
     let status = match arguments.command {
         Command::Serve => return Ok(Next::Serve(Box::new(load_config(file)?))),
         Command::Check(command) => check::run(command, &check_config(file)?, io)?,
+        Command::Status { output } => status::run(output, &visit(file)?, io)?,
         Command::Queue(command) => queue::run(command, &visit(file)?, io)?,
         Command::Policy(command) => policy::run(command, &visit(file)?, io)?,
         Command::Config(command) => config::run(command, file, io)?,

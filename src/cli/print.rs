@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use crate::clock::Timestamp;
+use crate::clock::{Timestamp, rough};
 
 /// One JSON document and a line end.
 pub(super) fn json(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
@@ -53,24 +53,13 @@ pub(super) fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
-/// `in 20m`, `3h ago`, `now`: in whole units, of which there are at least two where that is possible.
+/// `in 20m`, `3h ago`, `now`.
 pub(super) fn relative(t: Timestamp, now: Timestamp) -> String {
-    let (ahead, behind) = (t.since(now).as_secs(), now.since(t).as_secs());
-    match (ahead, behind) {
+    let (ahead, behind) = (t.since(now), now.since(t));
+    match (ahead.as_secs(), behind.as_secs()) {
         (0, 0) => "now".to_owned(),
-        (0, behind) => format!("{} ago", rough(behind)),
-        (ahead, _) => format!("in {}", rough(ahead)),
-    }
-}
-
-/// Below two minutes seconds, below two hours minutes, below two days hours, above that days rounded to the nearest:
-/// a fresh lifetime of five days reads `5d` and not `4d`.
-fn rough(seconds: u64) -> String {
-    match seconds {
-        0..120 => format!("{seconds}s"),
-        120..7200 => format!("{}m", seconds / 60),
-        7200..172_800 => format!("{}h", seconds / 3600),
-        _ => format!("{}d", (seconds + 43_200) / 86_400),
+        (0, _) => format!("{} ago", rough(behind)),
+        _ => format!("in {}", rough(ahead)),
     }
 }
 

@@ -1,6 +1,5 @@
 //! `queue list`, `queue show`, `queue retry`.
 
-use super::advice::advice;
 use super::args::Queue as Command;
 use super::print::{clean, json, moment, relative, table};
 use super::{Failure, Io, failed, relay};
@@ -9,6 +8,7 @@ use crate::admin::http::RetryRequest;
 use crate::admin::view::{Message, Recipient, Retried, Row};
 use crate::config::{Config, size};
 use crate::queue::{DeferReason, Diagnosis, Filter, RecipientState};
+use crate::status::counted;
 
 /// More rows than this are not touched without asking.
 const ASK_ABOVE: usize = 100;
@@ -156,8 +156,12 @@ fn print_rows(rows: &[Row], io: &mut Io<'_>) -> Result<(), Failure> {
 
 fn print_retried(done: &Retried, io: &mut Io<'_>) -> Result<(), Failure> {
     let t = done.touched;
-    let count = |n: u64, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
-    writeln!(io.out, "{} of {}: due now", count(t.recipients, "recipient"), count(t.messages, "message"))?;
+    writeln!(
+        io.out,
+        "{} of {}: due now",
+        counted(t.recipients, "recipient"),
+        counted(t.messages, "message")
+    )?;
     for row in &done.flying {
         writeln!(io.out, "in flight, left alone: {} {}", row.id, clean(&row.recipient))?;
     }
@@ -235,7 +239,11 @@ fn print_recipient(r: &Recipient, io: &mut Io<'_>) -> Result<(), Failure> {
     if let Some(reason) =
         cause.filter(|_| matches!(r.state, RecipientState::Queued | RecipientState::Deferred))
     {
-        writeln!(io.out, "      what to do: {}", advice(reason))?;
+        writeln!(
+            io.out,
+            "      what to do: {}",
+            reason.advice(r.last.as_ref().is_none_or(Diagnosis::promised))
+        )?;
     }
     Ok(())
 }

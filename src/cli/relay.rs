@@ -30,21 +30,42 @@ pub(super) fn read<T>(
     ask: impl FnOnce(&Client) -> Result<T, ClientError>,
     look: impl AsyncFnOnce(&SqliteReader) -> Result<Option<T>, String>,
 ) -> Result<Option<T>, Failure> {
-    let silence = match client(config) {
+    let silence = match asked(config, ask)? {
+        Ok(answer) => return Ok(answer),
+        Err(silence) => silence,
+    };
+    let stores = instead(config, online, &silence, io)?;
+    block_on(look(&stores))?.map_err(failed)
+}
+
+/// Asks the running relay; the inner error says why nobody answers.
+pub(super) fn asked<T>(
+    config: &Config,
+    ask: impl FnOnce(&Client) -> Result<T, ClientError>,
+) -> Result<Result<Option<T>, String>, Failure> {
+    Ok(match client(config) {
         Ok(client) => match ask(&client) {
-            Ok(value) => return Ok(Some(value)),
-            Err(ClientError::Refused(404, _)) => return Ok(None),
-            Err(e @ ClientError::Silent(..)) => e.to_string(),
+            Ok(value) => Ok(Some(value)),
+            Err(ClientError::Refused(404, _)) => Ok(None),
+            Err(e @ ClientError::Silent(..)) => Err(e.to_string()),
             Err(e) => return Err(explain(config, e)),
         },
-        Err(e) => e,
-    };
+        Err(e) => Err(e),
+    })
+}
+
+/// Opens the database of a relay that does not answer, and says so.
+pub(super) fn instead(
+    config: &Config,
+    online: bool,
+    silence: &str,
+    io: &mut Io<'_>,
+) -> Result<SqliteReader, Failure> {
     if online {
         return Err(failed(silence));
     }
     let _ = writeln!(io.err, "{silence}; reading its database instead");
-    let stores = offline::open(config).map_err(failed)?;
-    block_on(look(&stores))?.map_err(failed)
+    offline::open(config).map_err(failed)
 }
 
 /// Asks the running relay to change something.

@@ -26,6 +26,7 @@ pub mod secret;
 mod show;
 pub mod size;
 
+pub use check::machine::{no_room, room_needed, runs_out};
 pub use duration::Rate;
 pub use network::Networks;
 pub use raw::ConfigError;

@@ -23,6 +23,12 @@ pub fn format(octets: u64) -> String {
     format!("{} {name}", octets / factor)
 }
 
+/// Writes a size for people: whole units rounded down, of which there are at least two where that is possible.
+pub fn rough(octets: u64) -> String {
+    let (name, factor) = UNITS.iter().rev().find(|(_, f)| octets / f >= 2).unwrap_or(&("B", 1));
+    format!("{} {name}", octets / factor)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,5 +59,19 @@ mod tests {
             assert_eq!(parse(&format(n)), Some(n));
         }
         assert_eq!(format(25 << 20), "25 MiB");
+    }
+
+    #[test]
+    fn a_rough_size_is_short_and_never_too_large() {
+        for (octets, want) in [
+            (0, "0 B"),
+            (2047, "2047 B"),
+            (2048, "2 KiB"),
+            ((49 << 30) + 12_345, "49 GiB"),
+            ((2 << 30) - 1, "2047 MiB"),
+            (u64::MAX, "16777215 TiB"),
+        ] {
+            assert_eq!(rough(octets), want);
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! It stands in front of the cache, so that a change is felt at once by answers that were kept before it.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::FutureExt as _;
@@ -21,6 +22,7 @@ pub struct Belief {
     now: Dnssec,
     proven: Dnssec,
     found: Mutex<String>,
+    warned: AtomicBool,
 }
 
 impl Belief {
@@ -32,6 +34,7 @@ impl Belief {
             now: Dnssec::new(configured),
             proven: Dnssec::default(),
             found: Mutex::default(),
+            warned: AtomicBool::new(false),
         }
     }
 
@@ -56,9 +59,15 @@ impl Belief {
         self.proven.clone()
     }
 
+    /// Whether the last self-test found something that an operator should look at.
+    pub fn warned(&self) -> bool {
+        self.warned.load(Ordering::Relaxed)
+    }
+
     /// Takes in what a self-test found; `true` when the belief has changed.
     pub fn learn(&self, verdict: &Verdict) -> bool {
         self.found.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&verdict.text);
+        self.warned.store(verdict.warn, Ordering::Relaxed);
         let changed = match verdict.believe {
             Some(believe) => self.now.set(believe && self.configured),
             None => false,

@@ -4,7 +4,9 @@
 //!
 //! - **Is the configuration right?** `sealpost config check`: all mistakes at once, warnings too. Exit status 2 when wrong.
 //! - **Does it run?** `GET /healthz` on `admin.listen` (the process), `GET /readyz` (can it take mail; 503 when not), or
-//!   `sealpost queue list --limit 1 --json --online`, which exits 1 when the relay does not answer.
+//!   `sealpost status`, which exits 1 when the relay does not answer.
+//! - **Is anything wrong?** `sealpost status`: one screen; what should be looked at stands last. `BAD` needs a person here,
+//!   and exits 1; `note` does not. The rules are in [`crate::status::look`]. Without the relay its database is read.
 //! - **What would happen to mail for a domain?** `sealpost check example.org --probe`: route, policy live and cached,
 //!   a session to each host up to TLS, one final sentence. Exit status 0 when it would be delivered, 1 when not.
 //! - **What waits, and why?** `sealpost queue list`, then `sealpost queue show ID`: the cause, the promise that
@@ -18,7 +20,7 @@
 //! - **A domain's certificate ran out and its mail must go?** An `[[exception]]` with a last day, a reason and a name. `check`,
 //!   `queue show`, the field `exception` of `event=delivery` and notifications name it; reports tell the domain what was
 //!   broken all the same. It ends by itself on its day (`exception-ends-soon`, `exception-over`) and as soon as a session
-//!   does without (`exception-not-needed`).
+//!   does without (`exception-not-needed`). `sealpost status` names those that end within a week or are of no use any more.
 //! - **What should wake somebody?** [`ALL`](crate::observe::metrics::table::ALL) metrics, each with what it tells and what to
 //!   alert on; `/metrics` on `[metrics] listen`, or on `admin.listen` with the token.
 //! - **The next hop refuses our password?** `event=auth-refused`; the mail waits under the cause `auth`.

@@ -175,13 +175,17 @@ pub fn refresh_alarm(policy: &StoredPolicy, failing_since: Timestamp, now: Times
     if policy.policy.mode == Mode::None {
         return Alarm::Silent;
     }
-    let left = policy.expires.since(now);
-    let persists = failing_since < now;
-    if persists && (left < policy.policy.max_age / 4 || left < TWO_DAYS) {
+    if runs_out(policy.expires, policy.policy.max_age, failing_since, now) {
         Alarm::Urgent
     } else {
         Alarm::Warn
     }
+}
+
+/// Whether a policy that is not refreshed, the failures having begun at `failing_since`, ends soon (STS-50).
+pub fn runs_out(expires: Timestamp, max_age: Duration, failing_since: Timestamp, now: Timestamp) -> bool {
+    let left = expires.since(now);
+    failing_since < now && (left < max_age / 4 || left < TWO_DAYS)
 }
 
 /// The history line for a freshly fetched policy; `None` when nothing but the dates changed.

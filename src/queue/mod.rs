@@ -19,6 +19,7 @@ use crate::mail::{
     Domain, Envelope, ForwardPath, Notify, Orcpt, Origin, QueueId, Ret, ReversePath, SenderTls, Xtext,
 };
 
+mod advice;
 pub mod health;
 pub mod manager;
 pub mod outcome;

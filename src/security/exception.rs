@@ -6,6 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -61,6 +62,55 @@ impl Exception {
     /// What distinguishes it from another one for the same domain: a new date makes it a new exception.
     pub fn key(&self) -> String {
         format!("{}/{}/{}", self.domain, self.allow.as_str(), self.until.utc_day())
+    }
+}
+
+/// An exception that ends within this time is warned of.
+const SOON: Duration = Duration::from_secs(7 * 86_400);
+
+/// How an exception stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// Mail is delivered although the promise may be broken.
+    InForce,
+    /// The same, and its last week has begun.
+    EndsSoon,
+    /// Its day is over.
+    Over,
+    /// It ended before its day, because the domain was found sound.
+    NotNeeded,
+}
+
+impl Standing {
+    /// Of an exception that has `ended` early or not.
+    fn of(exception: &Exception, ended: bool, now: Timestamp) -> Self {
+        if now > exception.until {
+            Self::Over
+        } else if ended {
+            Self::NotNeeded
+        } else if exception.until.since(now) <= SOON {
+            Self::EndsSoon
+        } else {
+            Self::InForce
+        }
+    }
+
+    /// Whether it lets mail pass.
+    pub const fn holds(self) -> bool {
+        matches!(self, Self::InForce | Self::EndsSoon)
+    }
+
+    /// What follows from it, in a clause; empty while there is nothing to say.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::InForce => "",
+            Self::EndsSoon => {
+                "it ends soon, and after that day mail for a domain that breaks its promise waits again"
+            }
+            Self::Over => "it is over and has no effect; remove it",
+            Self::NotNeeded => "the domain was found sound and it has ended; remove it",
+        }
     }
 }
 
@@ -153,6 +203,11 @@ impl Exceptions {
         entry.is_some_and(|(_, ended)| !ended.swap(true, Ordering::AcqRel))
     }
 
+    /// Every exception, and how it stands.
+    pub fn standing(&self, now: Timestamp) -> impl Iterator<Item = (&Arc<Exception>, Standing)> {
+        self.iter().map(move |(e, ended)| (e, Standing::of(e, ended, now)))
+    }
+
     /// Every exception, and whether it has ended early.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<Exception>, bool)> {
         self.list.iter().map(|(e, ended)| (e, ended.load(Ordering::Acquire)))
@@ -186,6 +241,27 @@ mod tests {
         ] {
             let found = all.of(&Domain::parse_host(domain).unwrap(), at(when)).is_some();
             assert_eq!(found, holds, "{domain} {when}");
+        }
+    }
+
+    #[test]
+    fn an_exception_is_warned_of_in_its_last_week_and_when_it_is_over() {
+        for (now, ended, want) in [
+            ("2026-12-17T23:59:58Z", false, Standing::InForce),
+            ("2026-12-17T23:59:59Z", false, Standing::EndsSoon),
+            ("2026-12-24T23:59:59Z", false, Standing::EndsSoon),
+            ("2026-12-25T00:00:00Z", false, Standing::Over),
+            ("2026-12-25T00:00:00Z", true, Standing::Over),
+            ("2026-12-01T00:00:00Z", true, Standing::NotNeeded),
+        ] {
+            let (e, now) = (exception("a.example"), Timestamp::parse_rfc3339(now).unwrap());
+            let all = Exceptions::new([e.clone()], &[]);
+            if ended {
+                all.end(&e);
+            }
+            let standing: Vec<_> = all.standing(now).map(|(_, s)| s).collect();
+            assert_eq!(standing, [want], "{now}");
+            assert_eq!(want.holds(), all.of(&e.domain, now).is_some(), "{now}");
         }
     }
 

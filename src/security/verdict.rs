@@ -21,8 +21,10 @@ pub use crate::security::failure::TlsFailure;
 use crate::security::pkix::PkixFault;
 use crate::tlsrpt::{PolicyVerdict, ResultType};
 
+mod by_record;
 mod entries;
 
+pub use by_record::RecordVerdict;
 pub use entries::refused;
 use entries::{promise, verdicts};
 

@@ -2,12 +2,12 @@
 //! its TLS reports would be believed.
 //!
 //! Pure: [`reports`] and [`relay`] judge what was found, [`spf`] and [`dmarc`] read what others would read. [`look`]
-//! asks the DNS. `sealpost check`, `sealpost report check` and the running relay say the same, because they print
-//! the same [`Finding`]s.
+//! asks the DNS. `sealpost check`, `sealpost report check`, `sealpost status` and the running relay say the same, because
+//! they print the same [`Finding`]s.
 
 use std::net::IpAddr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::mail::Domain;
 
@@ -18,7 +18,7 @@ pub mod reports;
 pub mod spf;
 
 /// One thing that was looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// What kind of thing: a stable token.
     pub check: Check,
@@ -33,7 +33,7 @@ pub struct Finding {
 }
 
 /// The kinds of findings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Check {
     /// `[tls_rpt]` as it is configured.
@@ -59,6 +59,22 @@ pub enum Check {
     Clock,
     /// The authorities that others' certificates are judged by.
     Roots,
+    /// The running relay.
+    Relay,
+    /// The database.
+    Store,
+    /// The disk that it lies on.
+    Disk,
+    /// The certificate of `[tls]`.
+    Certificate,
+    /// Mail that waits.
+    Queue,
+    /// The policy cache.
+    Policies,
+    /// TLS reports on their way.
+    Reports,
+    /// An `[[exception]]`.
+    Exception,
 }
 
 impl Check {
@@ -76,12 +92,20 @@ impl Check {
             Self::Dnssec => "dnssec",
             Self::Clock => "clock",
             Self::Roots => "roots",
+            Self::Relay => "relay",
+            Self::Store => "store",
+            Self::Disk => "disk",
+            Self::Certificate => "certificate",
+            Self::Queue => "queue",
+            Self::Policies => "policies",
+            Self::Reports => "reports",
+            Self::Exception => "exception",
         }
     }
 }
 
 /// How a thing stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mark {
     /// As it should be.
@@ -102,11 +126,21 @@ impl Check {
         self.finding(Mark::Good, subject, text, "")
     }
 
-    fn note(self, subject: impl ToString, text: impl Into<String>, advice: impl Into<String>) -> Finding {
+    pub(crate) fn note(
+        self,
+        subject: impl ToString,
+        text: impl Into<String>,
+        advice: impl Into<String>,
+    ) -> Finding {
         self.finding(Mark::Note, subject, text, advice)
     }
 
-    fn bad(self, subject: impl ToString, text: impl Into<String>, advice: impl Into<String>) -> Finding {
+    pub(crate) fn bad(
+        self,
+        subject: impl ToString,
+        text: impl Into<String>,
+        advice: impl Into<String>,
+    ) -> Finding {
         self.finding(Mark::Bad, subject, text, advice)
     }
 

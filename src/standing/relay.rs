@@ -91,16 +91,19 @@ pub fn reach(port: u16, tried: &[(String, Result<(), String>)]) -> Finding {
     }
 }
 
-/// DNSSEC: whether the AD bit is believed, whether the self-test found something to look at, and both in words.
-pub fn dnssec(believed: bool, warned: bool, words: &str) -> Finding {
-    if believed && !warned {
-        return Check::Dnssec.good("", words);
+/// DNSSEC: whether answers are to be believed and are, whether the self-test found something to look at, and all of it in
+/// words. A belief that was configured and had to be withdrawn leaves promises unkept (DANE-02).
+pub fn dnssec(configured: bool, believed: bool, warned: bool, words: &str) -> Finding {
+    let check = Check::Dnssec;
+    match (configured, believed, warned) {
+        (_, true, false) => check.good("", words),
+        (true, false, _) => check.bad("", words, "mend the resolver, or name another one in dns.servers"),
+        _ => check.note(
+            "",
+            words,
+            "run a validating resolver on this machine, or name one in dns.trusted_servers: without one DANE protects nobody",
+        ),
     }
-    Check::Dnssec.note(
-        "",
-        words,
-        "without it DANE protects nobody: run a validating resolver on this machine, or name one in dns.trusted_servers",
-    )
 }
 
 /// The day of this version: a clock before it is wrong.

@@ -273,7 +273,14 @@ fn one_host_that_answers_is_reach_enough() {
     ] {
         assert_eq!(relay::reach(25, &tried).mark, want);
     }
-    assert_eq!(relay::dnssec(false, false, "off").mark, Mark::Note);
-    assert_eq!(relay::dnssec(true, false, "trust-ad").mark, Mark::Good);
-    assert_eq!(relay::dnssec(true, true, "trust-ad; 127.0.0.1:53 authenticates nothing").mark, Mark::Note);
+    for (configured, believed, warned, want) in [
+        (false, false, false, Mark::Note),
+        (true, true, false, Mark::Good),
+        (true, true, true, Mark::Note),
+        // DANE-02: what was believed is believed no more.
+        (true, false, true, Mark::Bad),
+    ] {
+        let found = relay::dnssec(configured, believed, warned, "in words");
+        assert_eq!((found.mark, &*found.text), (want, "in words"));
+    }
 }

@@ -14,6 +14,7 @@ use crate::mtasts::PolicyStore;
 use crate::observe::figures::Figures;
 use crate::queue::outcome::Stage;
 use crate::queue::*;
+use crate::status::Overview;
 use crate::tlsrpt::{ReportStore, SessionStore};
 
 mod attempts;
@@ -22,10 +23,11 @@ mod model;
 mod operator;
 mod policies;
 mod reports;
+mod status;
 
 /// A place where a store can be opened again and again, by one process after another.
 pub(super) trait Site {
-    type Store: QueueStore + PolicyStore + SessionStore + ReportStore + Figures + 'static;
+    type Store: QueueStore + PolicyStore + SessionStore + ReportStore + Figures + Overview + 'static;
     /// Opens the store, as a new process does.
     fn open(&self, clock: Arc<dyn Clock>) -> Self::Store;
     /// Ends a store in good order.
@@ -195,5 +197,7 @@ pub(super) async fn run<S: Site>(site: impl Fn() -> S) {
     figures::recipients_are_counted_by_state_and_cause(site()).await;
     figures::what_waits_is_counted_domain_by_domain_in_pages(site()).await;
     figures::policies_suspensions_and_reports_are_counted(site()).await;
+    status::what_waits_is_counted_with_its_causes(site()).await;
+    status::policies_and_reports_are_counted(site()).await;
     model::the_store_follows_the_model(site).await;
 }

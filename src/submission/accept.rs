@@ -17,6 +17,7 @@ use super::fixup::{FixupContext, Refused, TlsRequired, fix_header, reencode_long
 use super::metrics::{Reply, Stage, SubmissionMetrics};
 use super::{Settings, User};
 use crate::clock::{Clock, Timestamp};
+use crate::config::room_needed;
 use crate::dkim::Signers;
 use crate::mail::trace::{Received, With};
 use crate::mail::{Domain, EnhancedCode, Envelope, Origin, QueueId, ReversePath, SenderTls};
@@ -306,7 +307,7 @@ impl Acceptor {
 
     /// DUR-11: mail is accepted only while the disk has room for it and for what delivery will write.
     fn room(&self) -> Result<(), Refused> {
-        let needed = self.settings.max_message_size.saturating_mul(2).max(self.settings.reserve);
+        let needed = room_needed(self.settings.reserve, self.settings.max_message_size);
         if self.store.health().free > needed { Ok(()) } else { Err(disk_full()) }
     }
 

@@ -28,6 +28,7 @@ pub struct ReloadingCertificate {
     private_key: PathBuf,
     current: ArcSwap<CertifiedKey>,
     seen: Mutex<Stamp>,
+    refused: Mutex<Option<String>>,
 }
 
 type Stamp = [Option<(SystemTime, u64)>; 2];
@@ -76,7 +77,13 @@ impl ReloadingCertificate {
             private_key: private_key.to_owned(),
             current: ArcSwap::from_pointee(key),
             seen: Mutex::new(seen),
+            refused: Mutex::default(),
         })
+    }
+
+    /// The file of the certificate.
+    pub fn file(&self) -> &Path {
+        &self.certificate
     }
 
     /// The last moment of the certificate that clients see; `None` when it cannot be read off.
@@ -85,11 +92,23 @@ impl ReloadingCertificate {
         Some(Timestamp::from_millis(seconds.saturating_mul(1000)))
     }
 
+    /// Why what the files hold now is not what clients see; `None` when it is.
+    pub fn refused(&self) -> Option<String> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Reads both files again. Sessions that exist keep what they have.
     ///
     /// # Errors
     /// [`CertificateError`], after which the old pair stays in use.
     pub fn reload(&self) -> Result<(), CertificateError> {
+        let reloaded = self.replace();
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) =
+            reloaded.as_ref().err().map(ToString::to_string);
+        reloaded
+    }
+
+    fn replace(&self) -> Result<(), CertificateError> {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) =
             stamp(&self.certificate, &self.private_key);
         let key = read(&self.certificate, &self.private_key)?;
@@ -194,10 +213,12 @@ mod tests {
         let first = served.current.load_full();
         served.poll();
         assert!(Arc::ptr_eq(&first, &served.current.load_full()), "unchanged files are left alone");
+        assert_eq!(served.refused(), None);
 
         fs::write(&key, "-----BEGIN PRIVATE KEY-----\n!\n-----END PRIVATE KEY-----\n").unwrap();
         served.poll();
         assert!(Arc::ptr_eq(&first, &served.current.load_full()), "a broken key");
+        assert!(served.refused().is_some_and(|why| why.contains("key.pem")), "{:?}", served.refused());
         let other = rcgen::generate_simple_self_signed(vec!["two.example".to_owned()]).unwrap();
         fs::write(&key, other.signing_key.serialize_pem()).unwrap();
         assert!(matches!(served.reload(), Err(CertificateError::Pair(_))), "a key of another certificate");
@@ -209,6 +230,7 @@ mod tests {
         served.poll();
         assert!(!Arc::ptr_eq(&first, &served.current.load_full()));
         assert!(served.current.load_full().cert != first.cert);
+        assert_eq!(served.refused(), None);
     }
 
     #[test]

@@ -170,6 +170,11 @@ impl ReportService {
         Self { inner: Arc::new(inner) }
     }
 
+    /// What keeps every report from being made, in words; `None` also where nobody wants any.
+    pub fn obstacle(&self) -> Option<String> {
+        self.inner.settings.enabled.then(|| self.inner.obstacle())?
+    }
+
     /// Works until `shutdown`. What is interrupted is done again at the next start.
     pub async fn run(self, shutdown: CancellationToken) {
         let making = async {

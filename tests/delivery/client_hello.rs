@@ -43,7 +43,8 @@ impl Hello {
         while !listed.is_empty() {
             let (kind, after) = listed.split_at(2);
             listed = after;
-            let twice = extensions.insert(number(kind) as u16, part(&mut listed, 2).to_vec());
+            let twice =
+                extensions.insert(u16::from_be_bytes([kind[0], kind[1]]), part(&mut listed, 2).to_vec());
             assert!(twice.is_none());
         }
         Self { suites, compression, extensions }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::advice::advice;
 use super::args::Check as Command;
 use super::print::json;
 use super::{Failure, Io, failed, relay, standing};
@@ -24,19 +23,17 @@ use crate::mail::Domain;
 use crate::mtasts::service::{LiveLook, PolicyService};
 use crate::mtasts::{Applicable, Discovery, Mode};
 use crate::route::{Host, Route, RouteFailure};
-use crate::security::decide::{Gate, MessageKind, TlsPolicy};
-use crate::security::exception::Exceptions;
-use crate::security::verdict;
+use crate::security::decide::{Gate, MessageKind, Reason, TlsPolicy};
+use crate::security::exception::{Exceptions, Waived};
+use crate::security::verdict::{self, Clearance, Judgement};
+use crate::status::Exception;
 use crate::store::sqlite::SqliteStore;
 
 mod cache;
 mod report;
 mod text;
 
-use report::{
-    Answer, ExceptionReport, HostReport, PolicyReport, Probe, Report, RequireTlsReport, RouteReport,
-    RuleReport,
-};
+use report::{Answer, HostReport, PolicyReport, Probe, Report, RequireTlsReport, RouteReport, RuleReport};
 
 pub(super) fn run(command: Command, config: &Config, io: &mut Io<'_>) -> Result<u8, Failure> {
     let Some(domain) = &command.domain else { return standing::own(command.probe, command.json, config, io) };
@@ -58,6 +55,8 @@ struct Bench {
     port: u16,
     exceptions: Exceptions,
     require_both: bool,
+    /// Whether TLSA records are asked for.
+    dane: bool,
     self_test: SelfTesting,
     clock: Arc<dyn Clock>,
 }
@@ -78,9 +77,10 @@ impl Bench {
         let settings = outbound::attempt_settings(config, self_test.belief.proven());
         let exceptions = Exceptions::new(config.exception.iter().cloned(), &ended);
         let require_both = settings.require_both;
+        let dane = config.dane.enabled;
         let (tlsa, port) = (outbound::tlsa(config, &resolver), settings.port);
         let prober = Prober::new(settings, outbound::tls(config, roots)?, Arc::clone(&clock));
-        Ok(Self { resolver, policies, prober, tlsa, port, exceptions, require_both, self_test, clock })
+        Ok(Self { resolver, policies, prober, tlsa, port, exceptions, require_both, dane, self_test, clock })
     }
 }
 
@@ -122,7 +122,7 @@ async fn examine(command: &Command, domain: &Domain, config: &Config) -> Result<
             None => PolicyReport::not_asked(not_asked.unwrap_or_default(), &cached),
         },
         rule: rules.of(domain).map(|rule| RuleReport::new(rule, domain)),
-        exceptions: ExceptionReport::all(&bench.exceptions, domain, bench.clock.now()),
+        exceptions: exceptions_of(&bench, domain),
         hosts: Vec::new(),
         probed: command.probe,
         requiretls: RequireTlsReport::new(bench.self_test.belief.proven().is_believed()),
@@ -130,7 +130,7 @@ async fn examine(command: &Command, domain: &Domain, config: &Config) -> Result<
         sentence: String::new(),
         advice: None,
     };
-    let both = |ruling: &Ruling| (say(ORDINARY, domain, ruling), say(REQUIRETLS, domain, ruling));
+    let both = |ruling: &Ruling| (say(ORDINARY, domain, ruling, true), say(REQUIRETLS, domain, ruling, true));
     let (conclusion, requiretls) = match (&route, applicable) {
         (Err(failure), _) => {
             let enforce = match failure {
@@ -150,6 +150,13 @@ async fn examine(command: &Command, domain: &Domain, config: &Config) -> Result<
     (report.requiretls.answer, report.requiretls.sentence) = (requiretls.answer, requiretls.sentence);
     Conclusion { answer: report.answer, sentence: report.sentence, advice: report.advice } = conclusion;
     Ok(report)
+}
+
+/// The exceptions for `domain`, those that are over too.
+fn exceptions_of(bench: &Bench, domain: &Domain) -> Vec<Exception> {
+    let mut all = Exception::all(&bench.exceptions, bench.clock.now());
+    all.retain(|e| e.domain == *domain);
+    all
 }
 
 fn is_enforce(applicable: &Applicable) -> bool {
@@ -177,8 +184,32 @@ async fn applied(
     }
 }
 
-/// What one host comes to: the security level, `None` where it would be contacted and was not tried.
-type Judged<T = Option<&'static str>> = Result<T, HostRuling>;
+/// What one host comes to; `None` where it would be contacted and was not tried.
+type Judged<T = Option<Cleared>> = Result<T, HostRuling>;
+
+/// A session that is good enough.
+struct Cleared {
+    /// The security level.
+    level: &'static str,
+    /// Because of this exception only.
+    waived: Option<Waived>,
+}
+
+impl Cleared {
+    /// From a judgement that cleared the session.
+    fn new(clearance: &Clearance, judgement: &Judgement) -> Self {
+        Self { level: clearance.level().as_str(), waived: judgement.waived.clone() }
+    }
+
+    /// For the sentence.
+    fn words(&self) -> String {
+        let Self { level, waived } = self;
+        let only = waived.as_ref().map_or_else(String::new, |w| {
+            format!(", only by the exception that {} allowed until {}", w.by, w.until.utc_day())
+        });
+        format!("security level {level}{only}")
+    }
+}
 
 /// Judges every host, and says what becomes of the mail: of ordinary mail, and of mail with REQUIRETLS.
 async fn hosts(
@@ -196,22 +227,24 @@ async fn hosts(
         required.push((report.name.clone(), with_requiretls));
         reports.push(report);
     }
+    let promised = reports.iter().any(|r| r.required_by.iter().any(|who| *who != Reason::Operator.as_str()));
     let required = match &applicable.lookup_failed {
-        Some(error) => say(REQUIRETLS, domain, &classify::policy_lookup_failed(error)),
-        None => conclude(REQUIRETLS, domain, required),
+        Some(error) => say(REQUIRETLS, domain, &classify::policy_lookup_failed(error), promised),
+        None => conclude(REQUIRETLS, domain, required, promised),
     };
-    (reports, conclude(ORDINARY, domain, ordinary), required)
+    (reports, conclude(ORDINARY, domain, ordinary, promised), required)
 }
 
-/// What the hosts come to together.
-fn conclude(mail: &str, domain: &Domain, judged: Vec<(Domain, Judged)>) -> Conclusion {
+/// What the hosts come to together; `promised`: the domain itself asks for something.
+fn conclude(mail: &str, domain: &Domain, judged: Vec<(Domain, Judged)>, promised: bool) -> Conclusion {
     let mut failures = Vec::new();
     for (host, result) in judged {
         match result {
-            Ok(Some(level)) => {
+            Ok(Some(cleared)) => {
+                let words = cleared.words();
                 return Conclusion::new(
                     Answer::Delivered,
-                    format!("{mail} for {domain} would be delivered to {host} now, security level {level}."),
+                    format!("{mail} for {domain} would be delivered to {host} now, {words}."),
                 );
             }
             Ok(None) => {
@@ -226,7 +259,7 @@ fn conclude(mail: &str, domain: &Domain, judged: Vec<(Domain, Judged)>) -> Concl
         }
     }
     match classify::after_last_host(&failures) {
-        Some((_, ruling)) => say(mail, domain, &ruling),
+        Some((_, ruling)) => say(mail, domain, &ruling, promised),
         None => {
             Conclusion::new(Answer::Wait, format!("{mail} for {domain} would wait: no host could be judged."))
         }
@@ -253,7 +286,7 @@ async fn judge(
         dnssec: bench.self_test.belief.proven().is_believed(),
     };
     let gate = attempt::gate(route, host, &tlsa, applicable, terms);
-    let mut report = HostReport::new(host, &gate);
+    let mut report = HostReport::new(host, route, &gate, bench.dane);
     let required = Terms { message: MessageKind::RequireTls, ..terms };
     let required = contact(attempt::gate(route, host, &tlsa, applicable, required));
     let policy = match contact(gate) {
@@ -272,7 +305,7 @@ async fn judge(
         }
     };
     if !command.probe {
-        report.verdict = format!("would be contacted; {}", text::demand(&policy));
+        report.verdict = "would be contacted; what it does was not tried".to_owned();
         return (report, Ok(None), required.map(|_| None));
     }
     probe(bench, route, &policy, required, addresses, report).await
@@ -298,29 +331,30 @@ async fn probe(
 ) -> (HostReport, Judged, Judged) {
     let untried = || HostRuling { transient: classify::local("no address".to_owned()), permanent: None };
     let mut last = None;
-    let mut with_requiretls = required.as_ref().map(|_| None).map_err(Clone::clone);
+    let mut with_requiretls: Judged = required.as_ref().map(|_| None).map_err(Clone::clone);
     // As an attempt does: the next address only when this one did not come to a verdict.
     for address in addresses.iter().take(2) {
         match bench.prober.probe(*address, route, policy).await {
             Ok((seen, judgement)) => {
-                report.probes.push(Probe::new(*address, &seen, &judgement));
+                report.probes.push(Probe::new(*address, &seen, policy, &judgement));
                 // The same session, for mail that asks for more.
                 if let Ok(required) = &required {
-                    with_requiretls = match verdict::judge(required, &seen.evidence).cleared {
-                        Ok(clearance) => Ok(Some(clearance.level().as_str())),
-                        Err(f) => Err(classify::host(&HostFailure::Tls(&f), &required.host, required)),
+                    let asked = verdict::judge(required, &seen.evidence);
+                    with_requiretls = match &asked.cleared {
+                        Ok(clearance) => Ok(Some(Cleared::new(clearance, &asked))),
+                        Err(f) => Err(classify::host(&HostFailure::Tls(f), &required.host, required)),
                     };
                 }
-                match judgement.cleared {
+                match &judgement.cleared {
                     Ok(clearance) => {
-                        let level = clearance.level().as_str();
-                        let broken = report.probes.iter().any(|p| p.broken.is_some());
-                        let but = if broken { "; under an enforce policy mail would wait" } else { "" };
-                        report.verdict = format!("would get mail, security level {level}{but}");
-                        return (report, Ok(Some(level)), with_requiretls);
+                        let cleared = Cleared::new(clearance, &judgement);
+                        let but = if cleared.waived.is_some() { "" } else { unkept(&judgement) };
+                        let end = if judgement.exception_unneeded { UNNEEDED } else { "" };
+                        report.verdict = format!("would get mail, {}{but}{end}", cleared.words());
+                        return (report, Ok(Some(cleared)), with_requiretls);
                     }
                     Err(failure) => {
-                        last = Some(classify::host(&HostFailure::Tls(&failure), &policy.host, policy));
+                        last = Some(classify::host(&HostFailure::Tls(failure), &policy.host, policy));
                     }
                 }
             }
@@ -338,6 +372,19 @@ async fn probe(
     report.verdict = ruling.transient.text.clone();
     (report, Err(ruling), with_requiretls)
 }
+
+/// What a promise that is broken and keeps nothing back means.
+fn unkept(judgement: &Judgement) -> &'static str {
+    let broken = judgement.promise.as_ref().filter(|p| p.broken.is_some());
+    match broken.map(|p| (p.kind.as_str(), p.mode.as_str())) {
+        Some((_, "testing")) => "; under an enforce policy mail would wait",
+        Some(("mta-sts", "enforce")) => "; the MTA-STS policy is broken, and DANE stands in its place",
+        _ => "",
+    }
+}
+
+/// What a probe says about an exception in force that its session does without.
+const UNNEEDED: &str = "; the exception is not needed and would end with that";
 
 /// How it ends: the answer, the final sentence, and what can be done about it.
 struct Conclusion {
@@ -358,7 +405,7 @@ const ORDINARY: &str = "Mail";
 const REQUIRETLS: &str = "Mail with REQUIRETLS";
 
 /// The conclusion from a ruling.
-fn say(mail: &str, domain: &Domain, ruling: &Ruling) -> Conclusion {
+fn say(mail: &str, domain: &Domain, ruling: &Ruling, promised: bool) -> Conclusion {
     let (enhanced, text) = (&ruling.enhanced, &ruling.text);
     match ruling.decision {
         Decision::Delivered => {
@@ -367,7 +414,7 @@ fn say(mail: &str, domain: &Domain, ruling: &Ruling) -> Conclusion {
         Decision::Deferred(reason) => {
             let sentence =
                 format!("{mail} for {domain} would wait ({enhanced}, cause {}): {text}.", reason.as_str());
-            Conclusion { advice: Some(advice(reason)), ..Conclusion::new(Answer::Wait, sentence) }
+            Conclusion { advice: Some(reason.advice(promised)), ..Conclusion::new(Answer::Wait, sentence) }
         }
         Decision::Failed(reason) => Conclusion::new(
             Answer::Returned,

@@ -16,9 +16,10 @@ use crate::mtasts::{Applicable, FetchFailure, Mode, StoredPolicy};
 use crate::queue::outcome::CertificateFacts;
 use crate::route::smart_host::Rule;
 use crate::route::{Host, NoAddress, Route, RouteFailure, RouteKind};
-use crate::security::decide::Gate;
-use crate::security::exception::{Allow, Exception, Exceptions};
-use crate::security::verdict::{Judgement, TlsState};
+use crate::security::decide::{Gate, TlsPolicy};
+use crate::security::exception::Waived;
+use crate::security::verdict::{Judgement, RecordVerdict, TlsState};
+use crate::status::Exception;
 
 /// What would happen to mail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -41,7 +42,7 @@ pub(super) struct Report {
     pub(super) route: RouteReport,
     pub(super) policy: PolicyReport,
     pub(super) rule: Option<RuleReport>,
-    pub(super) exceptions: Vec<ExceptionReport>,
+    pub(super) exceptions: Vec<Exception>,
     pub(super) hosts: Vec<HostReport>,
     pub(super) probed: bool,
     pub(super) requiretls: RequireTlsReport,
@@ -103,34 +104,6 @@ impl RuleReport {
                 format!("what {domain} promises is for {} to keep, and this relay does not see it", hop.name)
             }),
         }
-    }
-}
-
-/// An exception for the domain.
-#[derive(Debug, Serialize)]
-pub(super) struct ExceptionReport {
-    /// `in-force`, `over` or `not-needed`.
-    pub(super) state: &'static str,
-    pub(super) allow: Allow,
-    pub(super) until: Timestamp,
-    pub(super) reason: String,
-    pub(super) by: String,
-}
-
-impl ExceptionReport {
-    pub(super) fn all(exceptions: &Exceptions, domain: &Domain, now: Timestamp) -> Vec<Self> {
-        let report = |(e, ended): (&std::sync::Arc<Exception>, bool)| Self {
-            state: match ended {
-                _ if now > e.until => "over",
-                true => "not-needed",
-                false => "in-force",
-            },
-            allow: e.allow,
-            until: e.until,
-            reason: e.reason.clone(),
-            by: e.by.clone(),
-        };
-        exceptions.iter().filter(|(e, _)| e.domain == *domain).map(report).collect()
     }
 }
 
@@ -260,19 +233,29 @@ impl PolicyReport {
 #[derive(Debug, Serialize)]
 pub(super) struct HostReport {
     pub(super) name: Domain,
+    /// A configured next hop, and no MX host.
+    pub(super) is_hop: bool,
     pub(super) preference: u16,
     pub(super) addresses: Vec<IpAddr>,
     pub(super) no_address: Option<String>,
     pub(super) addresses_secure: bool,
+    /// `dns`, or `configuration` where the operator wrote the address itself.
+    pub(super) addresses_from: &'static str,
     pub(super) tlsa: TlsaReport,
     pub(super) listed: Option<bool>,
+    /// What is demanded of a session with it, in a clause.
+    pub(super) demand: String,
+    /// Who demands it: `mta-sts`, `dane` or `local`.
+    pub(super) required_by: Vec<&'static str>,
     pub(super) probes: Vec<Probe>,
     pub(super) verdict: String,
 }
 
 impl HostReport {
-    pub(super) fn new(host: &Host, gate: &Gate) -> Self {
+    /// `dane`: whether anybody asks for TLSA records at all.
+    pub(super) fn new(host: &Host, route: &Route, gate: &Gate, dane: bool) -> Self {
         let (Gate::Refuse(policy, _) | Gate::Contact(policy)) = gate;
+        let hop = route.rule.as_ref().and_then(|rule| rule.next_hop.as_ref());
         let no_address = host.addresses.as_ref().err().map(|why| match why {
             NoAddress::None => "no address in the DNS".to_owned(),
             NoAddress::Failed(error) => error.to_string(),
@@ -283,12 +266,20 @@ impl HostReport {
         });
         Self {
             name: host.name.clone(),
+            is_hop: hop.is_some(),
             preference: host.preference,
             addresses: host.addresses.as_ref().cloned().unwrap_or_default(),
             no_address,
             addresses_secure: host.addresses_secure,
-            tlsa: TlsaReport::new(&policy.tlsa),
+            addresses_from: if hop.is_some_and(|hop| hop.address.is_some()) {
+                "configuration"
+            } else {
+                "dns"
+            },
+            tlsa: TlsaReport::new(&policy.tlsa, host, dane),
             listed: policy.sts.as_ref().map(|s| s.lists_host),
+            demand: super::text::demand(policy),
+            required_by: policy.reasons.iter().map(|r| r.as_str()).collect(),
             probes: Vec::new(),
             verdict: String::new(),
         }
@@ -305,6 +296,8 @@ pub(super) struct TlsaReport {
     /// Each record, and whether it can be used.
     pub(super) records: Vec<TlsaLine>,
     pub(super) error: Option<String>,
+    /// Why there are none.
+    pub(super) none: Option<&'static str>,
 }
 
 /// One TLSA record.
@@ -315,10 +308,20 @@ pub(super) struct TlsaLine {
 }
 
 impl TlsaReport {
-    fn new(answer: &TlsaAnswer) -> Self {
-        let empty = |state| Self { state, base: None, records: Vec::new(), error: None };
+    fn new(answer: &TlsaAnswer, host: &Host, dane: bool) -> Self {
+        let empty = |state| Self { state, base: None, records: Vec::new(), error: None, none: None };
         match answer {
-            TlsaAnswer::None => empty("none"),
+            TlsaAnswer::None => {
+                let why = match (dane, &host.addresses) {
+                    (false, _) => "not asked for: dane.enabled = false",
+                    (true, Err(_)) => "not asked for: the host has no address to dial",
+                    (true, Ok(_)) if !host.addresses_secure => {
+                        "not asked for: DNSSEC does not vouch for the host's addresses"
+                    }
+                    (true, Ok(_)) => "none that DNSSEC vouches for",
+                };
+                Self { none: Some(why), ..empty("none") }
+            }
             TlsaAnswer::Failed(failed) => Self {
                 base: Some(failed.base.clone()),
                 error: Some(failed.error.to_string()),
@@ -342,12 +345,47 @@ pub(super) struct Probe {
     pub(super) requiretls: bool,
     pub(super) certificate: Option<CertificateFacts>,
     pub(super) certificate_faults: Vec<String>,
+    /// Whether they count: not where a TLSA record alone decides.
+    pub(super) faults_count: bool,
+    /// What each TLSA record makes of the certificate.
+    pub(super) tlsa: Vec<TlsaMatch>,
     pub(super) broken: Option<String>,
+    /// The exception without which mail would not go to this host, and what would keep it back.
+    pub(super) exception: Option<Waived>,
+    /// An exception is in force that this session does without, and which would end with it.
+    pub(super) exception_unneeded: bool,
     pub(super) error: Option<String>,
 }
 
+/// A TLSA record and a certificate that was shown.
+#[derive(Debug, Serialize)]
+pub(super) struct TlsaMatch {
+    pub(super) record: String,
+    /// `match`, `mismatch`, `unusable` or `superseded`.
+    pub(super) verdict: &'static str,
+    /// In words.
+    pub(super) words: String,
+}
+
+impl TlsaMatch {
+    fn new(record: &Tlsa, verdict: &RecordVerdict) -> Self {
+        let (verdict, words) = match verdict {
+            RecordVerdict::Matches => ("match", "matches".to_owned()),
+            RecordVerdict::Mismatch(faults) => {
+                let words: Vec<String> = faults.iter().map(ToString::to_string).collect();
+                ("mismatch", format!("does not match: {}", words.join(", ")))
+            }
+            RecordVerdict::Unusable => ("unusable", "cannot be used".to_owned()),
+            RecordVerdict::Superseded => {
+                ("superseded", "not used: a stronger digest stands beside it".to_owned())
+            }
+        };
+        Self { record: record.to_string(), verdict, words }
+    }
+}
+
 impl Probe {
-    pub(super) fn new(address: IpAddr, seen: &Seen, judgement: &Judgement) -> Self {
+    pub(super) fn new(address: IpAddr, seen: &Seen, policy: &TlsPolicy, judgement: &Judgement) -> Self {
         let tls = match &seen.evidence.tls {
             TlsState::NotOffered => "STARTTLS not offered".to_owned(),
             TlsState::Refused(reply) => format!("STARTTLS refused: {reply}"),
@@ -363,7 +401,13 @@ impl Probe {
             certificate_faults: facts
                 .map(|f| f.pkix.iter().map(ToString::to_string).collect())
                 .unwrap_or_default(),
+            faults_count: policy.demand.pkix || policy.dane().is_none(),
+            tlsa: facts
+                .map(|f| f.by_record(policy).iter().map(|(record, v)| TlsaMatch::new(record, v)).collect())
+                .unwrap_or_default(),
             broken: judgement.promise.as_ref().and_then(|p| p.broken.clone()),
+            exception: judgement.waived.clone(),
+            exception_unneeded: judgement.exception_unneeded && judgement.cleared.is_ok(),
             error: judgement.cleared.as_ref().err().and_then(|f| f.result_type()).map(|t| t.to_string()),
         }
     }
@@ -375,7 +419,11 @@ impl Probe {
             requiretls: false,
             certificate: None,
             certificate_faults: Vec::new(),
+            faults_count: true,
+            tlsa: Vec::new(),
             broken: None,
+            exception: None,
+            exception_unneeded: false,
             error: Some(ruling.text.clone()),
         }
     }

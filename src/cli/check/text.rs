@@ -1,10 +1,11 @@
 //! What `check` found, for people: each step, the verdict per host, the final sentence.
 
-use super::report::{ExceptionReport, HostReport, PolicyFacts, PolicyReport, Probe, Report, RuleReport};
+use super::report::{HostReport, PolicyFacts, PolicyReport, Probe, Report, RuleReport};
 use crate::cli::print::{clean, moment};
 use crate::cli::{Failure, Io};
 use crate::mtasts::Mode;
 use crate::security::decide::TlsPolicy;
+use crate::status::Exception;
 
 pub(super) fn print(report: &Report, io: &mut Io<'_>) -> Result<(), Failure> {
     writeln!(io.out, "{} at {}", report.domain, report.at)?;
@@ -39,7 +40,11 @@ fn rule(r: &RuleReport, io: &mut Io<'_>) -> Result<(), Failure> {
     writeln!(io.out, "  rule      [[destination]] \"{}\"{hop}", r.destination)?;
     writeln!(io.out, "    demands {} ({})", r.minimum_tls, r.because)?;
     if let Some(user) = &r.user {
-        writeln!(io.out, "    auth    as {}, over verified TLS only", clean(user))?;
+        writeln!(
+            io.out,
+            "    auth    as {}, over verified TLS only; whether it is taken is not tried",
+            clean(user)
+        )?;
     }
     if r.own_roots {
         writeln!(io.out, "    roots   its own in place of [trust]")?;
@@ -55,12 +60,9 @@ fn rule(r: &RuleReport, io: &mut Io<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn exception(e: &ExceptionReport, io: &mut Io<'_>) -> Result<(), Failure> {
-    let state = match e.state {
-        "over" => " (OVER: it has no effect, remove it)",
-        "not-needed" => " (ENDED: the domain was found sound, remove it)",
-        _ => "",
-    };
+fn exception(e: &Exception, io: &mut Io<'_>) -> Result<(), Failure> {
+    let words = e.state.words();
+    let state = if words.is_empty() { String::new() } else { format!(" ({words})") };
     writeln!(
         io.out,
         "  exception {} until {}, by {}: {}{state}",
@@ -136,12 +138,17 @@ fn print_host(host: &HostReport, io: &mut Io<'_>) -> Result<(), Failure> {
         Some(false) => ", NOT listed by the policy",
         None => "",
     };
-    writeln!(io.out, "  mx {:<5}  {}{listed}", host.preference, host.name)?;
+    let role = if host.is_hop { "next hop".to_owned() } else { format!("mx {:<5}", host.preference) };
+    writeln!(io.out, "  {role}  {}{listed}", host.name)?;
     match &host.no_address {
         Some(words) => writeln!(io.out, "    address {}", clean(words))?,
         None => {
             let all: Vec<String> = host.addresses.iter().map(ToString::to_string).collect();
-            let secure = if host.addresses_secure { " (authenticated by DNSSEC)" } else { "" };
+            let secure = match (host.addresses_from, host.addresses_secure) {
+                ("dns", true) => " (authenticated by DNSSEC)",
+                ("dns", false) => " (not authenticated by DNSSEC)",
+                _ => " (from the configuration)",
+            };
             writeln!(io.out, "    address {}{secure}", all.join(" "))?;
         }
     }
@@ -150,11 +157,12 @@ fn print_host(host: &HostReport, io: &mut Io<'_>) -> Result<(), Failure> {
         (Some(base), None) => {
             for line in &host.tlsa.records {
                 let note = if line.usable { "" } else { " (cannot be used)" };
-                writeln!(io.out, "    tlsa    {} below {base}{note}", line.record)?;
+                writeln!(io.out, "    tlsa    {} below {base}, authenticated by DNSSEC{note}", line.record)?;
             }
         }
-        (None, _) => {}
+        (None, _) => writeln!(io.out, "    tlsa    {}", host.tlsa.none.unwrap_or("none"))?,
     }
+    writeln!(io.out, "    demand  {}", host.demand)?;
     for p in &host.probes {
         print_probe(p, io)?;
     }
@@ -172,10 +180,17 @@ fn print_probe(p: &Probe, io: &mut Io<'_>) -> Result<(), Failure> {
         writeln!(io.out, "            sha256 {}", c.sha256)?;
     }
     for fault in &p.certificate_faults {
-        writeln!(io.out, "            fault: {}", clean(fault))?;
+        let count = if p.faults_count { "" } else { ", of no account where a TLSA record decides" };
+        writeln!(io.out, "            fault: {}{count}", clean(fault))?;
+    }
+    for t in &p.tlsa {
+        writeln!(io.out, "            tlsa {}: {}", t.record, clean(&t.words))?;
     }
     if let Some(broken) = &p.broken {
         writeln!(io.out, "            promise broken: {}", clean(broken))?;
+    }
+    if let Some(waived) = &p.exception {
+        writeln!(io.out, "            exception: {}", clean(&waived.to_string()))?;
     }
     if let Some(error) = &p.error {
         writeln!(io.out, "            failure: {}", clean(error))?;
@@ -185,7 +200,8 @@ fn print_probe(p: &Probe, io: &mut Io<'_>) -> Result<(), Failure> {
 
 /// What is demanded of a host, in one clause.
 pub(super) fn demand(policy: &TlsPolicy) -> String {
-    if policy.waiver.is_some() {
+    // What an exception cannot take away is demanded as ever: a password is shown to nobody else.
+    if policy.waiver.is_some() && !policy.demand.authenticated() {
         return if policy.demand.tls {
             "TLS is required, with any certificate: an exception lets the rest be missing".to_owned()
         } else {

@@ -9,6 +9,7 @@ use crate::cli::print::{clean, json, moment, noted_table, relative, table};
 use crate::cli::{Failure, Io, failed, relay};
 use crate::config::Config;
 use crate::mail::Domain;
+use crate::status::counted;
 use crate::store::sqlite::SqliteReader;
 use crate::tlsrpt::service::{Preview, SendSummary, already, to_come, without_identity};
 use crate::tlsrpt::{
@@ -55,7 +56,7 @@ pub(super) fn preview(
     writeln!(
         io.out,
         "{} as they would be sent now, to those domains that ask for them; --json prints them\n",
-        counted(found.reports.len(), "report")
+        counted(found.reports.len() as u64, "report")
     )?;
     sum.print(io)?;
     Ok(0)
@@ -130,13 +131,13 @@ fn print_sent(done: &SendSummary, io: &mut Io<'_>) -> Result<(), Failure> {
         writeln!(
             io.out,
             "{} of {day} on the way; `sealpost report list` shows the answers",
-            counted(sent.len(), "report")
+            counted(sent.len() as u64, "report")
         )?;
         noted_table(io.out, &["DOMAIN", "COVERS", "REPORT-ID"], &rows)?;
     }
     if !refused.is_empty() {
         let gap = if sent.is_empty() { "" } else { "\n" };
-        writeln!(io.out, "{gap}{} not sent", counted(refused.len(), "report"))?;
+        writeln!(io.out, "{gap}{} not sent", counted(refused.len() as u64, "report"))?;
         let rows: Vec<_> = refused.iter().map(|r| vec![r.domain.to_string(), r.why.clone()]).collect();
         table(io.out, &["DOMAIN", "WHY"], &rows)?;
     }
@@ -288,8 +289,4 @@ fn describe(report: &ListedReport, io: &mut Io<'_>) -> Result<(), Failure> {
         writeln!(io.out, "  why        {}", clean(&report.why))?;
     }
     Ok(())
-}
-
-fn counted(n: usize, what: &str) -> String {
-    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }

@@ -27,10 +27,8 @@ impl Check<'_> {
         if let Ok((_, parsed)) = X509Certificate::from_der(&leaf) {
             let seconds = parsed.validity().not_after.timestamp();
             let (end, now) = (Timestamp::from_millis(seconds.saturating_mul(1000)), self.around.now());
-            if end <= now {
-                self.warn(format!("tls.certificate: {file} expired on {end}; renew it"));
-            } else if end <= now.after(SOON) {
-                self.warn(format!("tls.certificate: {file} expires on {end}; renew it"));
+            if let Some(ends) = runs_out(end, now) {
+                self.warn(format!("tls.certificate: {file} {ends}; renew it"));
             }
         }
         let covers = |name: &str| {
@@ -47,14 +45,37 @@ impl Check<'_> {
 
     /// Warns when new mail would be refused for want of room (DUR-11).
     pub(super) fn room(&self, data_dir: &Path, reserve: u64, max_message_size: u64) {
-        let needed = max_message_size.saturating_mul(2).max(reserve);
-        if let Some(free) = self.around.free(data_dir).filter(|free| *free <= needed) {
-            self.warn(format!(
-                "queue.reserve: {} are free for {}, and new mail is refused (452) until it is more than {}",
-                size::format(free),
-                data_dir.display(),
-                size::format(needed)
-            ));
+        let needed = room_needed(reserve, max_message_size);
+        if let Some(words) = self.around.free(data_dir).and_then(|free| no_room(data_dir, free, needed)) {
+            self.warn(format!("queue.reserve: {words}"));
         }
     }
+}
+
+/// How a certificate that ends at `end` is to be spoken of, in a clause; `None` while it need not be.
+pub fn runs_out(end: Timestamp, now: Timestamp) -> Option<String> {
+    if end <= now {
+        Some(format!("expired on {end}"))
+    } else if end <= now.after(SOON) {
+        Some(format!("expires on {end}"))
+    } else {
+        None
+    }
+}
+
+/// Octets of disk at which, or below, new mail is refused (DUR-11).
+pub fn room_needed(reserve: u64, max_message_size: u64) -> u64 {
+    max_message_size.saturating_mul(2).max(reserve)
+}
+
+/// That so many free octets are too few, in a clause; `None` while they are enough.
+pub fn no_room(data_dir: &Path, free: u64, needed: u64) -> Option<String> {
+    (free <= needed).then(|| {
+        format!(
+            "{} are free for {}, and new mail is refused (452) until it is more than {}",
+            size::rough(free),
+            data_dir.display(),
+            size::format(needed)
+        )
+    })
 }

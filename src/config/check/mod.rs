@@ -13,7 +13,7 @@ use super::{
 use crate::mail::{Domain, Mailbox};
 
 mod inward;
-mod machine;
+pub(super) mod machine;
 mod outward;
 mod promises;
 

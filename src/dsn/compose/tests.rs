@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::mail::{EnhancedCode, Orcpt, Ret, SenderTls, Xtext};
 use crate::queue::outcome::{CertificateFacts, Promise, Stage};
+use crate::security::exception::{Allow, Waived};
 use crate::tlsrpt::ResultType;
 
 const HEADER: &[u8] =
@@ -200,6 +201,31 @@ fn a_message_that_expired_under_a_policy() {
     d.promise.as_mut().unwrap().broken = Some("the policy does not list mx1.example.org".to_owned());
     let report = [Reported { recipient: &bob, diagnosis: &d, expired: true, cause: "policy_mx" }];
     insta::assert_snapshot!("expired_by_policy", only_header(DsnKind::Failed, &report));
+}
+
+// Whoever's mail went less protected than its recipient's domain asks for learns by whose word, once per exception.
+#[test]
+fn an_exception_is_named_once() {
+    let (bob, carol) = (recipient("bob@example.org"), recipient("carol@example.org"));
+    let waived = Waived {
+        allow: Allow::Encrypt,
+        until: Timestamp::parse_rfc3339("2026-12-24T23:59:59Z").unwrap(),
+        reason: "their certificate ran out, ticket 4711".to_owned(),
+        by: "ops".to_owned(),
+        failure: "the certificate of mx1.example.org has expired".to_owned(),
+    };
+    let d = Diagnosis { waived: Some(waived), ..replied(550, "5.1.1", "no such user here") };
+    let report = [
+        Reported { recipient: &bob, diagnosis: &d, expired: false, cause: "rejected" },
+        Reported { recipient: &carol, diagnosis: &d, expired: false, cause: "rejected" },
+    ];
+    for kind in [DsnKind::Failed, delayed(), DsnKind::Relayed] {
+        let text = only_header(kind, &report).split_whitespace().collect::<Vec<_>>().join(" ");
+        let told = "Until 2026-12-24, by permission of ops (their certificate ran out, ticket 4711), mail for example.org \
+                    is handed over although its mail server does not meet what is asked of it: the certificate of \
+                    mx1.example.org has expired.";
+        assert_eq!(text.matches(told).count(), 1, "{text}");
+    }
 }
 
 // RFC 8461 §5: testing mode holds nothing up, so nobody is told that it did.

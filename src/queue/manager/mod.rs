@@ -191,6 +191,11 @@ impl Manager {
         self.shared.settings.places.saturating_sub(self.shared.places.free())
     }
 
+    /// Whether it was told to make no new attempts.
+    pub fn is_draining(&self) -> bool {
+        self.shared.draining.is_cancelled()
+    }
+
     /// No new attempts from now on; mail is still accepted (DUR-18).
     pub fn stop_claiming(&self) {
         self.shared.draining.cancel();

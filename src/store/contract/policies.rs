@@ -6,7 +6,7 @@ use crate::tlsrpt::ResultType;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-fn stored(name: &str, fetched: Timestamp) -> StoredPolicy {
+pub(super) fn stored(name: &str, fetched: Timestamp) -> StoredPolicy {
     StoredPolicy {
         domain: domain(name),
         id: "20260101".to_owned(),

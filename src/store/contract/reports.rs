@@ -22,7 +22,7 @@ fn policy(name: &str) -> AppliedPolicy {
 }
 
 /// A session of `name` at `at`, counted when this returns.
-async fn session(
+pub(super) async fn session(
     store: &(impl SessionStore + ReportStore + QueueStore),
     name: &str,
     at: Timestamp,
@@ -52,7 +52,7 @@ async fn session(
     while store.fold().await.unwrap() {}
 }
 
-fn report(name: &str, sessions: (u64, u64), to: &[&str]) -> NewReport {
+pub(super) fn report(name: &str, sessions: (u64, u64), to: &[&str]) -> NewReport {
     NewReport {
         day: today(),
         domain: domain(name),
@@ -80,7 +80,7 @@ async fn planned(store: &impl ReportStore, name: &str) -> Option<PlannedReport> 
     store.planned(today(), domain(name)).await.unwrap()
 }
 
-async fn plan(store: &impl ReportStore, today: Day) -> usize {
+pub(super) async fn plan(store: &impl ReportStore, today: Day) -> usize {
     let mut all = 0;
     loop {
         let did = store.plan(today, WINDOW).await.unwrap();
@@ -92,7 +92,7 @@ async fn plan(store: &impl ReportStore, today: Day) -> usize {
 }
 
 /// Those by mail, then the others.
-async fn destinations(store: &impl ReportStore, now: Timestamp) -> Vec<DueDestination> {
+pub(super) async fn destinations(store: &impl ReportStore, now: Timestamp) -> Vec<DueDestination> {
     let mut due = store.destinations(Way::Mail, now, 9).await.unwrap();
     assert!(due.iter().all(|d| d.uri.starts_with("mailto:")));
     due.extend(store.destinations(Way::Https, now, 9).await.unwrap());

@@ -2,7 +2,7 @@
 //!
 //! [`SqliteStore`] is the face: it prepares what takes time, hands jobs to the writer (`writer`) and looks things
 //! up on connections of its own (`readers`). What the jobs do: `intake`, `leases`, `policies`, `sessions`,
-//! `reports`, `history`; `tidy` does what nobody asked for.
+//! `reports`, `history`; `tidy` does what nobody asked for, `status` looks over everything.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -32,6 +32,7 @@ mod reads;
 mod reports;
 mod rows;
 mod sessions;
+mod status;
 mod tidy;
 mod writer;
 

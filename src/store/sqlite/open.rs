@@ -23,12 +23,13 @@ const CHECKPOINT_PAGES: i64 = 500;
 const WAL_KEPT: i64 = 64 << 20;
 
 /// The schema, oldest first. Numbers are never reused, texts never changed: forward only (DUR-15).
-const MIGRATIONS: [(&str, &str); 5] = [
+const MIGRATIONS: [(&str, &str); 6] = [
     ("V1__initial", include_str!("migrations/V1__initial.sql")),
     ("V2__reports", include_str!("migrations/V2__reports.sql")),
     ("V3__sender_tls", include_str!("migrations/V3__sender_tls.sql")),
     ("V4__exceptions", include_str!("migrations/V4__exceptions.sql")),
     ("V5__figures", include_str!("migrations/V5__figures.sql")),
+    ("V6__status", include_str!("migrations/V6__status.sql")),
 ];
 
 /// Why the store could not be opened. Every text says what to do.

@@ -62,13 +62,17 @@ const fn mode_word(mode: Mode) -> &'static str {
 
 const COLUMNS: &str = "p.domain, p.id, p.mode, p.mx, p.max_age, p.lines, p.fetched, p.expires, p.last_used";
 
-fn policy(row: &Row<'_>) -> rusqlite::Result<StoredPolicy> {
-    let mode = match row.get_ref(2)?.as_str()? {
+pub(super) fn mode(row: &Row<'_>, column: usize) -> rusqlite::Result<Mode> {
+    Ok(match row.get_ref(column)?.as_str()? {
         "enforce" => Mode::Enforce,
         "testing" => Mode::Testing,
         // The column's CHECK admits no fourth word.
         _ => Mode::None,
-    };
+    })
+}
+
+fn policy(row: &Row<'_>) -> rusqlite::Result<StoredPolicy> {
+    let mode = mode(row, 2)?;
     let max_age = Duration::from_secs(row.get::<_, i64>(4)?.try_into().unwrap_or_default());
     Ok(StoredPolicy {
         domain: domain(row, 0)?,

@@ -27,9 +27,9 @@ const RECORDS: usize = 100;
 
 /// Codes of `report.state`.
 const PLANNED: i64 = 0;
-const MADE: i64 = 1;
+pub(super) const MADE: i64 = 1;
 const UNWANTED: i64 = 2;
-const DROPPED: i64 = 3;
+pub(super) const DROPPED: i64 = 3;
 
 impl From<StoreError> for ReportStoreError {
     fn from(e: StoreError) -> Self {

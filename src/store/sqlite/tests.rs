@@ -12,6 +12,7 @@ use crate::queue::{Filter, Outcome, QueueStore, RecipientState, Suspension};
 use crate::store::contract::{self, Site, all_of, claim, clock, delivered, domain, id, message, stands};
 
 mod depth;
+mod glance;
 mod metrics;
 
 /// A directory of its own.

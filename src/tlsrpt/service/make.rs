@@ -14,7 +14,8 @@ use crate::tlsrpt::day::Day;
 use crate::tlsrpt::record::{self, NoRecord, Rua, TlsRptRecord};
 use crate::tlsrpt::report::{PackError, Packed};
 use crate::tlsrpt::{
-    DayCounters, Kept, NewDestination, NewReport, PlannedReport, ReportNo, ReportStoreError, aggregate,
+    DayCounters, DestinationState, Kept, NewDestination, NewReport, PlannedReport, ReportNo,
+    ReportStoreError, Way, aggregate,
 };
 
 /// A report that cannot be made now is looked at again at least so often.
@@ -173,6 +174,8 @@ impl Inner {
         self.settings.metrics.reports.count(Became::Made);
         tracing::info!(event = "report-made", %day, report_domain = %domain, report_id, destination = %shown_text(&destinations.join(",")), reply = "");
         for uri in over_cap {
+            let way = if matches!(Rua::parse(&uri), Ok(Rua::Mail { .. })) { Way::Mail } else { Way::Https };
+            self.settings.metrics.tried(way, DestinationState::Failed);
             tracing::warn!(event = "report-dropped", %day, report_domain = %domain, report_id, destination = %shown_text(&uri), reply = "its receiver has had its share of the day");
         }
         self.wake_senders();

@@ -344,6 +344,7 @@ async fn a_receiver_gets_so_many_reports_a_day_and_no_more() {
     let over: Vec<_> = reports.iter().filter(|r| r.state == ReportState::Failed).collect();
     assert_eq!(over.len(), 2);
     assert!(over.iter().all(|r| r.destinations[0].reply.contains("at most 2 reports a day")), "{over:?}");
+    assert_eq!((w.tries_counted("https", "accepted"), w.tries_counted("https", "failed")), (2.0, 2.0));
     // The next day counts anew.
     relay.session("a.example", true).await;
     w.clock.advance(DAY);
