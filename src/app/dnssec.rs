@@ -58,7 +58,10 @@ impl SelfTesting {
         if !self.belief.configured() {
             return None;
         }
-        let verdict = self.asker.self_test(&self.names.secure, &self.names.bogus).await;
+        let verdict = {
+            let proven = self.belief.proven().is_believed();
+            self.asker.self_test(&self.names.secure, &self.names.bogus, proven).await
+        };
         // RTLS-29: what was kept without authentication before this proof says nothing about its domain, so it must be
         // gone before anybody takes it for conclusive.
         if verdict.proven == Some(true) && !self.belief.proven().is_believed() {

@@ -102,7 +102,10 @@ pub fn judge(looks: &[Look]) -> Verdict {
 
 /// The verdict on resolvers whose answers this process validates. They need only hand out signatures: one that does is
 /// enough, since a name that is bogus by one of them is asked of the others too.
-pub fn judge_validation(looks: &[Look]) -> Verdict {
+///
+/// Answers without signatures switch it off only before it was `proven`: whoever can strip one answer later must not be able
+/// to switch DANE off. Then signed names are bogus, and their mail waits.
+pub fn judge_validation(looks: &[Look], proven: bool) -> Verdict {
     let verdict =
         |believe, proven, warn, text| Verdict { believe, proven, warn, answered: answered(looks), text };
     if let Some(broken) = looks.iter().find(|l| l.bogus == Some(Said::Data(true))) {
@@ -123,6 +126,11 @@ pub fn judge_validation(looks: &[Look]) -> Verdict {
         (true, Some(server)) => {
             let text = format!("{server} hands out no signatures; the other resolvers do");
             verdict(Some(true), Some(true), true, text)
+        }
+        (false, Some(server)) if proven => {
+            let text =
+                format!("{server} hands out no signatures any more, so that mail to signed domains waits");
+            verdict(None, None, true, text)
         }
         (false, Some(server)) => {
             let text = format!(
@@ -243,7 +251,7 @@ mod tests {
             ("not a signed name", vec![look(Data(false), None)], None, None, true, true),
             ("nothing is asked", vec![look(None, None)], None, yes, false, false),
         ] {
-            let got = judge_validation(&looks);
+            let got = judge_validation(&looks, false);
             assert_eq!(
                 (got.believe, got.proven, got.warn, got.answered),
                 (believe, proven, warn, answered),
@@ -251,5 +259,7 @@ mod tests {
                 got.text
             );
         }
+        let later = judge_validation(&[look(Said::Unsigned, None)], true);
+        assert_eq!((later.believe, later.proven, later.warn), (None, None, true), "{}", later.text);
     }
 }

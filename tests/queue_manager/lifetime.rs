@@ -137,6 +137,9 @@ async fn trouble_of_ours_never_ends_a_message_and_is_loud_once_its_lifetime_is_o
         w.clock.advance(6 * DAY);
         w.manager.wake(&[]);
         w.until("tried again", async || w.deliverer.tries("one.example") > tries).await;
+        // What is not committed yet is not due, however late the clock says it is.
+        w.until("waits", async || w.of_domain("one.example").await[0].state == RecipientState::Deferred)
+            .await;
     }
     w.until("said loudly", async || sheet.events("kept-past-its-lifetime").len() >= 2).await;
     let line = sheet.events("kept-past-its-lifetime").remove(0);

@@ -299,7 +299,7 @@ async fn the_self_test_sees_each_resolver_as_it_is() {
         ("SERVFAIL for all", vec![&failing], "bogus.example", None, true, false),
     ] {
         let servers: Vec<SocketAddr> = servers.iter().map(|s| s.address).collect();
-        let got = resolver(&servers, true).self_test("nodata.example", bogus).await;
+        let got = resolver(&servers, true).self_test("nodata.example", bogus, false).await;
         assert_eq!((got.believe, got.warn, got.answered), (believe, warn, answered), "{case}: {}", got.text);
     }
 }

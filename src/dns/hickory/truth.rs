@@ -17,7 +17,7 @@ const HOLDS: Duration = Duration::from_secs(30);
 /// The like for hosts without an address.
 const HOLDS_FOR_HOSTS: Duration = Duration::from_secs(1);
 /// No longer than this is waited for it: no answer proves nothing.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is known of each server's truthfulness.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub(super) struct Truth {
 #[derive(Debug, Default, Clone)]
 struct Standing {
     looked: Option<(Instant, bool)>,
-    /// The question that it answered with data last.
+    /// The question about MX records that it answered with data last.
     answered: Option<Query>,
 }
 
@@ -51,7 +51,8 @@ impl Truth {
 
     /// `server` gave data.
     pub(super) fn saw_data(&self, server: SocketAddr, question: &Query) {
-        if self.known.is_some() {
+        // Portals hand out addresses for everything; mail servers they do not.
+        if self.known.is_some() && question.query_type == RecordType::MX {
             let mut servers = self.servers();
             let standing = servers.entry(server).or_default();
             standing.answered = Some(question.clone());
@@ -123,10 +124,12 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use hickory_resolver::proto::op::ResponseCode;
+    use hickory_resolver::proto::rr::RData;
+    use hickory_resolver::proto::rr::rdata::MX;
 
     use super::super::tests::{Act, Server, address, fqdn, host, put, resolver, soa};
     use super::*;
-    use crate::dns::{Data, DnsErrorKind, Family, Resolver as _};
+    use crate::dns::{Data, DnsErrorKind, Resolver as _};
 
     // OUT-04: what a resolver denies that denies everything is no denial; one that knows its own names and no root is believed.
     #[tokio::test]
@@ -151,6 +154,7 @@ mod tests {
         fn own_names(query: &Query, a: &mut Message) -> Act {
             if query.name == fqdn("own.example.") {
                 put(a, "own.example.", 300, address(1));
+                put(a, "own.example.", 300, RData::MX(MX::new(10, fqdn("mx.example."))));
                 return Act::Answer;
             }
             nothing(query, a)
@@ -162,7 +166,7 @@ mod tests {
             let server = Server::start(script).await;
             let dns = resolver(&[server.address], false);
             if let Some(label) = before {
-                dns.addresses(&host(label), Family::V4).await.unwrap();
+                dns.mx(&host(label)).await.unwrap();
             }
             dns.mx(&host("gone")).await.map(|a| a.data == Data::NxDomain).map_err(|e| e.kind)
         }
@@ -181,9 +185,9 @@ mod tests {
             )
             .await;
         let dns = resolver(&[turning.address], false);
-        dns.addresses(&host("own"), Family::V4).await.unwrap();
+        dns.mx(&host("own")).await.unwrap();
         truthful.store(false, Ordering::Relaxed);
-        assert_eq!(dns.addresses(&host("own"), Family::V4).await.unwrap_err().kind, DnsErrorKind::Lying);
+        assert_eq!(dns.mx(&host("own")).await.unwrap_err().kind, DnsErrorKind::Lying);
         // Another resolver makes up for it.
         let sound = Server::start(with_root).await;
         let dns = resolver(&[turning.address, sound.address], false);

@@ -17,8 +17,8 @@ use hickory_resolver::net::dnssec::DnssecDnsHandle;
 use hickory_resolver::net::xfer::FirstAnswer as _;
 use hickory_resolver::net::{DnsError, DnsHandle as _, NetError};
 use hickory_resolver::proto::dnssec::rdata::{DNSSECRData, DS};
-use hickory_resolver::proto::dnssec::{Algorithm, Proof, PublicKeyBuf, TrustAnchors};
-use hickory_resolver::proto::op::{DnsRequestOptions, DnsResponse, Message, Query};
+use hickory_resolver::proto::dnssec::{Algorithm, PublicKeyBuf, TrustAnchors};
+use hickory_resolver::proto::op::{DnsRequestOptions, Message, Query};
 use hickory_resolver::proto::rr::rdata::CNAME;
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 
@@ -28,8 +28,10 @@ use crate::dns::anchor::Anchor;
 use crate::dns::self_test::Said;
 
 mod asker;
+mod zones;
 
 use asker::{Asker, Kept, signature};
+use zones::{Place, denied_by};
 
 /// Validated RRsets remembered within one question: a message has a few, each with a chain up to the root.
 const MOST_PROOFS: usize = 512;
@@ -99,26 +101,63 @@ impl Validator {
         result.map(|(message, secure)| Link { message, secure, server: asker.server() })
     }
 
-    /// Has the library prove what the servers say to `question`, and takes from its answer only what is proven.
+    /// Has the library prove what the servers say to `question`, checks whose proof it is, and takes from the answer only
+    /// what is proven.
     async fn prove(&self, asker: &Asker, question: &Query) -> Result<(Message, bool), Failure> {
+        let response = self.looked_up(asker, question).await?;
+        let Found { any: found, secure, wild } = Found::of(&response, question);
+        if secure && wild.is_none() {
+            return Ok((only(question, response), true));
+        }
+        // What a wildcard made up is no zone; the name above the wildcard is there.
+        let from = wild
+            .map_or_else(|| zones::asked_of(question), |labels| question.name.trim_to(usize::from(labels)));
+        let secure = match self.place(asker, &from).await? {
+            Place::Unsigned => false,
+            Place::Signed(zone) => {
+                let authentic = if found {
+                    secure && denied_by(&response, &zone) && self.expands(&response, question)
+                } else {
+                    denied_by(&response, &zone)
+                };
+                if !authentic {
+                    return Err(asker.blame());
+                }
+                // Under opt-out an unsigned delegation may hide where nothing is said to be (RFC 5155 §9.2, DANE-03).
+                !response.authorities.iter().any(opts_out)
+            }
+        };
+        Ok((only(question, response), secure))
+    }
+
+    /// Whether authentic records of a wildcard count for this name: the library has proven it, or, where the wildcard lies
+    /// right above the name, we do.
+    fn expands(&self, response: &Message, question: &Query) -> bool {
+        let right_above = response.answers.iter().filter_map(signature).any(|s| {
+            s.type_covered == question.query_type
+                && s.num_labels.checked_add(1) == Some(question.name.num_labels())
+        });
+        let hashed = response.authorities.iter().any(|r| r.record_type() == RecordType::NSEC3);
+        hashed || !right_above || made_by_wildcard(response, question)
+    }
+
+    /// What the library says of the answer to `question`: each record with its proof. Whose signature it was is not asked.
+    async fn looked_up(&self, asker: &Asker, question: &Query) -> Result<Message, Failure> {
         let anchors = self.anchors(asker).await?;
         let handle = DnssecDnsHandle::with_trust_anchor(asker.clone(), Arc::new(anchors))
             .validation_cache_size(MOST_PROOFS);
         let lookup = handle.lookup(question.clone(), DnsRequestOptions::default()).first_answer();
         // The library asserts what it thinks impossible; a peer's message is no reason to end a worker.
         let answer = AssertUnwindSafe(lookup).catch_unwind().await.map_err(|_| asker.undecided())?;
-        let proven = match answer {
-            Ok(response) => weigh(&response, question).map(|secure| (response, secure)),
-            Err(NetError::Dns(DnsError::Nsec { response, proof: Proof::Insecure, .. })) => {
-                Some((*response, false))
+        match answer {
+            Ok(response) => Ok(response.into_message()),
+            Err(NetError::Dns(DnsError::Nsec { response, proof, .. }))
+                if proof.is_insecure() || made_by_wildcard(&response, question) =>
+            {
+                Ok(response.into_message())
             }
-            Err(NetError::Dns(DnsError::Nsec { response, .. })) => {
-                made_by_wildcard(&response, question).then_some((*response, true))
-            }
-            Err(_) => None,
-        };
-        let (response, secure) = proven.ok_or_else(|| asker.blame())?;
-        Ok((only(question, response.into_message()), secure))
+            Err(_) => Err(asker.blame()),
+        }
     }
 
     /// The alias that a DNAME above the name makes of it (RFC 6672 §2.2).
@@ -198,40 +237,46 @@ impl Validator {
     }
 }
 
-/// Whether what answers `question` is proven to be authentic, or proven to be unsigned; `None` where it is neither.
-fn weigh(response: &DnsResponse, question: &Query) -> Option<bool> {
-    let asked = |r: &&Record| r.name == question.name && r.record_type() == question.query_type;
-    let mut proofs = response.answers.iter().filter(asked).map(|r| r.proof).peekable();
-    if proofs.peek().is_some() {
-        return match proofs.min() {
-            Some(Proof::Secure) => Some(true),
-            Some(Proof::Insecure) => Some(false),
-            _ => None,
-        };
+/// What there is among the answers.
+struct Found {
+    /// A record of the kind asked for.
+    any: bool,
+    /// And all of them are authentic.
+    secure: bool,
+    /// They come from a wildcard below the name with so many labels.
+    wild: Option<u8>,
+}
+
+impl Found {
+    fn of(response: &Message, question: &Query) -> Self {
+        let mut found = Self { any: false, secure: true, wild: None };
+        for record in &response.answers {
+            if record.name == question.name && record.record_type() == question.query_type {
+                found.any = true;
+                found.secure &= record.proof.is_secure();
+            }
+            let made_up = signature(record).filter(|s| {
+                s.type_covered == question.query_type && s.num_labels < question.name.num_labels()
+            });
+            if let Some(signature) = made_up.filter(|_| record.proof.is_secure()) {
+                found.wild = Some(signature.num_labels);
+            }
+        }
+        found.secure &= found.any;
+        found
     }
-    let denials = || response.authorities.iter().filter(|r| r.proof.is_secure());
-    let is_denial = |r: &Record| matches!(r.record_type(), RecordType::NSEC | RecordType::NSEC3);
-    if denials().any(is_denial) {
-        // Under opt-out an unsigned delegation may hide where nothing is said to be (RFC 5155 §9.2, DANE-03).
-        let opts_out = |r: &Record| match &r.data {
-            RData::DNSSEC(DNSSECRData::NSEC3(nsec3)) => nsec3.opt_out(),
-            _ => false,
-        };
-        return Some(!denials().any(opts_out));
+}
+
+fn opts_out(record: &Record) -> bool {
+    match &record.data {
+        RData::DNSSEC(DNSSECRData::NSEC3(nsec3)) => nsec3.opt_out() && record.proof.is_secure(),
+        _ => false,
     }
-    let unsigned = |r: &Record| r.proof.is_insecure();
-    if response.authorities.is_empty() || !response.authorities.iter().all(unsigned) {
-        // The library lets this pass only where it has proven that the zone of the name is unsigned.
-        return Some(false);
-    }
-    // Here it has looked at nothing but these records, which may be those of any unsigned zone. Only one at or above the
-    // name says something about the name.
-    response.authorities.iter().any(|r| r.name.zone_of(&question.name)).then_some(false)
 }
 
 /// Whether these are authentic records of a wildcard right above the name, and the name itself is proven not to exist
 /// (RFC 4035 §5.3.4). The library looks for a proof that even the wildcard is not there, and so finds none.
-fn made_by_wildcard(response: &DnsResponse, question: &Query) -> bool {
+fn made_by_wildcard(response: &Message, question: &Query) -> bool {
     let asked = |r: &&Record| r.name == question.name && r.record_type() == question.query_type;
     let secure = response.answers.iter().filter(asked).all(|r| r.proof.is_secure());
     let signer = response.answers.iter().filter(|r| r.proof.is_secure()).find_map(|r| {

@@ -25,6 +25,7 @@ fn world() -> SignedWorld {
              _25._tcp.mx TLSA 07\n _25._tcp.alias CNAME _25._tcp.mx.example.\n old DNAME new.example.\n\
              mx.new A 192.0.2.3\n *.wild A 192.0.2.4\n known.wild A 192.0.2.6\n other A 192.0.2.5",
         ),
+        ("evil.", true, ""),
         ("unsigned.example.", false, "host A 192.0.2.2\n back CNAME mx.example."),
     ])
 }
@@ -155,6 +156,16 @@ fn stripped_below_a_denied_delegation(w: &SignedWorld, q: &Query, m: &mut Messag
     without_signatures(w, q, m)
 }
 
+/// All TLSA records denied, by a zone whose owner may sign what he likes, and which has nothing to do with the name.
+fn denied_by_a_signed_zone_elsewhere(w: &SignedWorld, q: &Query, m: &mut Message) -> Act {
+    if q.query_type == RecordType::TLSA {
+        m.answers.clear();
+        m.metadata.response_code = ResponseCode::NXDomain;
+        m.authorities = w.boast("evil.", "zzz.");
+    }
+    Act::Answer
+}
+
 /// All TLSA records denied, with nothing to show for it.
 fn denied_by_nothing(_: &SignedWorld, q: &Query, m: &mut Message) -> Act {
     if q.query_type == RecordType::TLSA {
@@ -260,6 +271,7 @@ async fn no_lie_makes_a_signed_name_unsigned() {
             mx,
             Err(Undecided),
         ),
+        ("denied by a signed zone elsewhere", denied_by_a_signed_zone_elsewhere, tlsa, Err(Bogus)),
         ("denied by nothing", denied_by_nothing, tlsa, Err(Bogus)),
         ("denied by the denial of another name", denied_by_another_denial, tlsa, Err(Bogus)),
         ("another address", another_address, mx, Err(Bogus)),
@@ -323,7 +335,7 @@ async fn the_self_test_tells_sound_resolvers_from_those_that_strip_signatures() 
     ] {
         let server = told(&world, lie).await;
         let (dns, believed) = resolver(&[&server], vec![anchor]);
-        let verdict = dns.self_test(".", "").await;
+        let verdict = dns.self_test(".", "", false).await;
         assert_eq!(verdict.believe, believe, "{case}: {}", verdict.text);
         assert!(verdict.text.contains(part), "{case}: {}", verdict.text);
         if case == "stripped" {

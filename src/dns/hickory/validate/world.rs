@@ -86,6 +86,15 @@ impl SignedWorld {
         }
     }
 
+    /// An authentic NSEC record of the zone `apex` that says of itself that nothing comes before `next`.
+    pub(super) fn boast(&self, apex: &str, next: &str) -> Vec<Record> {
+        let apex = fqdn(apex);
+        let zone = self.0.iter().find(|z| z.apex == apex).unwrap();
+        let nsec = NSEC::new_cover_self(fqdn(next), [RecordType::A]);
+        let record = Record::from_rdata(apex.clone(), TTL, RData::DNSSEC(DNSSECRData::NSEC(nsec)));
+        zone.with_signature(&apex, &apex, RecordType::NSEC, vec![record])
+    }
+
     /// Answers as a resolver does that has fetched it all.
     pub(super) fn answer(&self, query: &Query, message: &mut Message) {
         let mut at = query.name.clone();
