@@ -63,6 +63,7 @@ fn sections(port: u16, smtps: u16) -> String {
         exception("broken.example", "2999-12-24"),
         exception("sound.example", "2999-12-24"),
         exception("over.example", "2020-01-01"),
+        exception("b.routed.example", "2999-12-24"),
     ];
     rules + &exceptions.concat()
 }
@@ -149,6 +150,13 @@ fn rows() -> Vec<Shown> {
                 "security level verified",
             ],
             vec![("/route/kind", "next hop".into()), ("/rule/user", "relay".into())],
+        ),
+        // OUT-56: an exception shows no password to whoever answers.
+        (
+            "b.routed.example",
+            "delivered",
+            vec!["    demand  TLS is required by local policy, with a certificate valid for hop.example\n"],
+            vec![("/hosts/0/required_by/0", "local".into()), ("/exceptions/0/state", "in-force".into())],
         ),
         (
             "smtps.example",
