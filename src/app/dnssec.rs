@@ -87,7 +87,9 @@ impl SelfTesting {
                     }
                     said.clone_from(&verdict.text);
                 }
-                tokio::time::sleep(if verdict.answered { LATER } else { SOON }).await;
+                // What is switched off is looked at again soon: one spoilt answer may have done it.
+                let settled = verdict.answered && verdict.believe != Some(false);
+                tokio::time::sleep(if settled { LATER } else { SOON }).await;
             }
         };
         stop.run_until_cancelled(look).await;

@@ -36,6 +36,10 @@ use zones::{Place, denied_by};
 /// Validated RRsets remembered within one question: a message has a few, each with a chain up to the root.
 const MOST_PROOFS: usize = 512;
 
+/// Iterations of NSEC3 beyond which a denial proves nothing, and mail waits. RFC 9276 §3.1 wants none; resolvers allow as
+/// many as this.
+const MOST_ITERATIONS: u16 = 150;
+
 /// Validates what the servers hand out.
 #[derive(Debug)]
 pub(super) struct Validator {
@@ -61,14 +65,16 @@ impl Validator {
         Self { anchors, kept: Arc::default() }
     }
 
-    /// What `name` says about records of type `kind`. A verdict of bogus is tried again with every other server, since one
-    /// of them may strip signatures or be lied to.
+    /// What the name in `question` says. What cannot be proven with all servers together is tried with each by itself, since
+    /// one of them may strip signatures or be lied to.
     pub(super) async fn ask(&self, servers: &Arc<Servers>, question: &Query) -> Result<Link, Failure> {
         let first = self.ask_once(servers, question).await;
-        let Err((DnsErrorKind::Bogus, Some(blamed))) = first else { return first };
-        for other in servers.list().iter().filter(|s| **s != blamed) {
-            if let Ok(link) = self.ask_once(&Arc::new(servers.only(*other)), question).await {
-                return Ok(link);
+        let is_verdict = matches!(first, Err((DnsErrorKind::Bogus | DnsErrorKind::Undecided, _)));
+        if is_verdict && servers.list().len() > 1 {
+            for server in servers.list() {
+                if let Ok(link) = self.ask_once(&Arc::new(servers.only(*server)), question).await {
+                    return Ok(link);
+                }
             }
         }
         first
@@ -94,9 +100,9 @@ impl Validator {
             self.prove(&asker, question).await
         };
         let result = link.await;
-        if result.is_err() {
-            // What led to nothing is not to lead to nothing again.
-            asker.forget_what_was_used();
+        match result {
+            Ok(_) => asker.share_what_was_proven(),
+            Err(_) => asker.forget_what_was_used(),
         }
         result.map(|(message, secure)| Link { message, secure, server: asker.server() })
     }
@@ -104,7 +110,7 @@ impl Validator {
     /// Has the library prove what the servers say to `question`, checks whose proof it is, and takes from the answer only
     /// what is proven.
     async fn prove(&self, asker: &Asker, question: &Query) -> Result<(Message, bool), Failure> {
-        let response = self.looked_up(asker, question).await?;
+        let (response, proven) = self.looked_up(asker, question).await?;
         let Found { any: found, secure, wild } = Found::of(&response, question);
         if secure && wild.is_none() {
             return Ok((only(question, response), true));
@@ -115,12 +121,7 @@ impl Validator {
         let secure = match self.place(asker, &from).await? {
             Place::Unsigned => false,
             Place::Signed(zone) => {
-                let authentic = if found {
-                    secure && denied_by(&response, &zone) && self.expands(&response, question)
-                } else {
-                    denied_by(&response, &zone)
-                };
-                if !authentic {
+                if !proven || !denied_by(&response, &zone) || found && !secure {
                     return Err(asker.blame());
                 }
                 // Under opt-out an unsigned delegation may hide where nothing is said to be (RFC 5155 §9.2, DANE-03).
@@ -130,31 +131,26 @@ impl Validator {
         Ok((only(question, response), secure))
     }
 
-    /// Whether authentic records of a wildcard count for this name: the library has proven it, or, where the wildcard lies
-    /// right above the name, we do.
-    fn expands(&self, response: &Message, question: &Query) -> bool {
-        let right_above = response.answers.iter().filter_map(signature).any(|s| {
-            s.type_covered == question.query_type
-                && s.num_labels.checked_add(1) == Some(question.name.num_labels())
-        });
-        let hashed = response.authorities.iter().any(|r| r.record_type() == RecordType::NSEC3);
-        hashed || !right_above || made_by_wildcard(response, question)
-    }
-
-    /// What the library says of the answer to `question`: each record with its proof. Whose signature it was is not asked.
-    async fn looked_up(&self, asker: &Asker, question: &Query) -> Result<Message, Failure> {
+    /// What the library says of the answer to `question`: each record with its proof, and whether it found the whole proven.
+    /// Whose signature it was is not asked.
+    async fn looked_up(&self, asker: &Asker, question: &Query) -> Result<(Message, bool), Failure> {
         let anchors = self.anchors(asker).await?;
         let handle = DnssecDnsHandle::with_trust_anchor(asker.clone(), Arc::new(anchors))
+            // Beyond the limit the library looks at nothing else, so that it must not end in "unsigned".
+            .nsec3_iteration_limits(Some(MOST_ITERATIONS), Some(MOST_ITERATIONS))
             .validation_cache_size(MOST_PROOFS);
         let lookup = handle.lookup(question.clone(), DnsRequestOptions::default()).first_answer();
         // The library asserts what it thinks impossible; a peer's message is no reason to end a worker.
         let answer = AssertUnwindSafe(lookup).catch_unwind().await.map_err(|_| asker.undecided())?;
         match answer {
-            Ok(response) => Ok(response.into_message()),
-            Err(NetError::Dns(DnsError::Nsec { response, proof, .. }))
-                if proof.is_insecure() || made_by_wildcard(&response, question) =>
-            {
-                Ok(response.into_message())
+            Ok(response) => Ok((response.into_message(), true)),
+            Err(NetError::Dns(DnsError::Nsec { response, proof, .. })) => {
+                let proven = made_by_wildcard(&response, question);
+                if proven || proof.is_insecure() {
+                    Ok((response.into_message(), proven))
+                } else {
+                    Err(asker.blame())
+                }
             }
             Err(_) => Err(asker.blame()),
         }

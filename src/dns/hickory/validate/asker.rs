@@ -29,46 +29,66 @@ const MOST_REPEATS: usize = 24;
 const LONGEST: Duration = Duration::from_secs(3600);
 /// And what says that there are none.
 const LONGEST_DENIAL: Duration = Duration::from_secs(300);
-/// Room for them, in bytes.
-const ROOM: u64 = 8 << 20;
+/// Room for them, in octets on the wire. In memory a record takes a few times as much.
+const ROOM: u64 = 2 << 20;
+/// Octets heard for one name. A chain takes a few thousand.
+const MOST_OCTETS: usize = 512 << 10;
+/// Names that cannot be proven make room for fresh keys no more often than this, or one broken domain would have all
+/// others fetch theirs again and again.
+const FORGETS: Duration = Duration::from_secs(10);
 
 type Key = (Name, RecordType);
 
-/// Keys and delegations that were asked for lately, by any question. As handed out: each use proves them anew.
-pub(super) struct Kept(moka::sync::Cache<Key, (Message, Instant)>);
+/// Keys and delegations that led to a proof lately. As handed out: each use proves them anew.
+pub(super) struct Kept {
+    messages: moka::sync::Cache<Key, Heard>,
+    forgot: Mutex<Option<Instant>>,
+}
+
+/// A message, its octets on the wire, and until when it may be used.
+#[derive(Clone)]
+struct Heard {
+    message: Message,
+    octets: usize,
+    ends: Instant,
+}
 
 impl Default for Kept {
     fn default() -> Self {
-        let weigh = |_: &Key, (message, _): &(Message, Instant)| {
-            let records = message.answers.len() + message.authorities.len();
-            u32::try_from(500 + 400 * records).unwrap_or(u32::MAX)
-        };
-        Self(moka::sync::Cache::builder().max_capacity(ROOM).weigher(weigh).build())
+        let weigh = |_: &Key, heard: &Heard| u32::try_from(200 + heard.octets).unwrap_or(u32::MAX);
+        let messages = moka::sync::Cache::builder().max_capacity(ROOM).weigher(weigh).build();
+        Self { messages, forgot: Mutex::default() }
     }
 }
 
 impl fmt::Debug for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} messages", self.0.entry_count())
+        write!(f, "{} messages", self.messages.entry_count())
     }
 }
 
 impl Kept {
-    fn get(&self, key: &Key) -> Option<Message> {
-        self.0.get(key).filter(|(_, ends)| Instant::now() < *ends).map(|(message, _)| message)
+    fn get(&self, key: &Key) -> Option<Heard> {
+        self.messages.get(key).filter(|heard| Instant::now() < heard.ends)
     }
 
-    fn put(&self, key: &Key, message: &Message) {
-        if !matches!(key.1, RecordType::DNSKEY | RecordType::DS | RecordType::NS) {
-            return;
+    fn may_forget(&self) -> bool {
+        let mut forgot = self.forgot.lock().unwrap_or_else(PoisonError::into_inner);
+        let long_ago = forgot.is_none_or(|at| at.elapsed() >= FORGETS);
+        if long_ago {
+            *forgot = Some(Instant::now());
         }
-        let shortest = message.answers.iter().map(|r| seconds(r.ttl)).min();
-        let life = match (shortest, denial_ttl(message)) {
-            (Some(ttl), _) => ttl.min(LONGEST),
-            (None, Some(ttl)) => ttl.min(LONGEST_DENIAL),
-            (None, None) => return,
-        };
-        self.0.insert(key.clone(), (message.clone(), Instant::now() + life));
+        long_ago
+    }
+}
+
+/// How long a message may serve.
+fn life(message: &Message) -> Duration {
+    let shortest = message.answers.iter().map(|r| seconds(r.ttl)).min();
+    match (shortest, denial_ttl(message)) {
+        (Some(ttl), _) => ttl.min(LONGEST),
+        (None, Some(ttl)) => ttl.min(LONGEST_DENIAL),
+        (None, None) => Duration::ZERO,
     }
 }
 
@@ -82,7 +102,9 @@ pub(super) struct Asker {
 
 #[derive(Default)]
 struct Notes {
-    heard: HashMap<Key, (Message, usize)>,
+    /// What was said to each question, and how often it was asked.
+    heard: HashMap<Key, (Heard, usize)>,
+    octets: usize,
     on_the_wire: usize,
     server: Option<SocketAddr>,
     /// The first exchange that failed.
@@ -104,37 +126,39 @@ impl Asker {
         let key = (question.name.clone(), question.query_type);
         {
             let mut notes = self.notes();
-            if let Some((message, times)) = notes.heard.get_mut(&key) {
+            if let Some((heard, times)) = notes.heard.get_mut(&key) {
                 *times += 1;
-                let (message, circle) = (message.clone(), *times > MOST_REPEATS);
+                let (message, circle) = (heard.message.clone(), *times > MOST_REPEATS);
                 notes.circle |= circle;
                 return Ok(message);
             }
         }
-        let message = match self.kept.get(&key) {
-            Some(message) => message,
-            None => self.over_the_wire(question, &key).await?,
+        let heard = match self.kept.get(&key) {
+            Some(heard) => heard,
+            None => self.over_the_wire(question).await?,
         };
-        self.notes().heard.insert(key, (message.clone(), 1));
+        let message = heard.message.clone();
+        let mut notes = self.notes();
+        notes.octets = notes.octets.saturating_add(heard.octets);
+        notes.heard.insert(key, (heard, 1));
         Ok(message)
     }
 
-    async fn over_the_wire(&self, question: &Query, key: &Key) -> Result<Message, Failure> {
-        let asked = {
+    async fn over_the_wire(&self, question: &Query) -> Result<Heard, Failure> {
+        let too_much = {
             let mut notes = self.notes();
             notes.on_the_wire += 1;
-            notes.on_the_wire
+            notes.on_the_wire > MOST_QUESTIONS || notes.octets > MOST_OCTETS
         };
-        let answer = if asked > MOST_QUESTIONS {
-            Err(self.undecided())
-        } else {
-            self.servers.ask(question, Checking::Ours).await
-        };
+        let answer =
+            if too_much { Err(self.undecided()) } else { self.servers.ask(question, Checking::Ours).await };
         match answer {
-            Ok((message, server)) => {
+            Ok((mut message, server)) => {
                 self.notes().server = Some(server);
-                self.kept.put(key, &message);
-                Ok(message)
+                message.additionals.clear();
+                let octets = message.to_vec().map_or(MOST_OCTETS, |wire| wire.len());
+                let ends = Instant::now() + life(&message);
+                Ok(Heard { message, octets, ends })
             }
             Err(failure) => {
                 self.notes().failure.get_or_insert(failure);
@@ -166,10 +190,21 @@ impl Asker {
         })
     }
 
-    /// Keeps nothing for others of what this name was told.
+    /// Keeps for others what led to a proof: keys and delegations. Of servers nothing is proven.
+    pub(super) fn share_what_was_proven(&self) {
+        for (key, (heard, _)) in &self.notes().heard {
+            if matches!(key.1, RecordType::DNSKEY | RecordType::DS) && Instant::now() < heard.ends {
+                self.kept.messages.insert(key.clone(), heard.clone());
+            }
+        }
+    }
+
+    /// Keeps nothing for others of what led to no proof, for it may be at fault.
     pub(super) fn forget_what_was_used(&self) {
-        for key in self.notes().heard.keys() {
-            self.kept.0.invalidate(key);
+        if self.kept.may_forget() {
+            for key in self.notes().heard.keys() {
+                self.kept.messages.invalidate(key);
+            }
         }
     }
 }
@@ -195,8 +230,13 @@ impl DnsHandle for Asker {
 /// Leaves what proves the answer to this very question: no records of other names, no addresses of servers, and beside data
 /// a denial only where a wildcard made them (RFC 4035 §5.3.4).
 fn trim(question: &Query, message: &mut Message) {
-    message.answers.retain(|r| r.name == question.name);
-    message.additionals.clear();
+    let answers = |kind| kind == question.query_type || kind == RecordType::CNAME;
+    let belongs = |r: &Record| answers(signature(r).map_or_else(|| r.record_type(), |s| s.type_covered));
+    message.answers.retain(|r| r.name == question.name && belongs(r));
+    // A signature over nothing tells the library of a wildcard that is not there.
+    if !message.answers.iter().any(|r| answers(r.record_type())) {
+        message.answers.clear();
+    }
     if !message.answers.iter().any(|r| r.record_type() == question.query_type) {
         return;
     }

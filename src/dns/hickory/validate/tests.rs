@@ -5,7 +5,7 @@ use std::time::Duration;
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::rdata::{A, SOA};
 
-use super::world::{SignedWorld, fqdn};
+use super::world::{SignedWorld, Signing, fqdn};
 use super::*;
 use crate::dns::hickory::tests::{Act, Server};
 use crate::dns::hickory::{DnsSettings, HickoryResolver, Trust};
@@ -17,16 +17,25 @@ type Lie = fn(&SignedWorld, &Query, &mut Message) -> Act;
 
 fn world() -> SignedWorld {
     SignedWorld::new(&[
-        (".", true, ""),
+        (".", Signing::Nsec, ""),
         (
             "example.",
-            true,
+            Signing::Nsec,
             "mx A 192.0.2.1\n alias CNAME mx.example.\n far CNAME host.unsigned.example.\n\
              _25._tcp.mx TLSA 07\n _25._tcp.alias CNAME _25._tcp.mx.example.\n old DNAME new.example.\n\
              mx.new A 192.0.2.3\n *.wild A 192.0.2.4\n known.wild A 192.0.2.6\n other A 192.0.2.5",
         ),
-        ("evil.", true, ""),
-        ("unsigned.example.", false, "host A 192.0.2.2\n back CNAME mx.example."),
+        ("evil.", Signing::Nsec, ""),
+        ("slow.evil.", Signing::Nsec3 { opt_out: false, iterations: 200 }, ""),
+        ("unsigned.example.", Signing::None, "host A 192.0.2.2\n back CNAME mx.example."),
+        ("com.", Signing::Nsec3 { opt_out: true, iterations: 0 }, "nic A 192.0.2.8"),
+        ("victim.com.", Signing::Nsec, "mx A 192.0.2.9\n _25._tcp.mx TLSA 09"),
+        ("plain.com.", Signing::None, "host A 192.0.2.10"),
+        (
+            "hashed.",
+            Signing::Nsec3 { opt_out: false, iterations: 5 },
+            "mx A 192.0.2.11\n *.wild A 192.0.2.12",
+        ),
     ])
 }
 
@@ -109,6 +118,15 @@ async fn every_answer_is_proven_authentic_or_proven_unsigned() {
             ("_25._tcp.other.example", ok("nx", true)),
             ("_tcp.mx.example", ok("nodata", true)),
             ("_25._tcp.host.unsigned.example", ok("nx", false)),
+            ("nic.com", ok("192.0.2.8", true)),
+            ("mx.victim.com", ok("192.0.2.9", true)),
+            ("host.plain.com", ok("192.0.2.10", false)),
+            ("none.plain.com", ok("nx", false)),
+            // Opt-out: there may be an unsigned delegation (DANE-03).
+            ("none.com", ok("nx", false)),
+            ("mx.hashed", ok("192.0.2.11", true)),
+            ("far.any.wild.hashed", ok("192.0.2.12", true)),
+            ("_25._tcp.mx.hashed", ok("nx", true)),
         ] {
             assert_eq!(says(&dns, host).await, want, "{host}");
         }
@@ -234,6 +252,49 @@ fn wildcard_instead_of_the_name(w: &SignedWorld, q: &Query, m: &mut Message) -> 
     Act::Answer
 }
 
+/// The like, with the authentic denial of a zone elsewhere.
+fn wildcard_and_a_denial_from_elsewhere(w: &SignedWorld, q: &Query, m: &mut Message) -> Act {
+    wildcard_instead_of_the_name(w, q, m);
+    if is_about(q, "known.wild.example.") && q.query_type == RecordType::A {
+        m.authorities = w.boast("evil.", "zzz.");
+    }
+    Act::Answer
+}
+
+/// A forged address with a wildcard's signature, and a denial of so many iterations that nobody reads it.
+fn forged_beside_a_denial_too_dear_to_read(w: &SignedWorld, q: &Query, m: &mut Message) -> Act {
+    wildcard_instead_of_the_name(w, q, m);
+    if is_about(q, "known.wild.example.") && q.query_type == RecordType::A {
+        another_address(w, q, m);
+        m.authorities = w.denial_by("slow.evil.", &fqdn("slow.evil."));
+    }
+    Act::Answer
+}
+
+/// A zone cut that is none, below which the registry's opt-out records allow for anything.
+fn opted_out_inside_a_signed_zone(w: &SignedWorld, q: &Query, m: &mut Message) -> Act {
+    let host = fqdn("mx.victim.com.");
+    if !host.zone_of(&q.name) {
+        return Act::Answer;
+    }
+    m.metadata.response_code = ResponseCode::NoError;
+    m.authorities.clear();
+    m.answers.retain(|r| r.record_type() != RecordType::RRSIG);
+    match q.query_type {
+        RecordType::NS if q.name == host => {
+            let ns = RData::NS(hickory_resolver::proto::rr::rdata::NS(fqdn("ns.evil.")));
+            m.answers = vec![Record::from_rdata(host, 300, ns)];
+        }
+        RecordType::DS => m.authorities = w.denial_by("com.", &q.name),
+        RecordType::A => {
+            let forged = RData::A(A::new(198, 51, 100, 66));
+            m.answers = vec![Record::from_rdata(q.name.clone(), 300, forged)];
+        }
+        _ => m.answers.clear(),
+    }
+    Act::Answer
+}
+
 fn silent_about_ds(_: &SignedWorld, q: &Query, _: &mut Message) -> Act {
     if q.query_type == RecordType::DS { Act::Silence } else { Act::Answer }
 }
@@ -278,6 +339,20 @@ async fn no_lie_makes_a_signed_name_unsigned() {
         ("an alias that nobody signed", unsigned_alias, mx, Err(Bogus)),
         ("a zone cut that is none", invented_delegation, mx, Err(Bogus)),
         ("a wildcard in place of the name", wildcard_instead_of_the_name, "known.wild.example", Err(Bogus)),
+        (
+            "and a denial from elsewhere",
+            wildcard_and_a_denial_from_elsewhere,
+            "known.wild.example",
+            Err(Bogus),
+        ),
+        (
+            "a denial too dear to read",
+            forged_beside_a_denial_too_dear_to_read,
+            "known.wild.example",
+            Err(Bogus),
+        ),
+        ("opted out inside a signed zone", opted_out_inside_a_signed_zone, "mx.victim.com", Err(Bogus)),
+        ("and its TLSA records", opted_out_inside_a_signed_zone, "_25._tcp.mx.victim.com", Err(Bogus)),
         ("a forged target beside an alias", alias_with_forged_target, "alias.example", ok("192.0.2.1", true)),
         ("no answer about delegations", silent_about_ds, mx, Err(Timeout)),
         ("SERVFAIL for keys", servfail_for_keys, mx, Err(Servfail)),
@@ -326,7 +401,7 @@ async fn a_repaired_server_is_believed_at_once() {
 #[tokio::test]
 async fn the_self_test_tells_sound_resolvers_from_those_that_strip_signatures() {
     let world = Arc::new(world());
-    let other = SignedWorld::new(&[(".", true, "")]);
+    let other = SignedWorld::new(&[(".", Signing::Nsec, "")]);
     for (case, lie, anchor, believe, part) in [
         ("sound", honest as Lie, world.root_key(), Some(true), "found that it validates"),
         ("stripped", without_signatures, world.root_key(), Some(false), "hands out no signatures"),

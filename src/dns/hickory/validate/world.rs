@@ -1,16 +1,19 @@
-//! A small signed DNS for tests: zones with one key each, NSEC denials, aliases of both kinds, wildcards.
+//! A small signed DNS for tests: zones with one key each, NSEC and NSEC3 denials, aliases of both kinds, wildcards.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use hickory_resolver::proto::dnssec::crypto::Ed25519SigningKey;
-use hickory_resolver::proto::dnssec::rdata::{DNSKEY, DNSSECRData, DS, NSEC, RRSIG};
-use hickory_resolver::proto::dnssec::{DigestType, DnssecSigner, PublicKey as _, SigningKey as _};
+use hickory_resolver::proto::dnssec::rdata::{DNSKEY, DNSSECRData, DS, NSEC, NSEC3, RRSIG};
+use hickory_resolver::proto::dnssec::{
+    DigestType, DnssecSigner, Nsec3HashAlgorithm, PublicKey as _, SigningKey as _,
+};
 use hickory_resolver::proto::op::{Message, Query, ResponseCode};
 use hickory_resolver::proto::rr::rdata::{A, CNAME, NS, NULL, SOA};
 use hickory_resolver::proto::rr::{DNSClass, Name, RData, Record, RecordSet, RecordType};
 use hickory_resolver::proto::serialize::binary::{BinEncodable as _, BinEncoder};
 
+use super::zones::base32hex;
 use crate::dns::anchor::Anchor;
 use crate::dns::hickory::tests::tlsa_record;
 
@@ -20,8 +23,21 @@ pub(super) fn fqdn(text: &str) -> Name {
 
 type Sets = BTreeMap<(Name, RecordType), Vec<RData>>;
 
+/// How a zone is signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Signing {
+    None,
+    Nsec,
+    /// NSEC3 with so many iterations.
+    Nsec3 {
+        opt_out: bool,
+        iterations: u16,
+    },
+}
+
 struct Zone {
     apex: Name,
+    signing: Signing,
     signer: Option<DnssecSigner>,
     sets: Sets,
 }
@@ -32,12 +48,12 @@ pub(super) struct SignedWorld(Vec<Zone>);
 const TTL: u32 = 300;
 
 impl SignedWorld {
-    /// Zones from the root down: apex, whether it is signed, and lines of `label… type data` without the apex.
-    pub(super) fn new(zones: &[(&str, bool, &str)]) -> Self {
+    /// Zones from the root down: apex, how it is signed, and lines of `label… type data` without the apex.
+    pub(super) fn new(zones: &[(&str, Signing, &str)]) -> Self {
         let mut all: Vec<Zone> = Vec::new();
-        for (apex, signed, text) in zones {
+        for (apex, signing, text) in zones {
             let apex = fqdn(apex);
-            let signer = signed.then(|| signer(&apex));
+            let signer = (*signing != Signing::None).then(|| signer(&apex));
             let mut sets = Sets::new();
             let soa = SOA::new(fqdn("ns.example."), apex.clone(), 1, 2, 3, 4, TTL);
             sets.insert((apex.clone(), RecordType::SOA), vec![RData::SOA(soa)]);
@@ -61,7 +77,7 @@ impl SignedWorld {
                     parent.sets.insert((apex.clone(), RecordType::DS), vec![ds]);
                 }
             }
-            all.push(Zone { apex, signer, sets });
+            all.push(Zone { apex, signing: *signing, signer, sets });
         }
         all.reverse();
         Self(all)
@@ -86,10 +102,19 @@ impl SignedWorld {
         }
     }
 
+    fn zone(&self, apex: &str) -> &Zone {
+        let apex = fqdn(apex);
+        self.0.iter().find(|z| z.apex == apex).unwrap()
+    }
+
+    /// What the zone `apex` has to deny `name` with, be it its business or not.
+    pub(super) fn denial_by(&self, apex: &str, name: &Name) -> Vec<Record> {
+        self.zone(apex).denial(name)
+    }
+
     /// An authentic NSEC record of the zone `apex` that says of itself that nothing comes before `next`.
     pub(super) fn boast(&self, apex: &str, next: &str) -> Vec<Record> {
-        let apex = fqdn(apex);
-        let zone = self.0.iter().find(|z| z.apex == apex).unwrap();
+        let (zone, apex) = (self.zone(apex), fqdn(apex));
         let nsec = NSEC::new_cover_self(fqdn(next), [RecordType::A]);
         let record = Record::from_rdata(apex.clone(), TTL, RData::DNSSEC(DNSSECRData::NSEC(nsec)));
         zone.with_signature(&apex, &apex, RecordType::NSEC, vec![record])
@@ -204,10 +229,12 @@ impl Zone {
         records
     }
 
-    /// The NSEC record at or before `name`.
+    /// The NSEC record at or before `name`, or the NSEC3 records that say as much.
     fn denial(&self, name: &Name) -> Vec<Record> {
-        if self.signer.is_none() {
-            return Vec::new();
+        match self.signing {
+            Signing::None => return Vec::new(),
+            Signing::Nsec3 { opt_out, iterations } => return self.hashed_denial(name, opt_out, iterations),
+            Signing::Nsec => {}
         }
         let names: BTreeSet<&Name> = self.sets.keys().map(|(n, _)| n).collect();
         let owner = names.iter().rev().find(|n| **n <= name).map_or(&self.apex, |n| *n);
@@ -216,5 +243,52 @@ impl Zone {
         let nsec = NSEC::new_cover_self(next.clone(), types);
         let record = Record::from_rdata(owner.clone(), TTL, RData::DNSSEC(DNSSECRData::NSEC(nsec)));
         self.with_signature(owner, owner, RecordType::NSEC, vec![record])
+    }
+
+    /// A record that matches `name`, or a closest encloser proof with that of the wildcard (RFC 5155 §7.2).
+    fn hashed_denial(&self, name: &Name, opt_out: bool, iterations: u16) -> Vec<Record> {
+        let types = |n: &Name| self.sets.keys().filter(|(o, _)| o == n).map(|(_, k)| *k).collect::<Vec<_>>();
+        let mut names = BTreeSet::new();
+        for (owner, _) in self.sets.keys() {
+            let is_unsigned_delegation = *owner != self.apex && types(owner) == [RecordType::NS];
+            if opt_out && is_unsigned_delegation {
+                continue;
+            }
+            let mut at = owner.clone();
+            while at != self.apex {
+                names.insert(at.clone());
+                at = at.base_name();
+            }
+            names.insert(at);
+        }
+        let hash = |n: &Name| Nsec3HashAlgorithm::SHA1.hash(&[], n, iterations).unwrap().as_ref().to_vec();
+        let mut chain: Vec<(Vec<u8>, &Name)> = names.iter().map(|n| (hash(n), n)).collect();
+        chain.sort();
+        let matching = |n: &Name| chain.iter().position(|(_, own)| *own == n);
+        let covering = |n: &Name| chain.iter().rposition(|(h, _)| *h < hash(n)).unwrap_or(chain.len() - 1);
+        let wanted: BTreeSet<usize> = match matching(name) {
+            Some(at) => BTreeSet::from([at]),
+            None => {
+                let mut next_closer = name.clone();
+                while matching(&next_closer.base_name()).is_none() {
+                    next_closer = next_closer.base_name();
+                }
+                let encloser = next_closer.base_name();
+                let wildcard = encloser.prepend_label("*").unwrap();
+                let of_wildcard = matching(&wildcard).unwrap_or_else(|| covering(&wildcard));
+                BTreeSet::from([matching(&encloser).unwrap(), covering(&next_closer), of_wildcard])
+            }
+        };
+        let record = |at: usize| {
+            let (own, name) = &chain[at];
+            let next = chain[(at + 1) % chain.len()].0.clone();
+            let mut types = types(name);
+            types.extend((!types.is_empty()).then_some(RecordType::RRSIG));
+            let nsec3 = NSEC3::new(Nsec3HashAlgorithm::SHA1, opt_out, iterations, Vec::new(), next, types);
+            let owner = self.apex.prepend_label(base32hex(own).as_bytes()).unwrap();
+            let record = Record::from_rdata(owner.clone(), TTL, RData::DNSSEC(DNSSECRData::NSEC3(nsec3)));
+            self.with_signature(&owner, &owner, RecordType::NSEC3, vec![record])
+        };
+        wanted.into_iter().flat_map(record).collect()
     }
 }

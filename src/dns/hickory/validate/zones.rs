@@ -47,7 +47,7 @@ impl Validator {
         for depth in 1..=labels {
             let at = name.trim_to(usize::from(depth));
             let delegation = Query::query(at.clone(), RecordType::DS);
-            let message = self.looked_up(asker, &delegation).await?;
+            let (message, _) = self.looked_up(asker, &delegation).await?;
             match step(&message, &at, &zone).ok_or_else(|| asker.blame())? {
                 Step::Signed => zone = at,
                 Step::Unsigned => return Ok(Place::Unsigned),
@@ -124,8 +124,9 @@ fn by_nsec(owner: &Name, nsec: &NSEC, at: &Name, zone: &Name) -> Option<Step> {
     let ends_here = types.contains(RecordType::NS) && !types.contains(RecordType::SOA);
     let last = next <= owner;
     let covers = owner < at && if last { next == zone } else { at < next };
-    (covers && zone.zone_of(owner) && zone.zone_of(next) && !(ends_here && owner.zone_of(at)))
-        .then_some(Step::Same)
+    let ours = zone.zone_of(owner) && zone.zone_of(next) && !(ends_here && owner.zone_of(at));
+    // A name with others below it is there, if only for them.
+    (covers && ours).then_some(if at.zone_of(next) { Step::Same } else { Step::Absent })
 }
 
 fn by_nsec3(owner: &Name, nsec3: &NSEC3, at: &Name, zone: &Name) -> Option<Step> {
@@ -159,7 +160,7 @@ const fn of_types(ns: bool, ds: bool, soa: bool) -> Option<Step> {
 }
 
 /// RFC 4648 §7, without padding and in lower case, as owner names of NSEC3 records are (RFC 5155 §3).
-fn base32hex(octets: &[u8]) -> String {
+pub(super) fn base32hex(octets: &[u8]) -> String {
     const DIGITS: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
     let bits: Vec<u8> = octets.iter().flat_map(|o| (0..8).rev().map(move |n| o >> n & 1)).collect();
     let digit = |five: &[u8]| {
