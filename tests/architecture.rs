@@ -164,22 +164,35 @@ fn path_prefix(text: &str) -> String {
     text[..end].trim_end_matches(':').to_owned()
 }
 
-#[test]
-fn arrows_point_downward_only() {
+/// Every module outside the tests, with its text as far as it is program.
+fn programs() -> Vec<(String, String)> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     sources(&src, &mut files);
-    let mut wrong = Vec::new();
-    for file in files {
+    let read = |file: PathBuf| {
         let module = module_of(&file, &src);
-        if module == "lib" || module == "main" || is_unit_tests(&module) {
+        (!is_unit_tests(&module)).then(|| (module, program(&fs::read_to_string(&file).unwrap())))
+    };
+    files.into_iter().filter_map(read).collect()
+}
+
+/// The rooms that know no clock, socket or database.
+fn is_pure(module: &str) -> bool {
+    layer(module).is_some_and(|(_, l)| l <= 1)
+}
+
+#[test]
+fn arrows_point_downward_only() {
+    let mut wrong = Vec::new();
+    for (module, text) in programs() {
+        if module == "lib" || module == "main" {
             continue;
         }
         let Some((room, from)) = layer(&module) else {
             wrong.push(format!("{module}: no layer in tests/architecture.rs"));
             continue;
         };
-        for used in uses(&program(&fs::read_to_string(&file).unwrap())) {
+        for used in uses(&text) {
             let Some((target, to)) = layer(&used) else { continue };
             let family = |r: &str| r.split("::").next().unwrap().to_owned();
             let same_room = room == target || (from == 2 && family(room) == family(target));
@@ -195,16 +208,8 @@ fn arrows_point_downward_only() {
 
 #[test]
 fn pure_rooms_do_no_io_and_know_no_clock() {
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut files = Vec::new();
-    sources(&src, &mut files);
     let mut wrong = Vec::new();
-    for file in files {
-        let module = module_of(&file, &src);
-        if is_unit_tests(&module) || layer(&module).is_none_or(|(_, l)| l > 1) {
-            continue;
-        }
-        let text = program(&fs::read_to_string(&file).unwrap());
+    for (module, text) in programs().into_iter().filter(|(m, _)| is_pure(m)) {
         wrong.extend(IMPURE.iter().filter(|w| text.contains(**w)).map(|w| format!("{module} names {w}")));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -213,19 +218,11 @@ fn pure_rooms_do_no_io_and_know_no_clock() {
 #[test]
 fn pure_rooms_count_nothing() {
     // What happened is counted by who made it happen. A pure room may only say which words there are.
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut files = Vec::new();
-    sources(&src, &mut files);
     let mut wrong = Vec::new();
-    for file in files {
-        let module = module_of(&file, &src);
-        if is_unit_tests(&module) || module.starts_with("observe::metrics") {
-            continue;
-        }
-        if layer(&module).is_some_and(|(_, l)| l <= 1) {
-            let used = uses(&program(&fs::read_to_string(&file).unwrap()));
-            let counts = |u: &&String| u.starts_with("observe::metrics") && *u != "observe::metrics::Word";
-            wrong.extend(used.iter().filter(counts).map(|u| format!("{module} uses {u}")));
+    for (module, text) in programs().into_iter().filter(|(m, _)| is_pure(m)) {
+        let counts = |u: &String| u.starts_with("observe::metrics") && *u != "observe::metrics::Word";
+        if !module.starts_with("observe::metrics") {
+            wrong.extend(uses(&text).into_iter().filter(counts).map(|u| format!("{module} uses {u}")));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -235,22 +232,9 @@ fn pure_rooms_count_nothing() {
 fn only_the_classifier_and_the_queue_say_permanent() {
     // A FailReason outside these files would be a second place that can bounce mail.
     let allowed = ["delivery::classify", "queue::outcome", "queue::manager", "store"];
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut files = Vec::new();
-    sources(&src, &mut files);
-    let mut wrong = Vec::new();
-    for file in files {
-        let module = module_of(&file, &src);
-        if is_unit_tests(&module) {
-            continue;
-        }
-        let text = program(&fs::read_to_string(&file).unwrap());
-        if text.contains("FailReason::")
-            && !is_unit_tests(&module)
-            && !allowed.iter().any(|a| module.starts_with(a))
-        {
-            wrong.push(module);
-        }
-    }
+    let says = |(module, text): &(String, String)| {
+        text.contains("FailReason::") && !allowed.iter().any(|a| module.starts_with(a))
+    };
+    let wrong: Vec<_> = programs().into_iter().filter(says).map(|(module, _)| module).collect();
     assert!(wrong.is_empty(), "{wrong:?}");
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
+use super::inbox::Lane;
 use super::readers::Readers;
-use super::writer::Lane;
 use super::{SqliteReader, SqliteStore};
 use crate::clock::Timestamp;
 use crate::queue::StoreError;

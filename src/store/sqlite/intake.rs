@@ -8,8 +8,9 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::SqliteStore;
 use super::depth::Standing;
+use super::inbox::{Inbox, Lane};
 use super::rows::{PLACES, code, key, number};
-use super::writer::{Fault, Inbox, Lane, Tx};
+use super::writer::{Fault, Tx};
 use crate::clock::Timestamp;
 use crate::mail::{Domain, EnvelopeRecipient, Ret};
 use crate::queue::{

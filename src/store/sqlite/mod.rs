@@ -21,6 +21,7 @@ mod exceptions;
 mod figures;
 mod health;
 mod history;
+mod inbox;
 mod intake;
 mod leases;
 pub mod metrics;
@@ -43,10 +44,11 @@ pub use leases::Recovered;
 pub use open::OpenError;
 
 use health::Health;
+use inbox::Inbox;
 use metrics::StoreMetrics;
 use readers::Readers;
 use tidy::Tidy;
-use writer::{Counters, Inbox, Writer};
+use writer::{Counters, Writer};
 
 /// How to open the store.
 #[derive(Debug, Clone)]

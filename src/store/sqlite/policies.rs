@@ -7,9 +7,10 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::inbox::Lane;
 use super::readers::Readers;
 use super::rows::{domain, json, maybe_time, number, time};
-use super::writer::{Fault, Lane, Tx};
+use super::writer::{Fault, Tx};
 use super::{SqliteReader, SqliteStore};
 use crate::clock::Timestamp;
 use crate::mail::Domain;

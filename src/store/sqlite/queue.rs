@@ -7,9 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
+use super::inbox::Lane;
 use super::leases::{self, SettledRow};
 use super::rows::message_of;
-use super::writer::{Lane, Tx};
+use super::writer::Tx;
 use super::{SqliteStore, history, reads};
 use crate::clock::Timestamp;
 use crate::mail::{Domain, QueueId};

@@ -8,7 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-use super::writer::{Fault, Lane, Tx};
+use super::inbox::Lane;
+use super::writer::{Fault, Tx};
 use super::{SqliteReader, SqliteStore, rows, sessions};
 use crate::clock::Timestamp;
 use crate::mail::Domain;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-use super::writer::Lane;
+use super::inbox::Lane;
 use super::*;
 use crate::queue::{Filter, Outcome, QueueStore, RecipientState, Suspension};
 use crate::store::contract::{self, Site, all_of, claim, clock, delivered, domain, id, message, stands};

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use rusqlite::{OptionalExtension, params};
 
+use super::inbox::Inbox;
 use super::rows::key;
 use super::sessions;
-use super::writer::{Fault, Inbox, Tx};
+use super::writer::{Fault, Tx};
 use crate::clock::Timestamp;
 
 /// Parts of content deleted in one slice: 2 MiB.
