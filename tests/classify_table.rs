@@ -190,6 +190,7 @@ fn every_failure_of_a_host() {
     let said = DeferReason::Reply;
     let at = "192.0.2.1:25".parse().unwrap();
     let connect = |words: &str, local| HostFailure::Connect { at, words: words.to_owned(), local };
+    let nobody = || HostFailure::Nobody { at, words: "refused".to_owned() };
     let handshake = TlsFailure::Handshake(HandshakeFault { token: "tls-alert-40".into(), words: "x".into() });
     let (later, gone, no, closing) =
         (reply("450 not now"), reply("521 no mail"), reply("554 go away"), reply("421 4.3.2 bye"));
@@ -234,6 +235,8 @@ fn every_failure_of_a_host() {
         // Anybody may have said it, before TLS proved who speaks.
         ("greeting 554, TLS owed", HostFailure::Refused(Stage::Greeting, &no), true, (said, "4.7.1", None)),
         ("our own greeting", HostFailure::Ourselves, false, (Loop, "4.4.6", None)),
+        ("nobody at our own name", nobody(), false, (Loop, "4.4.6", Some((FailReason::Loop, "5.4.6")))),
+        ("nobody at our own name, TLS owed", nobody(), true, (Loop, "4.4.6", None)),
         ("not in the policy", HostFailure::Tls(&TlsFailure::NotListed), true, (PolicyMx, "4.7.0", None)),
         ("no STARTTLS", HostFailure::Tls(&TlsFailure::NotOffered), true, (TlsMissing, "4.7.4", None)),
         ("STARTTLS refused", HostFailure::Tls(&refused), true, (TlsMissing, "4.7.4", None)),

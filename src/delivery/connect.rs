@@ -14,6 +14,8 @@ pub struct DialFault {
     pub words: String,
     /// The fault is ours: no descriptor, no such source address. Stops the attempt, which does not count.
     pub local: bool,
+    /// The machine is there, and nobody listens on this port.
+    pub refused: bool,
 }
 
 /// Connects within `limit`, from `source` where one is given.
@@ -33,12 +35,13 @@ pub async fn dial(to: SocketAddr, source: Option<IpAddr>, limit: Duration) -> Re
             Ok(client.stream)
         }
         Err(mail_send::Error::Io(e)) => {
-            Err(DialFault { words: e.to_string(), local: is_local(&e, source.is_some()) })
+            let refused = e.kind() == io::ErrorKind::ConnectionRefused;
+            Err(DialFault { words: e.to_string(), local: is_local(&e, source.is_some()), refused })
         }
         Err(mail_send::Error::Timeout) => {
-            Err(DialFault { words: "connection timed out".to_owned(), local: false })
+            Err(DialFault { words: "connection timed out".to_owned(), local: false, refused: false })
         }
-        Err(e) => Err(DialFault { words: e.to_string(), local: false }),
+        Err(e) => Err(DialFault { words: e.to_string(), local: false, refused: false }),
     }
 }
 

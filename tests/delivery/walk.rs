@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sealpost::delivery::attempt::AttemptSettings;
 use sealpost::mail::Origin;
 use sealpost::queue::{DeferReason, Lease, MessageMeta, Outcome};
 use sealpost::route::{Route, RouteKind};
@@ -35,6 +36,52 @@ async fn a_refused_recipient_does_not_return_the_mail_of_the_next_transaction() 
         assert_eq!(words(&outcomes), ["bounced", "delivered", "delivered"], "{outcomes:?}");
         assert_eq!((connections(&ears), count(&ears, "RSET")), (1, 1));
     }
+}
+
+// OUT-08
+#[tokio::test]
+async fn a_host_of_our_own_name_where_nobody_answers_is_us() {
+    let (port, ears) = serve("127.0.0.1", 0, Manners::default()).await;
+    let name = domain("relay.example.org");
+    let settings = || AttemptSettings {
+        port,
+        own_name_pause: Duration::from_millis(200),
+        ..AttemptSettings::new(name.clone())
+    };
+    let said = |outcomes: &[Outcome]| (outcomes[0].word(), enhanced(&outcomes[0]));
+    let waits = |code: &str| ("deferred", code.to_owned());
+    let w = World::with(settings(), Authority::new().tls());
+    w.route("a.example", &[(name.as_str(), &["127.0.0.2"])]);
+    let (report, outcomes) = w.deliver("a.example", 1).await;
+    assert_eq!(said(&outcomes), ("bounced", "5.4.6".to_owned()), "{outcomes:?}");
+    let text = &outcomes[0].diagnosis().text;
+    assert!(text.contains("relay.example.org is the name of this relay itself"), "{text}");
+    assert!(report.unreachable.is_none(), "there is no host to wait for");
+
+    // Who has promised something, a better host that is away, and a host of another name: mail waits.
+    w.enforce("b.example", &[name.as_str()]);
+    w.route("b.example", &[(name.as_str(), &["127.0.0.2"])]);
+    w.route("c.example", &[("mx.c.example", &["127.0.0.3"]), (name.as_str(), &["127.0.0.5"])]);
+    w.route("d.example", &[("mx.d.example", &["127.0.0.6"])]);
+    for (of, want) in [("b.example", "4.4.1"), ("c.example", "4.4.1"), ("d.example", "4.4.1")] {
+        let (_, outcomes) = w.deliver(of, 1).await;
+        assert_eq!(said(&outcomes), waits(want), "{of}");
+    }
+    assert_eq!(connections(&ears), 0);
+
+    // Another server under our name has been seen, and is away: mail waits for it.
+    w.route("e.example", &[(name.as_str(), &["127.0.0.1"])]);
+    assert_eq!(words(&w.deliver("e.example", 1).await.1), ["delivered"]);
+    w.route("a.example", &[(name.as_str(), &["127.0.0.4"])]);
+    let (_, outcomes) = w.deliver("a.example", 1).await;
+    assert_eq!(said(&outcomes), waits("4.4.1"));
+
+    // Or it starts a moment after us.
+    let w = World::with(settings(), Authority::new().tls());
+    w.route("a.example", &[(name.as_str(), &["127.0.0.2"])]);
+    let ((_, outcomes), late) =
+        tokio::join!(w.deliver("a.example", 1), serve("127.0.0.2", port, Manners::default()));
+    assert_eq!((said(&outcomes).0, connections(&late.1)), ("delivered", 1), "{outcomes:?}");
 }
 
 // OUT-45, DUR-18

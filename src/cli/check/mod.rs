@@ -359,8 +359,7 @@ async fn probe(
                 }
             }
             Err(ruling) => {
-                report.probes.push(Probe::failed(*address, &ruling));
-                let ruling = HostRuling { transient: ruling, permanent: None };
+                report.probes.push(Probe::failed(*address, &ruling.transient));
                 if required.is_ok() {
                     with_requiretls = Err(ruling.clone());
                 }

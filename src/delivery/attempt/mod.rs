@@ -152,6 +152,8 @@ pub struct AttemptSettings {
     pub timers: Timers,
     /// Sessions that reach MAIL, per attempt (OUT-02).
     pub max_sessions: u32,
+    /// How long to wait before a host of our own name that refuses the connection is dialled again (OUT-08).
+    pub own_name_pause: Duration,
     /// How long to wait for a place in the pool before handing back.
     pub patience: Duration,
     /// The overall watchdog (QUE-08).
@@ -172,6 +174,7 @@ impl AttemptSettings {
             dnssec: Dnssec::default(),
             timers: Timers::default(),
             max_sessions: 2,
+            own_name_pause: Duration::from_secs(10),
             patience: Duration::from_secs(5),
             watchdog: Duration::from_secs(2 * 3600),
             metrics: AttemptMetrics::default(),
@@ -207,6 +210,9 @@ pub struct Parts {
 pub struct Attempts {
     settings: Arc<AttemptSettings>,
     parts: Parts,
+    /// Since the start somebody has answered at an MX host of our own name: another mail server of this machine, which may
+    /// be away for a while (OUT-08).
+    name_shared: Arc<AtomicBool>,
 }
 
 /// What must survive when an attempt is cut off from outside.
@@ -232,7 +238,7 @@ struct Sending {
 impl Attempts {
     /// Attempts over these parts.
     pub fn new(settings: AttemptSettings, parts: Parts) -> Self {
-        Self { settings: Arc::new(settings), parts }
+        Self { settings: Arc::new(settings), parts, name_shared: Arc::default() }
     }
 
     /// Tries to deliver one lease. Every recipient gets an outcome in `ledger` or stands in the report's
@@ -241,7 +247,7 @@ impl Attempts {
     pub async fn run(&self, lease: &Lease, ledger: &dyn Ledger, cancel: &CancellationToken) -> AttemptReport {
         let progress = Mutex::new(Progress { pending: (0..lease.recipients.len()).collect(), sending: None });
         let cut_off = {
-            let walk = Walk::new(&self.settings, &self.parts, lease, ledger, &progress);
+            let walk = Walk::new(self, lease, ledger, &progress);
             tokio::select! {
                 biased;
                 report = Box::pin(walk.run()) => return report,
@@ -316,6 +322,11 @@ pub fn gate(
     })
 }
 
+/// Whether a host has our own name and was not configured: unless somebody answers there, it is us (OUT-08).
+fn has_our_name(settings: &AttemptSettings, route: &Route, host: &Domain) -> bool {
+    route.smart_host().is_none() && *host == settings.hostname
+}
+
 /// What has a say about every host of a route alike.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms<'a> {
@@ -374,9 +385,13 @@ fn opening<'a>(
     }
 }
 
-/// `None` for a failed handshake, which the verdict judges.
-fn host_failure(why: &Unopened, at: SocketAddr) -> Option<HostFailure<'_>> {
+/// `None` for a failed handshake, which the verdict judges. `nobody`: a refused
+/// connection says that the host is us.
+fn host_failure(why: &Unopened, at: SocketAddr, nobody: bool) -> Option<HostFailure<'_>> {
     match why {
+        Unopened::Connect(fault) if nobody && fault.refused => {
+            Some(HostFailure::Nobody { at, words: fault.words.clone() })
+        }
         Unopened::Connect(fault) => {
             Some(HostFailure::Connect { at, words: fault.words.clone(), local: fault.local })
         }

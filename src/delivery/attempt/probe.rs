@@ -3,10 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::super::classify::{self, Ruling};
+use super::super::classify::{self, HostRuling};
 use super::super::session::{Seen, Session, Unopened};
 use super::super::starttls::Tls;
-use super::{AttemptSettings, host_failure, opening};
+use super::{AttemptSettings, has_our_name, host_failure, opening};
 use crate::clock::Clock;
 use crate::route::Route;
 use crate::security::decide::TlsPolicy;
@@ -34,7 +34,7 @@ impl Prober {
         address: IpAddr,
         route: &Route,
         policy: &TlsPolicy,
-    ) -> Result<(Seen, Judgement), Ruling> {
+    ) -> Result<(Seen, Judgement), HostRuling> {
         let to = SocketAddr::new(address, route.port(self.settings.port));
         let opening = opening(&self.settings, &self.tls, self.clock.now(), route, policy, to);
         let fault = match Session::open(opening).await {
@@ -52,8 +52,11 @@ impl Prober {
                 Ok((*seen, judgement))
             }
             (_, why) => {
-                let failure = host_failure(why, to).ok_or_else(|| classify::local(String::new()))?;
-                Err(classify::host(&failure, &policy.host, policy).transient)
+                let nobody = has_our_name(&self.settings, route, &policy.host) && !policy.owes_tls();
+                match host_failure(why, to, nobody) {
+                    Some(failure) => Err(classify::host(&failure, &policy.host, policy)),
+                    None => Err(HostRuling { transient: classify::local(String::new()), permanent: None }),
+                }
             }
         }
     }

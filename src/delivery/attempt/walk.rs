@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use super::super::classify::{self, HostFailure, Ruling};
 use super::super::ehlo::Ehlo;
 use super::super::wire_form::{Mail, Rcpt, rcpt_command};
 use super::super::{AttemptReport, Ledger};
-use super::{AttemptSettings, Parts, Progress, Terms, blank, gate};
+use super::{AttemptSettings, Attempts, Parts, Progress, Terms, blank, gate};
 
 mod connect;
 mod settle;
@@ -50,6 +51,7 @@ struct Try<'a> {
 pub(super) struct Walk<'a> {
     settings: &'a AttemptSettings,
     parts: &'a Parts,
+    name_shared: &'a AtomicBool,
     lease: &'a Lease,
     ledger: &'a dyn Ledger,
     progress: &'a Mutex<Progress>,
@@ -71,15 +73,16 @@ pub(super) struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     pub(super) fn new(
-        settings: &'a AttemptSettings,
-        parts: &'a Parts,
+        attempts: &'a Attempts,
         lease: &'a Lease,
         ledger: &'a dyn Ledger,
         progress: &'a Mutex<Progress>,
     ) -> Self {
+        let Attempts { settings, parts, name_shared } = attempts;
         Self {
             settings,
             parts,
+            name_shared,
             lease,
             ledger,
             progress,

@@ -24,6 +24,13 @@ pub enum HostFailure<'a> {
         /// Whether the fault is ours.
         local: bool,
     },
+    /// It carries our own name, and nobody answers there (OUT-08).
+    Nobody {
+        /// The socket address, for the text.
+        at: std::net::SocketAddr,
+        /// What the system said.
+        words: String,
+    },
     /// Greeting, EHLO or HELO was refused with 4xx or 5xx.
     Refused(Stage, &'a Reply),
     /// The dialogue broke off before MAIL.
@@ -74,6 +81,20 @@ pub fn host(failure: &HostFailure<'_>, host: &Domain, policy: &TlsPolicy) -> Hos
             } else {
                 deferred(DeferReason::Connect, Stage::Connect, None, code4(4, 1), text)
             })
+        }
+        HostFailure::Nobody { at, words } => {
+            let text = format!(
+                "{host} is the name of this relay itself, and no mail server answers there ({}:{}: {words})",
+                at.ip(),
+                at.port()
+            );
+            let ruling = deferred(DeferReason::Loop, Stage::Connect, None, code4(4, 6), text);
+            // Forged, it would end what a promise keeps (STS-76).
+            if policy.owes_tls() {
+                transient(ruling)
+            } else {
+                may_fail(ruling, FailReason::Loop, EnhancedCode::new(5, 4, 6))
+            }
         }
         HostFailure::Refused(stage, reply) => {
             let text = format!("{host} refused to talk to me: {reply}");

@@ -1,17 +1,22 @@
 //! Getting a session with one address: lent by the pool, or dialled, with the reconnect in the clear after a
 //! failed handshake.
 
+use std::sync::atomic::Ordering;
+
 use crate::queue::health::Trouble;
 use crate::queue::outcome::Stage;
 use crate::route::source;
-use crate::security::verdict::{Evidence, TlsState, judge};
+use crate::security::verdict::{Evidence, HandshakeFault, TlsState, judge};
 
-use super::super::{host_failure, opening};
+use super::super::{has_our_name, host_failure, opening};
 use super::{Flow, Try, Walk};
 use crate::delivery::classify::{self, HostFailure};
 use crate::delivery::pool::{Grant, HostKey, Key};
-use crate::delivery::session::{Session, Unopened};
+use crate::delivery::session::{OpenFault, Session, Unopened};
 use crate::delivery::transcript::Fault;
+
+/// A host of our own name that refuses is dialled so often before it counts as us: another server may be starting there.
+const DIALS_OF_OUR_NAME: u32 = 3;
 
 impl Walk<'_> {
     pub(super) async fn address(&mut self, t: &Try<'_>) -> Flow {
@@ -62,12 +67,7 @@ impl Walk<'_> {
         let mut after = None;
         loop {
             let retry = after.is_some();
-            let mut o =
-                opening(self.settings, &self.parts.tls, self.parts.clock.now(), t.route, t.policy, t.to);
-            o.after = after.take();
-            let opened = Session::open(o).await;
-            self.settings.metrics.dialled(opened.as_ref().err().map(|fault| &fault.why));
-            let fault = match opened {
+            let fault = match self.open(t, after.take()).await {
                 Ok(mut session) => {
                     session.fallback = retry;
                     if retry {
@@ -105,8 +105,11 @@ impl Walk<'_> {
                     return None;
                 }
             }
+            let nobody = self.may_be_us(t, &fault.why);
             match &fault.why {
-                Unopened::Connect(dial) if !dial.local => self.parts.pool.trouble(&host, Trouble::Dial),
+                Unopened::Connect(dial) if !dial.local && !nobody => {
+                    self.parts.pool.trouble(&host, Trouble::Dial);
+                }
                 Unopened::Fault(Stage::Greeting, _) | Unopened::Fault(_, Fault::Closing(_)) => {
                     self.parts.pool.trouble(&host, Trouble::Dial);
                 }
@@ -117,7 +120,7 @@ impl Walk<'_> {
             {
                 self.report.reached = true;
             }
-            if let Some(failure) = host_failure(&fault.why, t.to) {
+            if let Some(failure) = host_failure(&fault.why, t.to, nobody) {
                 self.fail(&failure, t.policy, base.clone());
             }
             if let Unopened::Connect(dial) = &fault.why
@@ -129,5 +132,37 @@ impl Walk<'_> {
             }
             return None;
         }
+    }
+
+    /// Opens a session; `after` a handshake that failed, for the clear.
+    async fn open(&self, t: &Try<'_>, after: Option<HandshakeFault>) -> Result<Session, OpenFault> {
+        let mut dials = 1;
+        loop {
+            let (tls, now) = (&self.parts.tls, self.parts.clock.now());
+            let mut o = opening(self.settings, tls, now, t.route, t.policy, t.to);
+            o.after = after.clone();
+            let opened = Session::open(o).await;
+            let why = opened.as_ref().err().map(|fault| &fault.why);
+            self.settings.metrics.dialled(why);
+            if has_our_name(self.settings, t.route, &t.host.name)
+                && why.is_none_or(|why| !matches!(why, Unopened::Connect(_)))
+            {
+                self.name_shared.store(true, Ordering::Relaxed);
+            }
+            if dials == DIALS_OF_OUR_NAME || !why.is_some_and(|why| self.may_be_us(t, why)) {
+                return opened;
+            }
+            dials += 1;
+            tokio::time::sleep(self.settings.own_name_pause).await;
+        }
+    }
+
+    /// Whether the host has our own name, refuses the connection, and nobody has ever answered there (OUT-08). Where TLS
+    /// is owed, forged records could say as much (OUT-09).
+    fn may_be_us(&self, t: &Try<'_>, why: &Unopened) -> bool {
+        has_our_name(self.settings, t.route, &t.host.name)
+            && !t.policy.owes_tls()
+            && !self.name_shared.load(Ordering::Relaxed)
+            && matches!(why, Unopened::Connect(dial) if dial.refused)
     }
 }
