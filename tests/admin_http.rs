@@ -37,6 +37,7 @@ fn command(config: &str, words: &[&str], answer: &str) -> (u8, String, String) {
     let mut io = Io {
         input: &mut std::io::Cursor::new(answer.as_bytes()),
         interactive: !answer.is_empty(),
+        terminal: false,
         out: &mut out,
         err: &mut err,
         now: now(),

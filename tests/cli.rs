@@ -14,6 +14,7 @@ fn sealpost(args: &[&str], input: &str) -> (u8, String, String) {
         &mut Io {
             input: &mut Cursor::new(input.as_bytes()),
             interactive: false,
+            terminal: false,
             out: &mut out,
             err: &mut err,
             now: Timestamp::from_millis(1_795_333_080_000),

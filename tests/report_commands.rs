@@ -186,7 +186,8 @@ impl World {
         let work = move || {
             let (mut out, mut err) = (Vec::new(), Vec::new());
             let input = &mut std::io::Cursor::new(b"");
-            let mut io = Io { input, interactive: false, out: &mut out, err: &mut err, now: now() };
+            let mut io =
+                Io { input, interactive: false, out: &mut out, terminal: false, err: &mut err, now: now() };
             let Next::Exit(status) = run(line, &mut io) else { panic!("serves") };
             (status, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
         };

@@ -20,6 +20,7 @@ fn report_read(words: &[&str], input: &[u8]) -> (u8, String, String) {
         &mut Io {
             input: &mut Cursor::new(input),
             interactive: false,
+            terminal: false,
             out: &mut out,
             err: &mut err,
             now: Timestamp::from_millis(1_795_333_080_000),

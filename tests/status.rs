@@ -15,6 +15,7 @@ use sealpost::admin::{AdminActions, Readiness, Reports};
 use sealpost::cli::{Io, Next, run};
 use sealpost::clock::{Clock, ManualClock, Timestamp};
 use sealpost::config::Secret;
+use sealpost::dns::belief::Mode;
 use sealpost::mail::{
     Domain, EnhancedCode, Envelope, EnvelopeRecipient, ForwardPath, Origin, QueueId, ReversePath, SenderTls,
 };
@@ -23,7 +24,7 @@ use sealpost::queue::{
     ClaimTerms, DeferReason, Diagnosis, Filter, Finish, NewMessage, Outcome, QueueStore, RetrySchedule,
     Settled, TimelineEntry, Which,
 };
-use sealpost::status::{Disk, Dnssec, Listening, Place, Relay, Running, Status};
+use sealpost::status::{ConfigurationFile, Disk, Dnssec, Listening, Place, Relay, Running, Status};
 use sealpost::store::sqlite::{SqliteSettings, SqliteStore};
 use sealpost::tlsrpt::service::{Preview, SendSummary};
 use sealpost::tlsrpt::{Day, ListedReport, ReportFilter, ReportNo, ReportStoreError};
@@ -63,15 +64,28 @@ impl AdminActions for RunningRelay {
             certificate: None,
             exceptions: Vec::new(),
             max_age: Duration::from_secs(5 * 86_400),
+            rules: Arc::default(),
         };
         let listening = Listening { address: "127.0.0.1:2525".parse().unwrap(), protocol: "smtp".to_owned() };
         let words = readiness.dnssec.clone();
         let running = Running {
             relay: Relay { started: now, draining: false, listeners: vec![listening] },
             readiness,
-            dnssec: Dnssec { configured: true, believed: true, proven: true, warned: false, words },
+            dnssec: Dnssec {
+                mode: Mode::TrustAd,
+                configured: true,
+                believed: true,
+                proven: true,
+                words,
+                ..Dnssec::default()
+            },
             standing: Vec::new(),
             reports_wait: None,
+            configuration: ConfigurationFile {
+                file: "/etc/sealpost.toml".into(),
+                changed: None,
+                unreadable: None,
+            },
         };
         (place, running)
     }
@@ -202,7 +216,8 @@ async fn status(config: &str, words: &[&str]) -> (u8, String, String) {
     let work = move || {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let input = &mut std::io::Cursor::new(b"");
-        let mut io = Io { input, interactive: false, out: &mut out, err: &mut err, now: now() };
+        let mut io =
+            Io { input, interactive: false, out: &mut out, terminal: false, err: &mut err, now: now() };
         let Next::Exit(status) = run(line, &mut io) else { panic!("serves") };
         (status, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     };
@@ -225,6 +240,8 @@ async fn the_running_relay_is_asked_and_screen_and_document_agree() {
         ("/queue/causes/0/example/text", "the certificate of mx1.bank.example has expired"),
         ("/queue/busiest/0/domain", "bank.example"),
         ("/dnssec/words", "trust-ad: so it is"),
+        ("/dnssec/mode", "trust-ad"),
+        ("/configuration/file", "/etc/sealpost.toml"),
         ("/look_at/0/mark", "note"),
         ("/look_at/0/subject", "tls_certificate"),
     ] {
@@ -240,7 +257,10 @@ async fn the_running_relay_is_asked_and_screen_and_document_agree() {
         assert!(out.contains(words), "{words}: {out}");
     }
     assert!(out.ends_with("Nothing needs a person here; 1 thing to look at.\n"), "{out}");
-    assert!(out.lines().all(|l| l.chars().count() <= 80), "{out}");
+    // Into a pipe each thing is one line, with all that is to be done about it.
+    let thing = out.lines().find(|l| l.starts_with("note")).unwrap();
+    assert!(thing.contains("the oldest for 26h") && thing.contains("[[destination]] of yours"), "{out}");
+    assert!(thing.ends_with("or lower minimum_tls."), "{out}");
 
     *world.relay.0.lock().unwrap() = 100;
     for words in [&[][..], &["--json"]] {

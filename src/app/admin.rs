@@ -78,6 +78,7 @@ impl AdminActions for Actions {
             dnssec: status::dnssec(&self.belief),
             standing: self.watched.noticed.get(),
             reports_wait: self.reports.obstacle(),
+            configuration: self.watched.configuration(),
             readiness,
         };
         (self.watched.place(now, running.readiness.disk_free), running)

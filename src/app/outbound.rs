@@ -17,6 +17,7 @@ use crate::delivery::pool::{Pool, PoolSettings};
 use crate::delivery::starttls::Tls;
 use crate::delivery::{AttemptReport, Ledger};
 use crate::dns::belief::Believing;
+use crate::dns::cache::alarm::Alarm;
 use crate::dns::cache::metrics::DnsMetrics;
 use crate::dns::cache::{CacheSettings, CachingResolver};
 use crate::dns::hickory::HickoryResolver;
@@ -46,11 +47,12 @@ pub fn resolver(
     let (settings, belief) = settings::dns(config);
     let asker = || HickoryResolver::new(settings.clone()).map_err(|e| format!("[dns]: {e}"));
     let belief = Arc::new(belief);
-    let cache_settings = CacheSettings { metrics, ..CacheSettings::default() };
+    let alarm = Arc::<Alarm>::default();
+    let cache_settings = CacheSettings { metrics, alarm: Arc::clone(&alarm), ..CacheSettings::default() };
     let cache = CachingResolver::new(asker()?, cache_settings, Arc::clone(clock));
     let resolver = Arc::new(Believing::new(cache, Arc::clone(&belief)));
     let (names, answers) = (config.dns.self_test.clone(), Arc::clone(&resolver));
-    Ok((resolver, SelfTesting { asker: asker()?, names, belief, answers }))
+    Ok((resolver, SelfTesting { asker: asker()?, names, belief, answers, alarm }))
 }
 
 /// The policy service over `store`.

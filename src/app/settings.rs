@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::interfaces;
 use crate::config::{Config, Destination, Dnssec, IpFamily, Listener, ListenerAuth, MinimumTls, Protocol};
 use crate::dns;
-use crate::dns::belief::Belief;
+use crate::dns::belief::{Belief, Mode};
 use crate::dns::hickory::{DnsSettings, HickoryResolver, Trust};
 use crate::queue::RetrySchedule;
 use crate::queue::manager::ManagerSettings;
@@ -143,17 +143,19 @@ pub(crate) fn dns(config: &Config) -> (DnsSettings, Belief) {
     let servers = if base.servers.is_empty() { system_servers() } else { base.servers.clone() };
     let local = |s: &SocketAddr| s.ip().is_loopback() && !KNOWN_FORWARDERS.contains(&s.ip());
     let vouched = |s: &SocketAddr| local(s) || config.dns.trusted_servers.contains(s);
-    let off = |why: &str| (Trust::Nobody, Belief::new(false, format!("off: {why}")));
-    let resolvers = |why: &str| (Trust::Resolvers, Belief::new(true, format!("trust-ad: {why}")));
+    let off = |mode, why: &str| (Trust::Nobody, Belief::new(mode, format!("off: {why}")));
+    let resolvers = |why: &str| (Trust::Resolvers, Belief::new(Mode::TrustAd, format!("trust-ad: {why}")));
     let (trust, belief) = match config.dns.dnssec {
-        Dnssec::Off => off("switched off by dns.dnssec"),
+        Dnssec::Off => off(Mode::Off, "switched off by dns.dnssec"),
         Dnssec::TrustAd => resolvers("dns.dnssec says so"),
         Dnssec::Auto if !servers.is_empty() && servers.iter().all(vouched) => {
             resolvers("every resolver is on this machine or in dns.trusted_servers")
         }
-        Dnssec::Auto => off("not every resolver is on this machine or in dns.trusted_servers"),
+        Dnssec::Auto => {
+            off(Mode::NotLocal, "not every resolver is on this machine or in dns.trusted_servers")
+        }
         Dnssec::Validate => {
-            let belief = Belief::new(true, "validate: this process validates".to_owned());
+            let belief = Belief::new(Mode::Validate, "validate: this process validates".to_owned());
             let anchors =
                 config.dns.trust_anchor.as_ref().map_or_else(Arc::default, |f| Arc::clone(&f.anchors));
             (Trust::Validation { anchors, believed: belief.now() }, belief)

@@ -59,9 +59,9 @@ pub async fn relay(
         let tried = reach(config, resolver, &subject).await;
         findings.push(relay::reach(config.delivery.port, &tried));
     }
-    let warned = self_test.once().await.is_some_and(|v| v.warn);
+    self_test.once().await;
     let belief = &self_test.belief;
-    findings.push(relay::dnssec(belief.configured(), belief.holds(), warned, &belief.words()));
+    findings.push(relay::dnssec(belief.mode(), belief.holds(), belief.trouble(), &belief.words()));
     findings.push(relay::clock(now, last_written));
     findings.extend(relay::roots(now, &roots(config)));
     Ok(findings)

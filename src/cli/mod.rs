@@ -41,6 +41,8 @@ pub struct Io<'a> {
     pub interactive: bool,
     /// stdout.
     pub out: &'a mut dyn Write,
+    /// Whether it is a terminal.
+    pub terminal: bool,
     /// stderr.
     pub err: &'a mut dyn Write,
     /// The time, for "in 5m".
@@ -92,6 +94,7 @@ pub fn main() -> ExitCode {
             input: &mut stdin.lock(),
             interactive,
             out: &mut io::stdout().lock(),
+            terminal: io::stdout().is_terminal(),
             err: &mut io::stderr().lock(),
             now: surroundings::now(),
         },

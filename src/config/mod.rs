@@ -17,6 +17,7 @@ use crate::mail::{Domain, Mailbox};
 mod check;
 pub mod defaults;
 pub mod duration;
+pub mod fingerprint;
 pub mod network;
 mod raw;
 pub mod secret;
@@ -26,6 +27,7 @@ pub mod size;
 
 pub use check::machine::{no_room, room_needed, runs_out};
 pub use duration::Rate;
+pub use fingerprint::Fingerprint;
 pub use network::Networks;
 pub use raw::ConfigError;
 pub use secret::{Secret, SecretSource};
@@ -71,6 +73,8 @@ pub trait Surroundings {
 pub struct Config {
     /// The file it was read from.
     pub path: PathBuf,
+    /// Of its text.
+    pub fingerprint: Fingerprint,
     /// EHLO name, `Received:`, Message-ID.
     pub hostname: Domain,
     /// Where the database and the admin token lie.

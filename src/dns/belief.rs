@@ -3,39 +3,53 @@
 //! It stands in front of the cache, so that a change is felt at once by answers that were kept before it.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 
-use super::self_test::Verdict;
+use super::self_test::{Trouble, Verdict};
 use super::{Answer, DnsResult, Dnssec, Family, Mx, Resolver};
 use crate::dane::Tlsa;
 use crate::mail::Domain;
 
+/// Who says what DNSSEC authenticates: what `dns.dnssec` comes to on this machine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Nobody, because the configuration says so.
+    #[default]
+    Off,
+    /// Nobody, because not every resolver is on this machine or vouched for (DANE-01).
+    NotLocal,
+    /// The resolvers, by the AD bit.
+    TrustAd,
+    /// This process.
+    Validate,
+}
+
 /// What is believed of the resolvers about DNSSEC.
 #[derive(Debug)]
 pub struct Belief {
-    configured: bool,
+    mode: Mode,
     words: String,
     now: Dnssec,
     proven: Dnssec,
-    found: Mutex<String>,
-    warned: AtomicBool,
+    found: Mutex<(String, Option<Trouble>)>,
 }
 
 impl Belief {
     /// What the configuration says, and why in words.
-    pub fn new(configured: bool, words: String) -> Self {
-        Self {
-            configured,
-            words,
-            now: Dnssec::new(configured),
-            proven: Dnssec::default(),
-            found: Mutex::default(),
-            warned: AtomicBool::new(false),
-        }
+    pub fn new(mode: Mode, words: String) -> Self {
+        let configured = matches!(mode, Mode::TrustAd | Mode::Validate);
+        let (now, proven, found) = (Dnssec::new(configured), Dnssec::default(), Mutex::default());
+        Self { mode, words, now, proven, found }
+    }
+
+    /// Who is believed, the self-test apart.
+    pub const fn mode(&self) -> Mode {
+        self.mode
     }
 
     /// Whether DNSSEC is believed now, for who acts on it.
@@ -45,7 +59,7 @@ impl Belief {
 
     /// Whether DNSSEC is believed at all, the self-test apart.
     pub const fn configured(&self) -> bool {
-        self.configured
+        matches!(self.mode, Mode::TrustAd | Mode::Validate)
     }
 
     /// Whether it is believed now.
@@ -59,17 +73,17 @@ impl Belief {
         self.proven.clone()
     }
 
-    /// Whether the last self-test found something that an operator should look at.
-    pub fn warned(&self) -> bool {
-        self.warned.load(Ordering::Relaxed)
+    /// What the last self-test found that an operator should look at.
+    pub fn trouble(&self) -> Option<Trouble> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).1
     }
 
     /// Takes in what a self-test found; `true` when the belief has changed.
     pub fn learn(&self, verdict: &Verdict) -> bool {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&verdict.text);
-        self.warned.store(verdict.warn, Ordering::Relaxed);
+        let found = (verdict.text.clone(), verdict.trouble);
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = found;
         let changed = match verdict.believe {
-            Some(believe) => self.now.set(believe && self.configured),
+            Some(believe) => self.now.set(believe && self.configured()),
             None => false,
         };
         let proven = verdict.proven.unwrap_or_else(|| self.proven.is_believed());
@@ -79,11 +93,13 @@ impl Belief {
 
     /// In words, for log, `check` and `/readyz`.
     pub fn words(&self) -> String {
-        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        match (self.configured, found.as_str()) {
-            (false, _) | (true, "") => self.words.clone(),
-            _ if self.holds() => format!("{}; {found}", self.words),
-            _ => format!("off: {found}"),
+        let (found, trouble) = self.found.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if found.is_empty() || !self.configured() && trouble.is_none() {
+            self.words.clone()
+        } else if self.holds() || !self.configured() {
+            format!("{}; {found}", self.words)
+        } else {
+            format!("off: {found}")
         }
     }
 }
@@ -152,7 +168,7 @@ mod tests {
     use crate::dns::zone::ZoneResolver;
 
     fn verdict(believe: Option<bool>) -> Verdict {
-        Verdict { believe, proven: None, warn: false, answered: true, text: "it was found out".to_owned() }
+        Verdict { believe, proven: None, trouble: None, answered: true, text: "it was found out".to_owned() }
     }
 
     // DANE-02: what was kept as secure is secure no more, mail flows as to unsigned domains, and nobody is asked for
@@ -163,7 +179,7 @@ mod tests {
                     _25._tcp.mx.example.net TLSA 3 1 1 aa";
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(0)));
         let cache = CachingResolver::new(ZoneResolver::new(zone).unwrap(), CacheSettings::default(), clock);
-        let belief = Arc::new(Belief::new(true, "trust-ad: so it is".to_owned()));
+        let belief = Arc::new(Belief::new(Mode::TrustAd, "trust-ad: so it is".to_owned()));
         let dns = Believing::new(cache, Arc::clone(&belief));
         let domain = |text: &str| Domain::parse(text).unwrap();
         let ask = || {
@@ -198,7 +214,7 @@ mod tests {
     // without the AD bit says nothing.
     #[test]
     fn a_belief_is_proven_by_what_the_self_test_has_shown() {
-        let belief = Belief::new(true, "so it is".to_owned());
+        let belief = Belief::new(Mode::TrustAd, "so it is".to_owned());
         let proven = belief.proven();
         assert!(belief.holds() && !proven.is_believed());
         for (proves, believe, want) in [
@@ -213,7 +229,7 @@ mod tests {
             belief.learn(&Verdict { proven: proves, ..verdict(believe) });
             assert_eq!(proven.is_believed(), want, "{proves:?} {believe:?}");
         }
-        let off = Belief::new(false, "off".to_owned());
+        let off = Belief::new(Mode::Off, "off".to_owned());
         off.learn(&Verdict { proven: Some(true), ..verdict(Some(true)) });
         assert!(!off.proven().is_believed());
     }
@@ -221,8 +237,16 @@ mod tests {
     // DANE-01
     #[test]
     fn what_is_configured_off_stays_off() {
-        let belief = Belief::new(false, "off: not here".to_owned());
+        let belief = Belief::new(Mode::NotLocal, "off: not here".to_owned());
         assert!(!belief.learn(&verdict(Some(true))));
         assert_eq!((belief.holds(), belief.words().as_str()), (false, "off: not here"));
+        let text = "no resolver answers".to_owned();
+        belief.learn(&Verdict { trouble: Some(Trouble::NoAnswer), text, ..verdict(None) });
+        assert_eq!(
+            belief.words(),
+            "off: not here; no resolver answers",
+            "mail needs a resolver all the same"
+        );
+        assert_eq!((belief.holds(), belief.trouble()), (false, Some(Trouble::NoAnswer)));
     }
 }

@@ -15,8 +15,10 @@ use crate::clock::Clock;
 use crate::dane::Tlsa;
 use crate::mail::Domain;
 
+pub mod alarm;
 pub mod metrics;
 
+use alarm::Alarm;
 use metrics::{DnsMetrics, RecordType};
 
 /// Bounds of the cache.
@@ -33,6 +35,8 @@ pub struct CacheSettings {
     pub size: u64,
     /// What is counted.
     pub metrics: DnsMetrics,
+    /// Who hears of lookups that fail.
+    pub alarm: Arc<Alarm>,
 }
 
 impl Default for CacheSettings {
@@ -43,6 +47,7 @@ impl Default for CacheSettings {
             denial_cap: Duration::from_secs(300),
             size: 16 << 20,
             metrics: DnsMetrics::default(),
+            alarm: Arc::default(),
         }
     }
 }
@@ -121,10 +126,12 @@ impl<R: Resolver + 'static> CachingResolver<R> {
         let start = || {
             let (asked, record) = (ask(Arc::clone(&self.inner), name.clone()), shelf.record);
             let (metrics, clock) = (self.settings.metrics.clone(), Arc::clone(&self.clock));
+            let alarm = Arc::clone(&self.settings.alarm);
             async move {
                 let begun = clock.monotonic();
                 let result = asked.await;
                 metrics.asked(record, &result, clock.monotonic().saturating_sub(begun));
+                alarm.heard(result.is_ok());
                 result
             }
             .boxed()
@@ -312,6 +319,32 @@ mod tests {
         assert!(matches!(dns.mx(&d).await.unwrap().data, Data::Records(_)));
         assert_eq!(dns.addresses(&d, Family::V6).await.unwrap().data, Data::NoData);
         assert_eq!(dns.addresses(&d, Family::V4).await.unwrap().data, Data::NoData);
+    }
+
+    // DANE-02: what the cache answers says nothing about the resolver, and one answer from it ends the row.
+    #[tokio::test]
+    async fn the_third_failure_in_a_row_rings() {
+        let (dns, _clock) = cache("dead.example MX SERVFAIL\nsound.example 900 MX 10 mx.sound.example");
+        let (dead, sound) = (name("dead.example"), name("sound.example"));
+        for (asked, rings) in [
+            (&["sound", "dead", "dead"][..], false),
+            (&["none", "dead", "dead"], false),
+            (&["sound", "dead"], true),
+            (&["dead", "dead"], false),
+            (&["dead"], true),
+            (&["sound"], false),
+        ] {
+            for which in asked {
+                let at = match *which {
+                    "dead" => &dead,
+                    "sound" => &sound,
+                    _ => &name("none.example"),
+                };
+                let _ = dns.mx(at).await;
+            }
+            let rung = dns.settings.alarm.rings().now_or_never().is_some();
+            assert_eq!(rung, rings, "{asked:?}");
+        }
     }
 
     #[tokio::test]

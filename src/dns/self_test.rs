@@ -8,6 +8,8 @@
 
 use std::net::SocketAddr;
 
+use serde::{Deserialize, Serialize};
+
 use super::DnsErrorKind;
 
 /// What one resolver said to one question.
@@ -34,6 +36,26 @@ pub struct Look {
     pub bogus: Option<Said>,
 }
 
+/// What is wrong, as far as what is to be done about it differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Trouble {
+    /// No resolver gives an answer to anything.
+    NoAnswer,
+    /// What is signed does not hold, by the keys of the root that are believed or by the clock.
+    DoesNotHold,
+    /// Answers come without the signatures that this process would validate.
+    NoSignatures,
+    /// A resolver calls nothing authenticated.
+    Unauthenticated,
+    /// A resolver says what is certainly wrong.
+    Lies,
+    /// A name of the self-test is not what it should be.
+    Names,
+    /// One of several resolvers, or one of several questions, came to nothing.
+    Partial,
+}
+
 /// What follows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
@@ -42,8 +64,8 @@ pub struct Verdict {
     /// Whether it has shown that what is signed is told from what is not; `None`: as before. Only then does an answer without
     /// the AD bit say something about its domain (RTLS-29).
     pub proven: Option<bool>,
-    /// Whether an operator should look at it.
-    pub warn: bool,
+    /// What an operator should look at.
+    pub trouble: Option<Trouble>,
     /// Whether anything was answered at all: until then it is asked again soon.
     pub answered: bool,
     /// What was found, in a clause.
@@ -62,34 +84,41 @@ fn answered(looks: &[Look]) -> bool {
 /// The verdict on resolvers that are believed, all together: one that lies spoils every answer, since any of them may be
 /// asked.
 pub fn judge(looks: &[Look]) -> Verdict {
-    let verdict =
-        |believe, proven, warn, text| Verdict { believe, proven, warn, answered: answered(looks), text };
+    let answered = answered(looks);
+    let verdict = |believe, proven, trouble, text| Verdict { believe, proven, trouble, answered, text };
     if let Some(liar) = looks.iter().find(|l| l.bogus == Some(Said::Data(true))) {
         let text = format!(
             "{} calls a name authenticated whose signatures are broken: its AD bit means nothing, and DANE is off",
             liar.server
         );
-        return verdict(Some(false), Some(false), true, text);
+        return verdict(Some(false), Some(false), Some(Trouble::Lies), text);
     }
     // Every resolver has shown that it does not call everything authenticated.
     let shown = |l: &Look| l.bogus.is_some_and(answers);
     let believe = (!looks.is_empty() && looks.iter().all(shown)).then_some(true);
     if let Some(liar) = looks.iter().find(|l| l.secure == Some(Said::Denial(false))) {
         let text = format!("{} denies dns.self_test.secure, a name that exists", liar.server);
-        return verdict(believe, Some(false), true, text);
+        return verdict(believe, Some(false), Some(Trouble::Lies), text);
+    }
+    let asked = || looks.iter().filter(|l| l.secure.is_some());
+    if let Some(first) = asked().next()
+        && asked().all(|l| l.secure == Some(Said::Nothing(DnsErrorKind::Bogus)))
+    {
+        let text = format!(
+            "{} finds no valid signature at dns.self_test.secure: its root keys or its clock are wrong, or that name is \
+             broken",
+            first.server
+        );
+        return verdict(believe, Some(false), Some(Trouble::DoesNotHold), text);
     }
     let authenticates = |l: &Look| matches!(l.secure, Some(Said::Data(true) | Said::Denial(true)));
     if let Some(plain) = looks.iter().find(|l| l.secure.is_some_and(answers) && !authenticates(l)) {
         let text = format!("{} authenticates nothing, so that no domain counts as signed", plain.server);
-        return verdict(believe, Some(false), true, text);
+        return verdict(believe, Some(false), Some(Trouble::Unauthenticated), text);
     }
     if let Some(silent) = looks.iter().find(|l| l.secure.is_some() && !authenticates(l)) {
-        let why = match silent.secure {
-            Some(Said::Nothing(kind)) => kind.to_string(),
-            _ => String::new(),
-        };
-        let text = format!("{} gave no answer to the self-test: {why}", silent.server);
-        return verdict(believe, None, true, text);
+        let (trouble, text) = no_answer(silent, answered);
+        return verdict(believe, None, Some(trouble), text);
     }
     let text = match believe {
         Some(_) => "the self-test found that it validates",
@@ -97,74 +126,105 @@ pub fn judge(looks: &[Look]) -> Verdict {
         None => "there is no self-test",
     };
     // Who is not asked is taken at the operator's word.
-    verdict(believe, Some(true), false, text.to_owned())
+    verdict(believe, Some(true), None, text.to_owned())
+}
+
+/// Nobody of those asked has shown that it is sound; this is what the first of them said.
+fn no_answer(first: &Look, answered: bool) -> (Trouble, String) {
+    let (server, why) = (
+        first.server,
+        match first.secure {
+            Some(Said::Nothing(kind)) => kind.to_string(),
+            _ => String::new(),
+        },
+    );
+    if answered {
+        (Trouble::Partial, format!("{server} gave no answer to the self-test: {why}"))
+    } else {
+        (
+            Trouble::NoAnswer,
+            format!("no resolver answers, so that mail to every domain waits ({server}: {why})"),
+        )
+    }
+}
+
+/// The verdict on resolvers of which nothing is believed: only whether they answer at all.
+pub fn judge_reach(looks: &[Look]) -> Verdict {
+    let answered = answered(looks);
+    let first = looks.iter().find(|l| l.secure.is_some()).filter(|_| !answered);
+    let (trouble, text) = first.map(|first| no_answer(first, false)).unzip();
+    Verdict { believe: None, proven: None, trouble, answered, text: text.unwrap_or_default() }
 }
 
 /// The verdict on resolvers whose answers this process validates. They need only hand out signatures: one that does is
-/// enough, since a name that is bogus by one of them is asked of the others too.
+/// enough, since a name that is bogus by one of them is asked of the others too. `secure`: the signed name, "." for the root.
 ///
 /// Answers without signatures switch it off only before it was `proven`: whoever can strip one answer later must not be able
-/// to switch DANE off. Then signed names are bogus, and their mail waits.
-pub fn judge_validation(looks: &[Look], proven: bool) -> Verdict {
-    let verdict =
-        |believe, proven, warn, text| Verdict { believe, proven, warn, answered: answered(looks), text };
+/// to switch DANE off. Then nothing can be proven, not even that a name is unsigned, and mail waits.
+pub fn judge_validation(looks: &[Look], secure: &str, proven: bool) -> Verdict {
+    let answered = answered(looks);
+    let verdict = |believe, proven, trouble, text| Verdict { believe, proven, trouble, answered, text };
     if let Some(broken) = looks.iter().find(|l| l.bogus == Some(Said::Data(true))) {
         let text = format!(
             "the answer of {} about dns.self_test.bogus is validly signed: that name is not broken, or this process does \
              not validate as it should, and DANE is off",
             broken.server
         );
-        return verdict(Some(false), Some(false), true, text);
+        return verdict(Some(false), Some(false), Some(Trouble::Names), text);
     }
-    let asked = || looks.iter().filter_map(|l| l.secure.map(|said| (l.server, said)));
-    let sound = asked().any(|(_, said)| matches!(said, Said::Data(true)));
-    let stripped = asked().find(|(_, said)| matches!(said, Said::Unsigned)).map(|(server, _)| server);
-    match (sound, stripped) {
-        (true, None) => {
-            verdict(Some(true), Some(true), false, "the self-test found that it validates".to_owned())
-        }
-        (true, Some(server)) => {
-            let text = format!("{server} hands out no signatures; the other resolvers do");
-            verdict(Some(true), Some(true), true, text)
-        }
-        (false, Some(server)) if proven => {
+    let who = |is: fn(Said) -> bool| looks.iter().find(|l| l.secure.is_some_and(is)).map(|l| l.server);
+    let stripped = who(|said| said == Said::Unsigned);
+    if who(|said| said == Said::Data(true)).is_some() {
+        let Some(server) = stripped else {
+            return verdict(Some(true), Some(true), None, "the self-test found that it validates".to_owned());
+        };
+        let text = format!("{server} hands out no signatures; the other resolvers do");
+        return verdict(Some(true), Some(true), Some(Trouble::Partial), text);
+    }
+    if let Some(server) = stripped {
+        let (believe, text) = if proven {
+            (None, format!("{server} hands out no signatures any more, so that mail to every domain waits"))
+        } else {
             let text =
-                format!("{server} hands out no signatures any more, so that mail to signed domains waits");
-            verdict(None, None, true, text)
+                format!("{server} hands out no signatures: there is nothing to validate, and DANE is off");
+            (Some(false), text)
+        };
+        return verdict(believe, believe, Some(Trouble::NoSignatures), text);
+    }
+    if let Some(server) = who(|said| matches!(said, Said::Data(_) | Said::Denial(_))) {
+        let text = format!("dns.self_test.secure is not signed, says {server}");
+        return verdict(None, None, Some(Trouble::Names), text);
+    }
+    if let Some(server) = who(|said| said == Said::Nothing(DnsErrorKind::Bogus)) {
+        let text = if secure == "." {
+            format!(
+                "the root keys (dns.trust_anchor) do not match the root that {server} serves, or the clock is wrong; mail to \
+                 every domain waits"
+            )
+        } else {
+            format!(
+                "what {server} says about dns.self_test.secure does not hold: that name is broken, or the root keys \
+                 (dns.trust_anchor) do not match the root that it serves, or the clock is wrong, and then mail to every \
+                 domain waits"
+            )
+        };
+        return verdict(None, None, Some(Trouble::DoesNotHold), text);
+    }
+    match looks.iter().find(|l| l.secure.is_some()) {
+        // Who is not asked is taken at the operator's word.
+        None => verdict(None, Some(true), None, "there is no self-test".to_owned()),
+        Some(first) => {
+            let (trouble, text) = no_answer(first, answered);
+            verdict(None, None, Some(trouble), text)
         }
-        (false, Some(server)) => {
-            let text = format!(
-                "{server} hands out no signatures, so that there is nothing to validate, and DANE is off; ask a resolver \
-                 that passes DNSSEC records on"
-            );
-            verdict(Some(false), Some(false), true, text)
-        }
-        (false, None) => match asked().next() {
-            // Who is not asked is taken at the operator's word.
-            None => verdict(None, Some(true), false, "there is no self-test".to_owned()),
-            Some((server, Said::Nothing(kind))) if kind != DnsErrorKind::Bogus => {
-                let text = format!("{server} gave no answer to the self-test: {kind}");
-                verdict(None, None, true, text)
-            }
-            Some((server, Said::Nothing(_))) => {
-                let text = format!(
-                    "what {server} says about dns.self_test.secure does not hold, so that mail to signed domains waits: \
-                     are the root keys (dns.trust_anchor) the right ones, and is the clock?"
-                );
-                verdict(None, None, true, text)
-            }
-            Some((server, _)) => {
-                let text = format!("dns.self_test.secure is not signed, says {server}: name one that is");
-                verdict(None, None, true, text)
-            }
-        },
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use DnsErrorKind::{Bogus, Servfail, Timeout, Undecided};
+    use DnsErrorKind::{Bogus, Refused, Servfail, Timeout, Undecided, Unreachable};
     use Said::{Data, Denial, Nothing};
+    use Trouble::{DoesNotHold, Lies, Names, NoAnswer, NoSignatures, Partial, Unauthenticated};
 
     use super::*;
 
@@ -177,21 +237,58 @@ mod tests {
     fn only_data_with_ad_for_a_broken_name_switches_dane_off() {
         let good = Data(true);
         let (yes, no) = (Some(true), Some(false));
-        for (case, looks, believe, proven, warn, answered) in [
-            ("validates", vec![look(good, Nothing(Bogus))], Some(true), yes, false, true),
-            ("AD on everything", vec![look(good, Data(true))], Some(false), no, true, true),
-            ("a denial with AD is no data", vec![look(good, Denial(true))], Some(true), yes, false, true),
-            ("does not validate", vec![look(Data(false), Data(false))], Some(true), no, true, true),
-            ("denies what exists", vec![look(Denial(false), None)], None, no, true, true),
-            ("packets dropped", vec![look(Nothing(Timeout), Nothing(Timeout))], None, None, true, false),
-            ("everything fails", vec![look(Nothing(Servfail), Nothing(Servfail))], None, None, true, false),
-            ("the broken name is dropped", vec![look(good, Nothing(Timeout))], None, yes, false, true),
+        for (case, looks, believe, proven, trouble, answered) in [
+            ("validates", vec![look(good, Nothing(Bogus))], Some(true), yes, None, true),
+            ("AD on everything", vec![look(good, Data(true))], Some(false), no, Some(Lies), true),
+            ("a denial with AD is no data", vec![look(good, Denial(true))], Some(true), yes, None, true),
+            (
+                "does not validate",
+                vec![look(Data(false), Data(false))],
+                Some(true),
+                no,
+                Some(Unauthenticated),
+                true,
+            ),
+            ("denies what exists", vec![look(Denial(false), None)], None, no, Some(Lies), true),
+            (
+                "packets dropped",
+                vec![look(Nothing(Timeout), Nothing(Timeout))],
+                None,
+                None,
+                Some(NoAnswer),
+                false,
+            ),
+            (
+                "everything fails",
+                vec![look(Nothing(Servfail), Nothing(Servfail))],
+                None,
+                None,
+                Some(NoAnswer),
+                false,
+            ),
+            ("the broken name is dropped", vec![look(good, Nothing(Timeout))], None, yes, None, true),
             (
                 "the secure name is dropped",
                 vec![look(Nothing(Timeout), Nothing(Bogus))],
                 Some(true),
                 None,
+                Some(Partial),
                 true,
+            ),
+            (
+                "one of two is silent",
+                vec![look(Nothing(Timeout), Nothing(Timeout)), look(good, Nothing(Bogus))],
+                None,
+                None,
+                Some(Partial),
+                true,
+            ),
+            (
+                "its own root keys are wrong",
+                vec![look(Nothing(Bogus), Nothing(Bogus))],
+                Some(true),
+                no,
+                Some(DoesNotHold),
                 true,
             ),
             (
@@ -199,7 +296,7 @@ mod tests {
                 vec![look(good, Nothing(Bogus)), look(good, Data(true))],
                 Some(false),
                 no,
-                true,
+                Some(Lies),
                 true,
             ),
             (
@@ -207,17 +304,17 @@ mod tests {
                 vec![look(good, Nothing(Bogus)), look(good, Nothing(Timeout))],
                 None,
                 yes,
-                false,
+                None,
                 true,
             ),
-            ("no broken name", vec![look(good, None)], None, yes, false, true),
-            ("nothing is asked", vec![look(None, None)], None, yes, false, false),
-            ("nobody", vec![], None, yes, false, false),
+            ("no broken name", vec![look(good, None)], None, yes, None, true),
+            ("nothing is asked", vec![look(None, None)], None, yes, None, false),
+            ("nobody", vec![], None, yes, None, false),
         ] {
             let got = judge(&looks);
             assert_eq!(
-                (got.believe, got.proven, got.warn, got.answered),
-                (believe, proven, warn, answered),
+                (got.believe, got.proven, got.trouble, got.answered),
+                (believe, proven, trouble, answered),
                 "{case}: {}",
                 got.text
             );
@@ -229,37 +326,126 @@ mod tests {
     fn only_answers_without_signatures_switch_validation_off() {
         let (yes, no) = (Some(true), Some(false));
         let good = || look(Data(true), None);
-        for (case, looks, believe, proven, warn, answered) in [
-            ("signed", vec![good()], yes, yes, false, true),
-            ("and the broken name is broken", vec![look(Data(true), Nothing(Bogus))], yes, yes, false, true),
-            ("the broken name holds", vec![look(Data(true), Data(true))], no, no, true, true),
-            ("the broken name is not signed", vec![look(Data(true), Data(false))], yes, yes, false, true),
-            ("stripped", vec![look(Said::Unsigned, Nothing(Bogus))], no, no, true, true),
-            ("stripped by one of two", vec![good(), look(Said::Unsigned, None)], yes, yes, true, true),
+        for (case, looks, believe, proven, trouble, answered) in [
+            ("signed", vec![good()], yes, yes, None, true),
+            ("and the broken name is broken", vec![look(Data(true), Nothing(Bogus))], yes, yes, None, true),
+            ("the broken name holds", vec![look(Data(true), Data(true))], no, no, Some(Names), true),
+            ("the broken name is not signed", vec![look(Data(true), Data(false))], yes, yes, None, true),
+            ("stripped", vec![look(Said::Unsigned, Nothing(Bogus))], no, no, Some(NoSignatures), true),
+            (
+                "stripped by one of two",
+                vec![good(), look(Said::Unsigned, None)],
+                yes,
+                yes,
+                Some(Partial),
+                true,
+            ),
             (
                 "stripped and silent",
                 vec![look(Nothing(Timeout), None), look(Said::Unsigned, None)],
                 no,
                 no,
-                true,
+                Some(NoSignatures),
                 true,
             ),
-            ("dropped", vec![look(Nothing(Timeout), Nothing(Timeout))], None, None, true, false),
-            ("everything fails", vec![look(Nothing(Servfail), Nothing(Servfail))], None, None, true, false),
-            ("wrong root keys", vec![look(Nothing(Bogus), Nothing(Bogus))], None, None, true, true),
-            ("the library gave up", vec![look(Nothing(Undecided), None)], None, None, true, false),
-            ("not a signed name", vec![look(Data(false), None)], None, None, true, true),
-            ("nothing is asked", vec![look(None, None)], None, yes, false, false),
+            (
+                "silent and wrong root keys",
+                vec![look(Nothing(Timeout), None), look(Nothing(Bogus), None)],
+                None,
+                None,
+                Some(DoesNotHold),
+                true,
+            ),
+            (
+                "one silent, and the other says that the name is not signed",
+                vec![look(Nothing(Timeout), None), look(Data(false), None)],
+                None,
+                None,
+                Some(Names),
+                true,
+            ),
+            ("dropped", vec![look(Nothing(Timeout), Nothing(Timeout))], None, None, Some(NoAnswer), false),
+            (
+                "everything fails",
+                vec![look(Nothing(Servfail), Nothing(Servfail))],
+                None,
+                None,
+                Some(NoAnswer),
+                false,
+            ),
+            (
+                "wrong root keys",
+                vec![look(Nothing(Bogus), Nothing(Bogus))],
+                None,
+                None,
+                Some(DoesNotHold),
+                true,
+            ),
+            ("the library gave up", vec![look(Nothing(Undecided), None)], None, None, Some(NoAnswer), false),
+            ("not a signed name", vec![look(Data(false), None)], None, None, Some(Names), true),
+            ("nothing is asked", vec![look(None, None)], None, yes, None, false),
         ] {
-            let got = judge_validation(&looks, false);
+            let got = judge_validation(&looks, ".", false);
             assert_eq!(
-                (got.believe, got.proven, got.warn, got.answered),
-                (believe, proven, warn, answered),
+                (got.believe, got.proven, got.trouble, got.answered),
+                (believe, proven, trouble, answered),
                 "{case}: {}",
                 got.text
             );
         }
-        let later = judge_validation(&[look(Said::Unsigned, None)], true);
-        assert_eq!((later.believe, later.proven, later.warn), (None, None, true), "{}", later.text);
+        let later = judge_validation(&[look(Said::Unsigned, None)], ".", true);
+        assert_eq!(
+            (later.believe, later.proven, later.trouble),
+            (None, None, Some(NoSignatures)),
+            "{}",
+            later.text
+        );
+    }
+
+    // Under a wrong trust anchor nothing can be proven, not even that a domain is unsigned.
+    #[test]
+    fn the_text_says_whose_mail_waits() {
+        let said = |secure, said, proven| judge_validation(&[look(said, None)], secure, proven).text;
+        for (secure, what, proven, words) in [
+            (
+                ".",
+                Nothing(Bogus),
+                false,
+                &[
+                    "the root keys (dns.trust_anchor) do not match the root that 127.0.0.1:53 serves",
+                    "; mail to every domain waits",
+                ][..],
+            ),
+            (
+                "s.example",
+                Nothing(Bogus),
+                false,
+                &["that name is broken, or the root keys (dns.trust_anchor)"],
+            ),
+            (".", Said::Unsigned, true, &["mail to every domain waits"]),
+            (".", Said::Unsigned, false, &["DANE is off"]),
+            (".", Nothing(Timeout), false, &["mail to every domain waits (127.0.0.1:53: no answer in time)"]),
+        ] {
+            let text = said(secure, what, proven);
+            assert!(words.iter().all(|w| text.contains(w)), "{text}");
+            assert!(!text.contains("signed domains"), "{text}");
+        }
+    }
+
+    // DANE-01: where nothing is believed, a resolver is good for mail while it answers, whatever it says.
+    #[test]
+    fn who_is_not_believed_need_only_answer() {
+        for (case, looks, trouble) in [
+            ("answers", vec![look(Data(false), None)], None),
+            ("denies", vec![look(Denial(false), None)], None),
+            ("is dead", vec![look(Nothing(Unreachable), None)], Some(NoAnswer)),
+            ("refuses us", vec![look(Nothing(Refused), None)], Some(NoAnswer)),
+            ("one of two is dead", vec![look(Nothing(Timeout), None), look(Data(false), None)], None),
+            ("nothing is asked", vec![look(None, None)], None),
+        ] {
+            let got = judge_reach(&looks);
+            assert_eq!((got.believe, got.proven, got.trouble), (None, None, trouble), "{case}");
+            assert_eq!(got.text.is_empty(), trouble.is_none(), "{case}: {}", got.text);
+        }
     }
 }

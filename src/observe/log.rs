@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use tracing::Subscriber;
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::MakeWriter;
@@ -21,10 +22,20 @@ use crate::config::{LogAddresses, LogFormat};
 /// When `level` is no filter, or logging was started before; in words.
 pub fn init(format: LogFormat, level: &str, addresses: LogAddresses) -> Result<(), String> {
     fields::show_domain_only(addresses == LogAddresses::Domain);
-    // What the schema tool tells of each start is for nobody, unless the level names it.
-    let filter = format!("refinery_core=warn,{level}");
-    let filter = EnvFilter::try_new(filter).map_err(|e| format!("log.level: {e}"))?;
+    let filter = EnvFilter::try_new(directives(level)).map_err(|e| format!("log.level: {e}"))?;
     subscriber(format, filter, std::io::stderr, limit::of_process()).try_init().map_err(|e| e.to_string())
+}
+
+/// `log.level` as the filter's directives. A level alone is about this program. What its libraries tell beside errors is for
+/// their authors, in structures of their own (a whole DNS message for each name that does not validate), and what follows
+/// from it is said by this program; who wants it all the same names the library.
+fn directives(level: &str) -> String {
+    let one = |part: &str| match part.trim() {
+        "off" => "off".to_owned(),
+        word if word.parse::<LevelFilter>().is_ok() => format!("{}={word}", env!("CARGO_CRATE_NAME")),
+        named => named.to_owned(),
+    };
+    level.split(',').fold("error".to_owned(), |all, part| all + "," + &one(part))
 }
 
 fn subscriber<W>(
@@ -75,6 +86,14 @@ mod tests {
 
     /// What is written for one event with hostile values.
     fn written(format: LogFormat) -> String {
+        caught(format, "info", || {
+            let evil = "550 no\r\nevent=forged\u{2028}";
+            tracing::info!(event = "probe", text = evil, shown = %evil, number = 7, "in\nwords");
+        })
+    }
+
+    /// What is written under this `log.level` of what is told.
+    fn caught(format: LogFormat, level: &str, tell: impl FnOnce()) -> String {
         #[derive(Clone, Default)]
         struct Sheet(Arc<Mutex<Vec<u8>>>);
         impl std::io::Write for Sheet {
@@ -88,11 +107,9 @@ mod tests {
         }
         let sheet = Sheet::default();
         let writer = sheet.clone();
-        let subscriber = subscriber(format, EnvFilter::new("info"), move || writer.clone(), Arc::default());
-        tracing::subscriber::with_default(subscriber, || {
-            let evil = "550 no\r\nevent=forged\u{2028}";
-            tracing::info!(event = "probe", text = evil, shown = %evil, number = 7, "in\nwords");
-        });
+        let filter = EnvFilter::new(directives(level));
+        let subscriber = subscriber(format, filter, move || writer.clone(), Arc::default());
+        tracing::subscriber::with_default(subscriber, tell);
         let octets = sheet.0.lock().unwrap().clone();
         String::from_utf8(octets).unwrap()
     }
@@ -109,6 +126,33 @@ mod tests {
         assert_eq!(json.matches('\n').count(), 1, "{json:?}");
         let value: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!((value["event"].as_str(), value["number"].as_i64()), (Some("probe"), Some(7)));
+    }
+
+    #[test]
+    fn libraries_tell_of_errors_only_unless_they_are_named() {
+        let tell = || {
+            tracing::error!(target: "hickory_net::dnssec", "library error");
+            tracing::warn!(target: "hickory_net::dnssec", "library warning");
+            tracing::info!(target: "refinery_core", "library word");
+            tracing::warn!("our warning");
+            tracing::info!("our word");
+            tracing::debug!("our detail");
+        };
+        let all =
+            ["library error", "library warning", "library word", "our warning", "our word", "our detail"];
+        for (level, want) in [
+            ("info", &["library error", "our warning", "our word"][..]),
+            ("WARN", &["library error", "our warning"]),
+            ("debug", &["library error", "our warning", "our word", "our detail"]),
+            ("warn, sealpost::observe=debug", &["library error", "our warning", "our word", "our detail"]),
+            ("info,hickory_net=warn", &["library error", "library warning", "our warning", "our word"]),
+            ("off", &[]),
+            ("off,sealpost=warn", &["our warning"]),
+        ] {
+            let text = caught(LogFormat::Text, level, tell);
+            let found: Vec<&str> = all.into_iter().filter(|words| text.contains(words)).collect();
+            assert_eq!(found, want, "{level}");
+        }
     }
 
     #[test]

@@ -110,7 +110,7 @@ impl Rule {
 }
 
 /// All rules, the most specific first to be found.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rules {
     by_pattern: HashMap<String, Arc<Rule>>,
 }

@@ -36,7 +36,7 @@ pub struct Finding {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Check {
-    /// `[tls_rpt]` as it is configured.
+    /// `[tls_rpt]` as it is configured; by `status`, the file of the configuration.
     Configuration,
     /// A DKIM key and its record.
     DkimKey,

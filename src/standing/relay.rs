@@ -7,6 +7,8 @@ use super::reports::records;
 use super::{ASK_AGAIN, Check, Finding, Mark, Source};
 use crate::clock::Timestamp;
 use crate::dns::DnsResult;
+use crate::dns::belief::Mode;
+use crate::dns::self_test::Trouble;
 use crate::mail::Domain;
 
 /// The names of a source address, and what lies behind each.
@@ -91,18 +93,52 @@ pub fn reach(port: u16, tried: &[(String, Result<(), String>)]) -> Finding {
     }
 }
 
-/// DNSSEC: whether answers are to be believed and are, whether the self-test found something to look at, and all of it in
-/// words. A belief that was configured and had to be withdrawn leaves promises unkept (DANE-02).
-pub fn dnssec(configured: bool, believed: bool, warned: bool, words: &str) -> Finding {
+/// The resolver and DNSSEC: who is believed, whether that holds now, what the self-test found to look at, and all of it in
+/// words. What makes all mail wait fails, and so does a belief that was configured and had to be withdrawn, which leaves
+/// promises unkept (DANE-02).
+pub fn dnssec(mode: Mode, believed: bool, trouble: Option<Trouble>, words: &str) -> Finding {
     let check = Check::Dnssec;
-    match (configured, believed, warned) {
-        (_, true, false) => check.good("", words),
-        (true, false, _) => check.bad("", words, "mend the resolver, or name another one in dns.servers"),
-        _ => check.note(
-            "",
-            words,
-            "run a validating resolver on this machine, or name one in dns.trusted_servers: without one DANE protects nobody",
-        ),
+    let withdrawn = !believed && matches!(mode, Mode::TrustAd | Mode::Validate);
+    let stops_mail =
+        matches!(trouble, Some(Trouble::NoAnswer | Trouble::DoesNotHold | Trouble::NoSignatures));
+    match dnssec_advice(mode, trouble) {
+        _ if believed && trouble.is_none() => check.good("", words),
+        advice if withdrawn || stops_mail => check.bad("", words, advice),
+        advice => check.note("", words, advice),
+    }
+}
+
+/// What helps depends on who is believed and on what was found.
+const fn dnssec_advice(mode: Mode, trouble: Option<Trouble>) -> &'static str {
+    match (trouble, mode) {
+        (Some(Trouble::NoAnswer), _) => {
+            "see whether the resolver runs, can be reached from here and lets this machine ask, or name another one in \
+             dns.servers"
+        }
+        (Some(Trouble::DoesNotHold), Mode::Validate) => {
+            "put the keys of the root that is served into the file of dns.trust_anchor, or leave dns.trust_anchor out for \
+             those of IANA; and look at the clock"
+        }
+        (Some(Trouble::DoesNotHold), _) => "look at the resolver's root keys and at its clock",
+        (Some(Trouble::NoSignatures), _) => "name a resolver in dns.servers that passes DNSSEC records on",
+        (Some(Trouble::Unauthenticated), _) => {
+            "have the resolver validate, or write dns.dnssec = \"validate\": until then DANE protects nobody"
+        }
+        (Some(Trouble::Names), _) => {
+            "name a signed domain in dns.self_test.secure, and in dns.self_test.bogus one with broken signatures or none"
+        }
+        (Some(Trouble::Partial), _) => "mend that resolver, or take it out of dns.servers",
+        (Some(Trouble::Lies), _) | (None, Mode::TrustAd | Mode::Validate) => {
+            "mend the resolver, or name another one in dns.servers"
+        }
+        (None, Mode::NotLocal) => {
+            "write dns.dnssec = \"validate\", run a validating resolver on this machine, or name one in \
+             dns.trusted_servers: until then DANE protects nobody"
+        }
+        (None, Mode::Off) => {
+            "write dns.dnssec = \"validate\", or \"auto\" with a validating resolver on this machine: until then DANE \
+             protects nobody"
+        }
     }
 }
 

@@ -4,6 +4,8 @@ use super::*;
 use crate::clock::Timestamp;
 use crate::config::network::nets_of;
 use crate::dkim::{Algorithm, Signers, SigningKey, keygen};
+use crate::dns::belief::Mode;
+use crate::dns::self_test::Trouble;
 use crate::dns::zone::ZoneResolver;
 use crate::mail::Mailbox;
 use crate::route::RouteSettings;
@@ -273,14 +275,38 @@ fn one_host_that_answers_is_reach_enough() {
     ] {
         assert_eq!(relay::reach(25, &tried).mark, want);
     }
-    for (configured, believed, warned, want) in [
-        (false, false, false, Mark::Note),
-        (true, true, false, Mark::Good),
-        (true, true, true, Mark::Note),
+}
+
+#[test]
+fn what_stops_all_mail_is_bad_and_the_advice_goes_by_what_was_found() {
+    use Mode::{NotLocal, Off, TrustAd, Validate};
+    use Trouble::{DoesNotHold, Lies, Names, NoAnswer, NoSignatures, Partial, Unauthenticated};
+    let validate = "dns.dnssec = \"validate\"";
+    for (mode, believed, trouble, want, advice) in [
+        (TrustAd, true, None, Mark::Good, ""),
+        (Validate, true, None, Mark::Good, ""),
+        (Off, false, None, Mark::Note, validate),
+        (NotLocal, false, None, Mark::Note, validate),
+        (NotLocal, false, None, Mark::Note, "dns.trusted_servers"),
+        (Off, false, Some(NoAnswer), Mark::Bad, "whether the resolver runs"),
+        (NotLocal, false, Some(NoAnswer), Mark::Bad, "whether the resolver runs"),
+        (TrustAd, true, Some(NoAnswer), Mark::Bad, "whether the resolver runs"),
+        (Validate, true, Some(NoAnswer), Mark::Bad, "whether the resolver runs"),
+        (Validate, true, Some(DoesNotHold), Mark::Bad, "dns.trust_anchor"),
+        (TrustAd, true, Some(DoesNotHold), Mark::Bad, "the resolver's root keys"),
+        (Validate, true, Some(NoSignatures), Mark::Bad, "passes DNSSEC records on"),
         // DANE-02: what was believed is believed no more.
-        (true, false, true, Mark::Bad),
+        (Validate, false, Some(NoSignatures), Mark::Bad, "passes DNSSEC records on"),
+        (Validate, false, Some(Names), Mark::Bad, "dns.self_test.bogus"),
+        (TrustAd, false, Some(Lies), Mark::Bad, "mend the resolver"),
+        (TrustAd, true, Some(Unauthenticated), Mark::Note, validate),
+        (TrustAd, true, Some(Partial), Mark::Note, "mend that resolver"),
+        (Validate, true, Some(Names), Mark::Note, "dns.self_test.secure"),
     ] {
-        let found = relay::dnssec(configured, believed, warned, "in words");
-        assert_eq!((found.mark, &*found.text), (want, "in words"));
+        let found = relay::dnssec(mode, believed, trouble, "in words");
+        assert_eq!((found.mark, &*found.text), (want, "in words"), "{mode:?} {trouble:?}");
+        assert!(found.advice.contains(advice), "{mode:?} {trouble:?}: {}", found.advice);
+        // Another resolver vouched for helps only where its word is taken.
+        assert!(mode != Validate || !found.advice.contains("trusted_servers"), "{}", found.advice);
     }
 }

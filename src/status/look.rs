@@ -5,28 +5,35 @@
 
 use std::time::Duration;
 
-use super::queue::{Cause, QueueStanding};
-use super::{Besides, Exception, PolicyStanding, ReportStanding, Silence, Status, counted};
+use super::queue::{Cause, LONG, QueueStanding};
+use super::{
+    Besides, ConfigurationFile, Exception, PolicyStanding, Relay, ReportStanding, Silence, Status, counted,
+};
 use crate::clock::{Timestamp, rough};
 use crate::config::{no_room, runs_out};
 use crate::queue::DeferReason;
+use crate::route::smart_host::Rules;
+use crate::security::decide::Demand;
 use crate::security::exception::Standing;
 use crate::standing::{Check, Finding, Mark, relay};
 
 /// Mail that waits longer for one cause is spoken of: its sender is told by then, too.
 const PATIENCE: Duration = Duration::from_secs(4 * 3600);
-/// The same for causes that only we can mend.
+/// The same for causes that only we can mend. A relay that has just started gets as long to work off what waits.
 const OURS_PATIENCE: Duration = Duration::from_secs(15 * 60);
 /// Mail whose lifetime ends within this time is spoken of.
 const RETURNED_SOON: Duration = Duration::from_secs(24 * 3600);
-/// So many domains that cannot be reached are no accident when nothing else gets through.
+/// So many domains for which mail has waited long are no accident when nothing gets through.
 const STANDSTILL_DOMAINS: u64 = 10;
-/// Nothing got through for so long.
-const STANDSTILL: Duration = Duration::from_secs(3600);
+/// Nor are so few recipients, when they came after the last success: there was nothing that could have gone instead of them
+/// and went.
+const STANDSTILL_RECIPIENTS: u64 = 3;
+/// And not all of them at one domain: that is its own trouble.
+const STANDSTILL_APART: u64 = 2;
 
 /// Everything, the worst first.
 pub(super) fn look_at(s: &Status, besides: Besides) -> Vec<Finding> {
-    let Besides { silence, unreadable, standing, max_age } = besides;
+    let Besides { silence, unreadable, standing, max_age, rules } = besides;
     let mut all = Vec::new();
     all.extend(silence.as_ref().map(silent));
     all.extend(process(s));
@@ -44,11 +51,13 @@ pub(super) fn look_at(s: &Status, besides: Besides) -> Vec<Finding> {
     all.extend(certificate(s));
     if let Some(stored) = &s.stored {
         let queue = &stored.queue;
-        all.extend(standstill(queue, s.at));
-        all.extend(queue.causes.iter().filter_map(|cause| waits(cause, queue, s.at, max_age)));
+        all.extend(standstill(queue, s.relay.as_ref(), s.at));
+        let waits = |cause| waits(cause, is_ours(cause, &rules), queue, s.at, max_age);
+        all.extend(queue.causes.iter().filter_map(waits));
         all.extend(held(queue));
     }
     all.extend(dnssec(s));
+    all.extend(s.configuration.as_ref().and_then(configuration));
     // That there is no sender is said below, by what waits for one.
     all.extend(standing.into_iter().filter(|f| f.mark == Mark::Bad && f.check != Check::Configuration));
     if let Some(stored) = &s.stored {
@@ -113,28 +122,54 @@ fn certificate(s: &Status) -> Vec<Finding> {
     refused.into_iter().chain(ends).collect()
 }
 
-/// Nothing goes out any more: one domain that cannot be reached is its own trouble, many at once are ours.
-fn standstill(q: &QueueStanding, now: Timestamp) -> Option<Finding> {
-    let network = q.causes.iter().filter(|c| {
-        let reason = c.reason();
-        reason == Some(DeferReason::Connect) || reason == Some(DeferReason::Dns)
-    });
-    let network = network.filter(|c| now.since(c.oldest) >= STANDSTILL);
-    let domains: u64 = network.map(|c| c.domains).sum();
-    let since = q.last_finished.filter(|last| now.since(*last) < STANDSTILL);
-    (domains >= STANDSTILL_DOMAINS && since.is_none()).then(|| {
+/// Nothing goes out any more, whatever the causes are: what waits at one domain is its own trouble, what waits everywhere is
+/// ours.
+fn standstill(q: &QueueStanding, relay: Option<&Relay>, now: Timestamp) -> Option<Finding> {
+    let just_started = relay.is_some_and(|r| now.since(r.started) < OURS_PATIENCE);
+    let moves = q.last_finished.is_some_and(|last| now.since(last) < LONG);
+    let (all, since) = (q.long, q.long_since);
+    let still = all.domains >= STANDSTILL_DOMAINS
+        || since.domains >= STANDSTILL_APART && since.recipients >= STANDSTILL_RECIPIENTS;
+    (still && !moves && !just_started).then(|| {
         let since = q.last_finished.map_or_else(String::new, |last| format!(" since {last}"));
         Check::Queue.bad(
-            "network",
-            format!("no message got through{since}, and {domains} domains cannot be reached"),
-            "look at this machine's network and resolver: `sealpost check --probe`",
+            "standstill",
+            format!(
+                "no message got through{since}, and {} at {} wait for an hour and more",
+                counted(all.recipients, "recipient"),
+                counted(all.domains, "domain")
+            ),
+            "look at the causes, and at this machine's network and resolver: `sealpost check --probe`",
         )
     })
 }
 
-fn waits(c: &Cause, q: &QueueStanding, now: Timestamp, max_age: Duration) -> Option<Finding> {
+/// Whether only we can mend it: it is about this machine, or about what our own rule demands or leads to. What the domain
+/// promised, and what the sender asked for, is theirs.
+fn is_ours(c: &Cause, rules: &Rules) -> bool {
+    let Some(reason) = c.reason() else { return false };
+    if matches!(reason, DeferReason::Auth | DeferReason::Local | DeferReason::Damaged) {
+        return true;
+    }
+    let example = c.example.as_ref().filter(|e| !e.promised);
+    let Some(rule) = example.and_then(|e| rules.of(&e.domain)) else { return false };
+    match reason {
+        DeferReason::TlsMissing
+        | DeferReason::TlsHandshake
+        | DeferReason::TlsCertificate
+        | DeferReason::TlsaLookup => rule.next_hop.is_some() || rule.demand() != Demand::NOTHING,
+        DeferReason::Connect
+        | DeferReason::Lost
+        | DeferReason::Protocol
+        | DeferReason::Dns
+        | DeferReason::Forbidden
+        | DeferReason::Loop => rule.next_hop.is_some(),
+        _ => false,
+    }
+}
+
+fn waits(c: &Cause, ours: bool, q: &QueueStanding, now: Timestamp, max_age: Duration) -> Option<Finding> {
     let reason = c.reason();
-    let ours = matches!(reason, Some(DeferReason::Auth | DeferReason::Local | DeferReason::Damaged));
     let age = now.since(c.oldest);
     if age < if ours { OURS_PATIENCE } else { PATIENCE } {
         return None;
@@ -185,7 +220,24 @@ fn dnssec(s: &Status) -> Option<Finding> {
     if s.relay.is_none() && d.configured {
         return None;
     }
-    Some(relay::dnssec(d.configured, d.believed, d.warned, &d.words)).filter(|f| f.mark != Mark::Good)
+    Some(relay::dnssec(d.mode, d.believed, d.trouble, &d.words)).filter(|f| f.mark != Mark::Good)
+}
+
+/// The relay reads its configuration at start only.
+fn configuration(c: &ConfigurationFile) -> Option<Finding> {
+    let file = c.file.display();
+    let (text, advice) = match (&c.unreadable, c.changed) {
+        (Some(why), _) => (
+            format!("{file} cannot be read any more: {why}; the relay runs with that of its start"),
+            "put it back before the next start",
+        ),
+        (None, Some(at)) => (
+            format!("{file} changed at {at}; the relay runs with that of its start"),
+            "restart it, after `sealpost config check`",
+        ),
+        (None, None) => return None,
+    };
+    Some(Check::Configuration.note("", text, advice))
 }
 
 fn reports(r: &ReportStanding) -> Vec<Finding> {

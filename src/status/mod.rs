@@ -6,6 +6,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -13,9 +14,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::admin::view::Readiness;
 use crate::clock::Timestamp;
+use crate::dns::belief::Mode as Believed;
+use crate::dns::self_test::Trouble;
 use crate::mail::Domain;
 use crate::mtasts::{Mode, decide};
 use crate::queue::StoreError;
+use crate::route::smart_host::Rules;
 use crate::security::exception::{Allow, Exceptions, Standing};
 use crate::standing::{Finding, sound};
 use crate::tlsrpt::{Day, ReportNo};
@@ -171,6 +175,8 @@ pub struct Running {
     pub standing: Vec<Finding>,
     /// Why no report can be made.
     pub reports_wait: Option<String>,
+    /// Its configuration.
+    pub configuration: ConfigurationFile,
 }
 
 /// The process.
@@ -196,6 +202,8 @@ pub struct Listening {
 /// What is believed about DNSSEC.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dnssec {
+    /// Who is believed, the self-test apart.
+    pub mode: Believed,
     /// The configuration has answers believed.
     pub configured: bool,
     /// They are believed now.
@@ -204,8 +212,21 @@ pub struct Dnssec {
     pub proven: bool,
     /// The self-test found something to look at.
     pub warned: bool,
+    /// What that is; null when it found nothing.
+    pub trouble: Option<Trouble>,
     /// All of it in words, as in `/readyz`.
     pub words: String,
+}
+
+/// The configuration that the relay runs with, against its file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigurationFile {
+    /// The file.
+    pub file: PathBuf,
+    /// When it was written last, where that has changed its text since the start of the relay.
+    pub changed: Option<Timestamp>,
+    /// Why it cannot be read any more.
+    pub unreadable: Option<String>,
 }
 
 /// The disk that the queue lies on.
@@ -250,7 +271,7 @@ pub struct Exception {
 impl Exception {
     /// All of them, of all domains.
     pub fn all(exceptions: &Exceptions, now: Timestamp) -> Vec<Self> {
-        let report = |(e, state): (&std::sync::Arc<crate::security::exception::Exception>, Standing)| Self {
+        let report = |(e, state): (&Arc<crate::security::exception::Exception>, Standing)| Self {
             domain: e.domain.clone(),
             state,
             allow: e.allow,
@@ -275,6 +296,8 @@ pub struct Place {
     pub exceptions: Vec<Exception>,
     /// `queue.max_age`.
     pub max_age: Duration,
+    /// The rules per recipient domain.
+    pub rules: Arc<Rules>,
 }
 
 /// Why nobody answers for the relay.
@@ -303,6 +326,8 @@ pub struct Status {
     pub relay: Option<Relay>,
     /// The answer of `/readyz`; null when it does not answer.
     pub readiness: Option<Readiness>,
+    /// The configuration that the relay runs with; null when it does not answer.
+    pub configuration: Option<ConfigurationFile>,
     /// The disk.
     pub disk: Option<Disk>,
     /// The certificate of `[tls]`.
@@ -329,14 +354,14 @@ impl Status {
             Ok(stored) => (Some(stored), None),
             Err(words) => (None, Some(words)),
         };
-        let (relay, readiness, dnssec, standing, silence) = match running {
+        let (relay, readiness, configuration, dnssec, standing, silence) = match running {
             Ok(r) => {
                 if let Some(stored) = &mut stored {
                     stored.reports.obstacle = r.reports_wait;
                 }
-                (Some(r.relay), Some(r.readiness), r.dnssec, r.standing, None)
+                (Some(r.relay), Some(r.readiness), Some(r.configuration), r.dnssec, r.standing, None)
             }
-            Err((silence, dnssec)) => (None, None, dnssec, Vec::new(), Some(silence)),
+            Err((silence, dnssec)) => (None, None, None, dnssec, Vec::new(), Some(silence)),
         };
         let mut status = Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -346,13 +371,14 @@ impl Status {
             look_at: Vec::new(),
             relay,
             readiness,
+            configuration,
             disk: place.disk,
             certificate: place.certificate,
             stored,
             dnssec,
             exceptions: place.exceptions,
         };
-        let besides = Besides { silence, unreadable, standing, max_age: place.max_age };
+        let besides = Besides { silence, unreadable, standing, max_age: place.max_age, rules: place.rules };
         status.look_at = look::look_at(&status, besides);
         status.sound = sound(&status.look_at);
         status
@@ -365,6 +391,7 @@ struct Besides {
     unreadable: Option<String>,
     standing: Vec<Finding>,
     max_age: Duration,
+    rules: Arc<Rules>,
 }
 
 /// `1 domain`, `2 domains`.

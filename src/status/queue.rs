@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::mem;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,8 @@ use crate::queue::{DeferReason, Diagnosis};
 const NAMED: usize = 5;
 /// Certificate names that are given of an example.
 const NAMES: usize = 3;
+/// Mail that has waited for so long is past its first attempts: what is not broken has gone by then.
+pub const LONG: Duration = Duration::from_secs(3600);
 /// What a cause is called that this release does not know.
 const UNKNOWN: &str = "unknown";
 
@@ -39,6 +42,10 @@ pub struct QueueStanding {
     pub damaged: u64,
     /// When a message was last done with, all recipients delivered or returned.
     pub last_finished: Option<Timestamp>,
+    /// Of what waits (not what is under an attempt, or held) that which came an hour ago or more.
+    pub long: Share,
+    /// Of these, what came after a message was last done with.
+    pub long_since: Share,
     /// More waits than was counted: every number is too low.
     pub more: bool,
 }
@@ -54,6 +61,23 @@ pub struct States {
     pub deferred: Count,
     /// Put aside.
     pub held: Count,
+}
+
+/// A part of what waits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// Recipients.
+    pub recipients: u64,
+    /// Their domains.
+    pub domains: u64,
+}
+
+impl Share {
+    /// Adds recipients of a domain that is not among these yet.
+    fn add(&mut self, recipients: u64) {
+        self.recipients += recipients;
+        self.domains += u64::from(recipients > 0);
+    }
 }
 
 /// How many, and since when.
@@ -188,6 +212,8 @@ pub struct Census<K> {
     domain: Option<(Domain, Option<Timestamp>)>,
     /// Of the domain at hand, by cause; `None`: never tried and nothing in the way.
     here: Vec<(Option<&'static str>, Tally<K>)>,
+    /// Of the domain at hand, what has waited long; and what of that came after the last success.
+    here_long: (u64, u64),
     causes: HashMap<&'static str, (Tally<K>, u64)>,
     standing: QueueStanding,
 }
@@ -204,14 +230,15 @@ struct Tally<K> {
 }
 
 impl<K: Copy> Census<K> {
-    /// Nobody was counted yet.
-    pub fn new(now: Timestamp) -> Self {
+    /// Nobody was counted yet; `last_finished`: when a message was last done with.
+    pub fn new(now: Timestamp, last_finished: Option<Timestamp>) -> Self {
         Self {
             now,
             domain: None,
             here: Vec::new(),
+            here_long: (0, 0),
             causes: HashMap::new(),
-            standing: QueueStanding::default(),
+            standing: QueueStanding { last_finished, ..QueueStanding::default() },
         }
     }
 
@@ -229,6 +256,10 @@ impl<K: Copy> Census<K> {
         let states = &mut self.standing.states;
         let state = if w.cause.is_some() { &mut states.deferred } else { &mut states.queued };
         state.add(1, w.arrived);
+        if self.now.since(w.arrived) >= LONG {
+            self.here_long.0 += 1;
+            self.here_long.1 += u64::from(self.standing.last_finished.is_none_or(|last| w.arrived > last));
+        }
         // A recipient that was never tried waits for what its domain is suspended for.
         let cause = w.cause.or_else(|| suspended.map(|_| DeferReason::Connect.as_str()));
         let met = |cause: Option<&str>| self.here.iter().position(|(c, _)| *c == cause);
@@ -250,6 +281,7 @@ impl<K: Copy> Census<K> {
     /// Ends the domain at hand.
     fn close(&mut self) {
         let here = mem::take(&mut self.here);
+        let (long, long_since) = mem::take(&mut self.here_long);
         let Some((domain, suspended)) = self.domain.take() else { return };
         let Some(first) = here.first().map(|(_, t)| *t) else { return };
         let mut whole = BusyDomain {
@@ -285,6 +317,8 @@ impl<K: Copy> Census<K> {
         }
         let s = &mut self.standing;
         s.domains += 1;
+        s.long.add(long);
+        s.long_since.add(long_since);
         s.suspended += u64::from(whole.suspended_until.is_some());
         s.oldest = earlier(s.oldest, whole.oldest);
         s.next_attempt = earlier(s.next_attempt, whole.next_attempt);
@@ -331,7 +365,12 @@ mod tests {
 
     /// Rows of domain, end of its suspension, key, cause, arrival and next attempt, at minute 100.
     fn census(rows: &[Row]) -> (QueueStanding, Vec<u32>) {
-        let mut census = Census::new(at(100));
+        census_since(None, rows)
+    }
+
+    /// The same, when a message was last done with at that minute.
+    fn census_since(last: Option<i64>, rows: &[Row]) -> (QueueStanding, Vec<u32>) {
+        let mut census = Census::new(at(100), last.map(at));
         let mut before = "";
         for (name, suspended, key, cause, arrived, next) in rows {
             if *name != before {
@@ -370,6 +409,22 @@ mod tests {
         assert_eq!(busy, want.map(|(name, n)| (name, n, "tls_certificate")));
     }
 
+    #[test]
+    fn what_has_waited_for_an_hour_is_counted_and_what_came_since_the_last_success() {
+        let rows: &[Row] = &[
+            ("a.example", None, 1, TLS, 10, 110),
+            ("a.example", None, 2, None, 40, 110),
+            ("a.example", None, 3, TLS, 41, 110),
+            ("b.example", None, 4, TLS, 30, 110),
+            ("c.example", None, 5, TLS, 90, 110),
+        ];
+        for (last, since) in [(None, (3, 2)), (Some(9), (3, 2)), (Some(30), (1, 1)), (Some(40), (0, 0))] {
+            let (s, _) = census_since(last, rows);
+            assert_eq!((s.last_finished, s.long), (last.map(at), Share { recipients: 3, domains: 2 }));
+            assert_eq!((s.long_since.recipients, s.long_since.domains), since, "{last:?}");
+        }
+    }
+
     // QUE-34
     #[test]
     fn the_suspension_of_a_domain_speaks_for_what_was_never_tried() {
@@ -384,7 +439,7 @@ mod tests {
 
     #[test]
     fn only_the_busiest_domains_are_named_and_unknown_causes_are_one() {
-        let mut census = Census::new(at(100));
+        let mut census = Census::new(at(100), None);
         for n in 0..50_u32 {
             census.domain(Domain::parse(&format!("d{n:02}.example")).unwrap(), None);
             let cause = format!("cause-of-tomorrow-{n}");

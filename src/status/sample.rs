@@ -58,6 +58,7 @@ pub(crate) fn quiet() -> Sample {
             certificate: Some(certificate),
             exceptions: Vec::new(),
             max_age: Duration::from_secs(5 * 86_400),
+            rules: Arc::default(),
         },
         running: Running {
             relay: Relay {
@@ -73,16 +74,23 @@ pub(crate) fn quiet() -> Sample {
                 dnssec: "trust-ad: so it is".to_owned(),
             },
             dnssec: Dnssec {
+                mode: Believed::TrustAd,
                 configured: true,
                 believed: true,
                 proven: true,
                 warned: false,
+                trouble: None,
                 words: "trust-ad: every resolver is on this machine or in dns.trusted_servers; the self-test found that \
                         it validates"
                     .to_owned(),
             },
             standing: Vec::new(),
             reports_wait: None,
+            configuration: ConfigurationFile {
+                file: "/etc/sealpost/sealpost.toml".into(),
+                changed: None,
+                unreadable: None,
+            },
         },
         stored: Stored {
             queue: QueueStanding { last_finished: Some(ahead(0)), ..QueueStanding::default() },

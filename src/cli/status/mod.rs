@@ -31,7 +31,7 @@ pub(super) fn run(output: Output, config: &Config, io: &mut Io<'_>) -> Result<u8
     if output.json {
         json(io.out, &status)?;
     } else {
-        screen::print(&status, io.out)?;
+        screen::print(&status, io.out, io.terminal)?;
     }
     Ok(u8::from(!status.sound))
 }

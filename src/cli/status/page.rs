@@ -12,16 +12,20 @@ const MARGIN: usize = 12;
 /// A page on its way out.
 pub(super) struct Page<'a> {
     out: &'a mut dyn Write,
+    terminal: bool,
 }
 
 impl<'a> Page<'a> {
-    pub(super) const fn new(out: &'a mut dyn Write) -> Self {
-        Self { out }
+    /// On a `terminal`, lines are wrapped and cut to [`WIDTH`]; else each text is one line, as long as it is.
+    pub(super) const fn new(out: &'a mut dyn Write, terminal: bool) -> Self {
+        Self { out, terminal }
     }
 
     /// A line of its own.
     pub(super) fn line(&mut self, text: &str) -> io::Result<()> {
-        writeln!(self.out, "{}", cut(&clean(text), WIDTH).trim_end())
+        let text = clean(text);
+        let line = if self.terminal { cut(&text, WIDTH) } else { text };
+        writeln!(self.out, "{}", line.trim_end())
     }
 
     /// A row of a table.
@@ -31,18 +35,50 @@ impl<'a> Page<'a> {
 
     /// Text beside the name of its section, on at most `lines` lines.
     pub(super) fn section(&mut self, name: &str, text: &str, lines: usize) -> io::Result<()> {
-        self.named(name, text, MARGIN, lines)
+        self.named(name, text, "", MARGIN, lines)
+    }
+
+    /// The same, with a `rest` that is never cut off.
+    pub(super) fn section_with(
+        &mut self,
+        name: &str,
+        text: &str,
+        rest: &str,
+        lines: usize,
+    ) -> io::Result<()> {
+        self.named(name, text, rest, MARGIN, lines)
     }
 
     /// Text below a row, set in further.
     pub(super) fn note(&mut self, text: &str, indent: usize, lines: usize) -> io::Result<()> {
-        self.named("", text, MARGIN + indent, lines)
+        self.named("", text, "", MARGIN + indent, lines)
     }
 
-    /// Text that begins in column `from`, with a name before its first line.
-    pub(super) fn named(&mut self, name: &str, text: &str, from: usize, lines: usize) -> io::Result<()> {
+    /// Text that begins in column `from`, with a name before its first line. It takes at most `lines` lines, and with its
+    /// `rest`, where that does not fit there any more, as many more as that needs: the rest is never cut off.
+    pub(super) fn named(
+        &mut self,
+        name: &str,
+        text: &str,
+        rest: &str,
+        from: usize,
+        lines: usize,
+    ) -> io::Result<()> {
+        let (text, rest) = (clean(text), clean(rest));
+        let whole = if rest.is_empty() { text.clone() } else { format!("{text} {rest}") };
+        if !self.terminal {
+            return self.line(&format!("{name:<from$}{whole}"));
+        }
+        let width = WIDTH.saturating_sub(from);
+        let mut wrapped = wrap(&whole, width, usize::MAX);
+        if wrapped.len() > lines {
+            wrapped = wrap(&text, width, lines);
+            if !rest.is_empty() {
+                wrapped.extend(wrap(&rest, width, usize::MAX));
+            }
+        }
         let mut name = name;
-        for line in wrap(&clean(text), WIDTH.saturating_sub(from), lines) {
+        for line in wrapped {
             self.line(&format!("{name:<from$}{line}"))?;
             name = "";
         }
@@ -105,10 +141,32 @@ mod tests {
     fn names_stand_before_the_first_line_and_no_line_drives_the_terminal() {
         let mut out = Vec::new();
         let long = "words ".repeat(30);
-        Page::new(&mut out).section("queue", &format!("\u{1b}[2J {long}"), 2).unwrap();
+        Page::new(&mut out, true).section("queue", &format!("\u{1b}[2J {long}"), 2).unwrap();
         let text = String::from_utf8(out).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[0].starts_with("queue       ?[2J words") && lines[1].starts_with("            words"));
         assert!(lines.len() == 2 && lines.iter().all(|l| l.chars().count() <= WIDTH), "{text}");
+    }
+
+    #[test]
+    fn what_to_do_is_never_cut_off_and_a_pipe_gets_whole_lines() {
+        let written = |terminal, words: usize, rest: &str| {
+            let mut out = Vec::new();
+            Page::new(&mut out, terminal).named("BAD", &"word ".repeat(words), rest, 6, 2).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let rest = "What to do: ".to_owned() + &"mend it, ".repeat(20) + "or name one in dns.trusted_servers";
+        for words in [1, 20, 200] {
+            let text = written(true, words, &rest);
+            assert!(text.lines().all(|l| l.chars().count() <= WIDTH), "{text}");
+            let all: Vec<&str> = text.split_whitespace().collect();
+            let wanted: Vec<&str> = rest.split_whitespace().collect();
+            assert!(all.ends_with(&wanted), "{text}");
+            assert_eq!(text.contains('…'), words == 200, "{text}");
+            let text = written(false, words, &rest);
+            assert_eq!(text.lines().count(), 1, "{text}");
+            assert!(text.ends_with(&format!("{rest}\n")) && text.matches("word").count() == words, "{text}");
+        }
+        assert_eq!(written(true, 3, "and so on"), "BAD   word word word and so on\n");
     }
 }

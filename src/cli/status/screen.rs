@@ -1,4 +1,5 @@
-//! The screen of `status`: 80 columns, 24 lines while little is wrong, and never more than a few screens.
+//! The screen of `status`: 80 columns, 24 lines while little is wrong, and never more than a few screens. Into a pipe
+//! nothing is wrapped or cut.
 //!
 //! What should be looked at comes last, because that is what a terminal still shows.
 
@@ -17,7 +18,7 @@ use crate::status::{PolicyStanding, ReportStanding, Status, counted};
 const CAUSES: usize = 4;
 const EXCEPTIONS: usize = 3;
 const FINDINGS: usize = 6;
-/// Lines of a finding.
+/// Lines of a finding; what to do is never cut off.
 const FINDING_LINES: usize = 4;
 /// Where the text of a finding begins.
 const FINDING_MARGIN: usize = 6;
@@ -26,8 +27,9 @@ const INDENT: usize = 2;
 /// Mail that came within this time.
 const FRESH: Duration = Duration::from_secs(60);
 
-pub(super) fn print(s: &Status, out: &mut dyn io::Write) -> io::Result<()> {
-    let mut page = Page::new(out);
+/// `terminal`: where `out` leads.
+pub(super) fn print(s: &Status, out: &mut dyn io::Write, terminal: bool) -> io::Result<()> {
+    let mut page = Page::new(out, terminal);
     head(s, &mut page)?;
     match &s.stored {
         Some(stored) => {
@@ -96,7 +98,11 @@ fn queue(q: &QueueStanding, now: Timestamp, page: &mut Page<'_>) -> io::Result<(
     left_out(q.causes.len(), CAUSES, "cause", page)?;
     if q.domains > 1 {
         let busy = q.busiest.iter().map(|b| format!("{} {}", b.domain, b.recipients));
-        page.section("domains", &busy.collect::<Vec<_>>().join(", "), 1)?;
+        let busy = busy.collect::<Vec<_>>().join(", ");
+        match q.domains.saturating_sub(q.busiest.len() as u64) {
+            0 => page.section("domains", &busy, 1)?,
+            n => page.section_with("domains", &format!("{busy},"), &format!("and {n} more"), 1)?,
+        }
     }
     Ok(())
 }
@@ -183,7 +189,8 @@ fn left_out(all: usize, shown: usize, what: &str, page: &mut Page<'_>) -> io::Re
 fn look_at(s: &Status, page: &mut Page<'_>) -> io::Result<()> {
     for f in s.look_at.iter().take(FINDINGS) {
         let mark = if f.mark == Mark::Bad { "BAD" } else { "note" };
-        page.named(mark, &sentence(f), FINDING_MARGIN, FINDING_LINES)?;
+        let (text, advice) = sentence(f);
+        page.named(mark, &text, &advice, FINDING_MARGIN, FINDING_LINES)?;
     }
     left_out(s.look_at.len(), FINDINGS, "thing", page)?;
     let bad = s.look_at.iter().filter(|f| f.mark == Mark::Bad).count() as u64;
@@ -196,11 +203,14 @@ fn look_at(s: &Status, page: &mut Page<'_>) -> io::Result<()> {
     })
 }
 
-/// What, where, and what to do.
-fn sentence(f: &Finding) -> String {
+/// What and where; and what to do.
+fn sentence(f: &Finding) -> (String, String) {
     let subject = if f.subject.is_empty() { String::new() } else { format!(" {}", f.subject) };
-    let advice = if f.advice.is_empty() { String::new() } else { format!(". What to do: {}", f.advice) };
-    format!("{}{subject}: {}{advice}", f.check.as_str(), f.text)
+    let (stop, advice) = match &*f.advice {
+        "" => ("", String::new()),
+        advice => (".", format!("What to do: {advice}")),
+    };
+    (format!("{}{subject}: {}{stop}", f.check.as_str(), f.text), advice)
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use toml::de::DeTable;
 
 use super::raw::{Document, Field, Section, Wrong};
 use super::{
-    Admin, Config, ConfigErrors, Listener, Log, LogAddresses, LogFormat, Metrics, Networks, Secret,
-    SecretSource, Store, Surroundings, defaults, duration, network, size,
+    Admin, Config, ConfigErrors, Fingerprint, Listener, Log, LogAddresses, LogFormat, Metrics, Networks,
+    Secret, SecretSource, Store, Surroundings, defaults, duration, network, size,
 };
 use crate::mail::{Domain, Mailbox};
 
@@ -22,6 +22,7 @@ struct Check<'c> {
     around: &'c dyn Surroundings,
     /// The folder of the configuration file.
     folder: PathBuf,
+    fingerprint: Fingerprint,
     warnings: std::cell::RefCell<Vec<String>>,
     no_effect: std::cell::RefCell<Vec<String>>,
 }
@@ -37,6 +38,7 @@ pub(super) fn check(text: &str, path: &Path, around: &dyn Surroundings) -> Resul
     let check = Check {
         around,
         folder: path.parent().unwrap_or_else(|| Path::new("")).to_owned(),
+        fingerprint: Fingerprint::of(text.as_bytes()),
         warnings: Default::default(),
         no_effect: Default::default(),
     };
@@ -92,6 +94,7 @@ impl Check<'_> {
 
         Some(Config {
             path: path.to_owned(),
+            fingerprint: self.fingerprint,
             hostname: hostname?,
             data_dir,
             postmaster,

@@ -11,16 +11,17 @@ use tokio::time::timeout;
 use super::servers::Checking;
 use super::{Belief, HickoryResolver};
 use crate::dns::DnsErrorKind;
-use crate::dns::self_test::{Look, Said, Verdict, judge, judge_validation};
+use crate::dns::self_test::{Look, Said, Verdict, judge, judge_reach, judge_validation};
 
 impl HickoryResolver {
     /// Asks every server about a signed name and about one whose signatures are broken; "" is not asked about. The
-    /// first is a zone, the second has an address. `proven`: an earlier test has shown that it works.
+    /// first is a zone, the second has an address. `proven`: an earlier test has shown that it works. Where nobody is believed,
+    /// only whether they answer is asked.
     pub async fn self_test(&self, secure: &str, bogus: &str, proven: bool) -> Verdict {
-        let looks = self.look(secure, bogus).await;
         match self.belief {
-            Belief::Validation(..) => judge_validation(&looks, proven),
-            Belief::Resolvers | Belief::Nobody => judge(&looks),
+            Belief::Validation(..) => judge_validation(&self.look(secure, bogus).await, secure, proven),
+            Belief::Resolvers => judge(&self.look(secure, bogus).await),
+            Belief::Nobody => judge_reach(&self.look(secure, "").await),
         }
     }
 

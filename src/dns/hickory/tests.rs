@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 
 use super::*;
+use crate::dns::self_test::Trouble;
 
 pub(super) enum Act {
     Answer,
@@ -282,25 +283,36 @@ async fn the_self_test_sees_each_resolver_as_it_is() {
         Act::Answer
     })
     .await;
-    for (case, servers, bogus, believe, warn, answered) in [
-        ("sound", vec![&sound], "bogus.example", Some(true), false, true),
-        ("sound, no broken name", vec![&sound], "", None, false, true),
-        ("AD on everything", vec![&liar], "bogus.example", Some(false), true, true),
+    for (case, servers, bogus, believe, trouble, answered) in [
+        ("sound", vec![&sound], "bogus.example", Some(true), None, true),
+        ("sound, no broken name", vec![&sound], "", None, None, true),
+        ("AD on everything", vec![&liar], "bogus.example", Some(false), Some(Trouble::Lies), true),
         (
             "AD on everything, behind a sound one",
             vec![&sound, &liar],
             "bogus.example",
             Some(false),
-            true,
+            Some(Trouble::Lies),
             true,
         ),
-        ("does not validate", vec![&plain], "bogus.example", Some(true), true, true),
-        ("packets dropped", vec![&silent], "bogus.example", None, true, false),
-        ("SERVFAIL for all", vec![&failing], "bogus.example", None, true, false),
+        ("does not validate", vec![&plain], "bogus.example", Some(true), Some(Trouble::Lies), true),
+        ("packets dropped", vec![&silent], "bogus.example", None, Some(Trouble::NoAnswer), false),
+        ("SERVFAIL for all", vec![&failing], "bogus.example", None, Some(Trouble::NoAnswer), false),
     ] {
         let servers: Vec<SocketAddr> = servers.iter().map(|s| s.address).collect();
         let got = resolver(&servers, true).self_test("nodata.example", bogus, false).await;
-        assert_eq!((got.believe, got.warn, got.answered), (believe, warn, answered), "{case}: {}", got.text);
+        assert_eq!(
+            (got.believe, got.trouble, got.answered),
+            (believe, trouble, answered),
+            "{case}: {}",
+            got.text
+        );
+    }
+    // DANE-01: where nobody is believed, whether anybody answers is asked all the same.
+    for (server, trouble) in [(&plain, None), (&silent, Some(Trouble::NoAnswer))] {
+        let got =
+            resolver(&[server.address], false).self_test("nodata.example", "bogus.example", false).await;
+        assert_eq!((got.believe, got.trouble), (None, trouble), "{}", got.text);
     }
 }
 

@@ -1,8 +1,13 @@
 //! One thing wrong at a time: what is said, how loudly, and that nothing else is.
 
+use std::sync::Arc;
+
 use super::*;
+use crate::dns::belief::Mode as Believed;
+use crate::dns::self_test::Trouble;
 use crate::mail::QueueId;
-use crate::status::queue::{Count, Example};
+use crate::route::smart_host::{Rule, SmartHost};
+use crate::status::queue::{Count, Example, Share};
 use crate::status::sample::{Sample, at, cause, domain, example, exception, now, ordinary, quiet};
 use crate::status::{FailingPolicy, ReportFailure};
 use crate::tlsrpt::{Day, ReportNo};
@@ -10,6 +15,34 @@ use crate::tlsrpt::{Day, ReportNo};
 /// Mark, kind and subject of each finding.
 fn marks(found: &[Finding]) -> Vec<(Mark, &str, &str)> {
     found.iter().map(|f| (f.mark, f.check.as_str(), &*f.subject)).collect()
+}
+
+/// What is believed about DNSSEC, and what was found.
+fn dnssec(s: &mut Sample, mode: Believed, believed: bool, trouble: Option<Trouble>) {
+    s.running.dnssec = crate::status::Dnssec {
+        mode,
+        believed,
+        trouble,
+        words: "in words".to_owned(),
+        ..s.running.dnssec.clone()
+    };
+}
+
+/// 16 domains whose mail waits for one cause, under a rule for all of them.
+fn under(s: &mut Sample, word: &str, hours: u64, promised: bool, rule: Rule) {
+    let rule = Rule { pattern: "*".to_owned(), ..rule };
+    s.place.rules = Arc::new(Rules::new([rule]));
+    let example = Example { promised, ..example("a.example", "in words") };
+    s.stored.queue.causes.push(Cause { example: Some(example), ..cause(word, 16, 16, hours) });
+}
+
+fn by_next_hop(s: &mut Sample, word: &str, hours: u64) {
+    let next_hop = SmartHost::new("smart.example", 587, false, &[]);
+    under(s, word, hours, false, Rule { next_hop, ..Rule::default() });
+}
+
+fn by_rule(s: &mut Sample, word: &str, minimum: Demand, promised: bool) {
+    under(s, word, 1, promised, Rule { minimum: Some(minimum), ..Rule::default() });
 }
 
 #[test]
@@ -75,6 +108,50 @@ fn what_only_a_person_can_mend_here_is_bad_and_the_rest_is_a_note() {
         ),
         ("our password, just now", |s| s.stored.queue.causes.push(cause("auth", 1, 1, 0)), &[]),
         (
+            "the certificate of our next hop",
+            |s| by_next_hop(s, "tls_certificate", 1),
+            &[(
+                Mark::Bad,
+                "queue",
+                "tls_certificate",
+                "16 recipients at 16 domains wait, the oldest for 60m",
+            )],
+        ),
+        ("the certificate of our next hop, just now", |s| by_next_hop(s, "tls_certificate", 0), &[]),
+        (
+            "our next hop is dead",
+            |s| by_next_hop(s, "connect", 1),
+            &[(Mark::Bad, "queue", "connect", "16 recipients")],
+        ),
+        ("our next hop asks us to try later", |s| by_next_hop(s, "reply", 1), &[]),
+        (
+            "what a minimum_tls of ours demands",
+            |s| by_rule(s, "tls_missing", Demand::ENCRYPTED, false),
+            &[(Mark::Bad, "queue", "tls_missing", "16 recipients")],
+        ),
+        (
+            "what a rule of ours demands and the domain promised",
+            |s| by_rule(s, "tls_missing", Demand::ENCRYPTED, true),
+            &[],
+        ),
+        ("what the sender demands", |s| by_rule(s, "tls_missing", Demand::NOTHING, false), &[]),
+        ("a domain with a rule of ours is dead", |s| by_rule(s, "connect", Demand::ENCRYPTED, false), &[]),
+        (
+            "the configuration was changed",
+            |s| s.running.configuration.changed = Some(at("2026-11-21T17:00:00Z")),
+            &[(
+                Mark::Note,
+                "configuration",
+                "",
+                "/etc/sealpost/sealpost.toml changed at 2026-11-21T17:00:00Z; the relay runs with that of its start",
+            )],
+        ),
+        (
+            "the configuration is gone",
+            |s| s.running.configuration.unreadable = Some("no such file".to_owned()),
+            &[(Mark::Note, "configuration", "", "cannot be read any more: no such file")],
+        ),
+        (
             "soon returned, and suspended",
             |s| {
                 s.stored.queue.causes.push(cause("connect", 1, 1, 110));
@@ -97,14 +174,29 @@ fn what_only_a_person_can_mend_here_is_bad_and_the_rest_is_a_note() {
         ),
         (
             "DNSSEC off",
-            |s| (s.running.dnssec.configured, s.running.dnssec.believed) = (false, false),
-            &[(Mark::Note, "dnssec", "", "trust-ad")],
+            |s| dnssec(s, Believed::NotLocal, false, None),
+            &[(Mark::Note, "dnssec", "", "in words")],
         ),
         // DANE-02
         (
             "the resolver lies",
-            |s| (s.running.dnssec.warned, s.running.dnssec.believed) = (true, false),
-            &[(Mark::Bad, "dnssec", "", "trust-ad")],
+            |s| dnssec(s, Believed::TrustAd, false, Some(Trouble::Lies)),
+            &[(Mark::Bad, "dnssec", "", "in words")],
+        ),
+        (
+            "the resolver is dead",
+            |s| dnssec(s, Believed::Validate, true, Some(Trouble::NoAnswer)),
+            &[(Mark::Bad, "dnssec", "", "in words")],
+        ),
+        (
+            "the resolver is dead, and nothing is believed anyway",
+            |s| dnssec(s, Believed::NotLocal, false, Some(Trouble::NoAnswer)),
+            &[(Mark::Bad, "dnssec", "", "in words")],
+        ),
+        (
+            "wrong root keys",
+            |s| dnssec(s, Believed::Validate, true, Some(Trouble::DoesNotHold)),
+            &[(Mark::Bad, "dnssec", "", "in words")],
         ),
         (
             "reports would not be believed",
@@ -207,20 +299,29 @@ fn what_to_do_names_the_message_and_whom_to_tell() {
 }
 
 #[test]
-fn many_dead_domains_and_no_success_are_our_own_trouble() {
-    let hour = |h: u64| Some(now().before(Duration::from_secs(h * 3600)));
-    for (name, connect, dns, hours, last_finished, bad) in [
-        ("all is still", 7, 3, 2, hour(2), true),
-        ("nothing ever got through", 7, 3, 2, None, true),
-        ("others get through", 7, 3, 2, hour(0), false),
-        ("few", 7, 2, 2, hour(2), false),
-        ("just now", 7, 3, 0, hour(2), false),
+fn when_nothing_gets_through_at_more_than_one_domain_it_is_our_own_trouble() {
+    let hours = |h: u64| Some(now().before(Duration::from_secs(h * 3600)));
+    let minutes = |m: u64| now().before(Duration::from_secs(m * 60));
+    // What has waited for an hour, and what of it came since the last success: recipients and domains.
+    for (name, long, since, last_finished, up, bad) in [
+        ("all is still", (16, 16), (16, 16), hours(2), 600, true),
+        ("nothing ever got through", (3, 2), (3, 2), None, 600, true),
+        ("old mail to many domains", (10, 10), (0, 0), hours(2), 600, true),
+        ("others get through", (50, 50), (50, 50), hours(0), 600, false),
+        ("one domain is broken", (50, 1), (50, 1), hours(2), 600, false),
+        ("a typo or two", (2, 2), (2, 2), hours(2), 600, false),
+        ("a night without mail and with some broken domains", (40, 9), (2, 2), hours(9), 600, false),
+        ("the relay has just started", (16, 16), (16, 16), hours(2), 14, false),
+        ("the relay has had its time", (16, 16), (16, 16), hours(2), 15, true),
     ] {
         let mut s = quiet();
-        s.stored.queue.causes = vec![cause("connect", 50, connect, hours), cause("dns", 5, dns, hours)];
+        let share = |(recipients, domains)| Share { recipients, domains };
+        s.running.relay.started = minutes(up);
+        s.stored.queue.long = share(long);
+        s.stored.queue.long_since = share(since);
         s.stored.queue.last_finished = last_finished;
         let found = s.status().look_at;
-        let want: &[_] = if bad { &[(Mark::Bad, "queue", "network")] } else { &[] };
+        let want: &[_] = if bad { &[(Mark::Bad, "queue", "standstill")] } else { &[] };
         assert_eq!(marks(&found), want, "{name}");
     }
 }

@@ -61,7 +61,8 @@ fn overview(conn: &Connection, now: Timestamp) -> rusqlite::Result<Stored> {
 }
 
 fn queue(conn: &Connection, now: Timestamp) -> rusqlite::Result<QueueStanding> {
-    let (mut standing, examples) = waiting(conn, now)?;
+    let last_finished = conn.prepare_cached(LAST_FINISHED)?.query_row([], |r| maybe_time(r, 0))?;
+    let (mut standing, examples) = waiting(conn, now, last_finished)?;
     for (cause, key) in standing.causes.iter_mut().zip(examples) {
         cause.example = example(conn, key)?;
     }
@@ -75,14 +76,17 @@ fn queue(conn: &Connection, now: Timestamp) -> rusqlite::Result<QueueStanding> {
         standing.states.held.add(1, time(row, 1)?);
         standing.damaged += u64::from(row.get_ref(0)?.as_bytes_or_null()? == Some(b"damaged"));
     }
-    standing.last_finished = conn.prepare_cached(LAST_FINISHED)?.query_row([], |r| maybe_time(r, 0))?;
     Ok(standing)
 }
 
 /// One walk over an index in which everything lies that is asked for, beside one over the suspensions, in the same order;
 /// the keys are those of the examples.
-fn waiting(conn: &Connection, now: Timestamp) -> rusqlite::Result<(QueueStanding, Vec<i64>)> {
-    let mut census = Census::new(now);
+fn waiting(
+    conn: &Connection,
+    now: Timestamp,
+    last_finished: Option<Timestamp>,
+) -> rusqlite::Result<(QueueStanding, Vec<i64>)> {
+    let mut census = Census::new(now, last_finished);
     let mut suspensions = conn.prepare_cached(SUSPENSIONS)?;
     let mut suspensions = suspensions.query([])?;
     let mut suspension: Option<(Vec<u8>, Timestamp)> = None;

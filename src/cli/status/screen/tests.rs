@@ -9,7 +9,7 @@ use crate::status::sample::{cause, domain, example, exception, now, ordinary, qu
 
 fn screen(s: &Status) -> String {
     let mut out = Vec::new();
-    print(s, &mut out).unwrap();
+    print(s, &mut out, true).unwrap();
     let text = String::from_utf8(out).unwrap();
     assert!(text.lines().all(|l| l.chars().count() <= WIDTH), "{text}");
     text
@@ -67,6 +67,19 @@ fn however_much_is_wrong_the_screen_ends() {
         text.contains("at least ") && text.contains("and 5 causes more") && text.ends_with("person.\n"),
         "{text}"
     );
+}
+
+#[test]
+fn domains_that_are_not_named_are_counted() {
+    let mut s = ordinary();
+    for (domains, words) in [(3, None), (16, Some("and 13 more"))] {
+        s.stored.queue.domains = domains;
+        let status = Status::new(now(), s.place.clone(), Ok(s.running.clone()), Ok(s.stored.clone()));
+        let text = screen(&status);
+        let line = text.lines().find(|l| l.starts_with("domains")).unwrap();
+        assert_eq!(words.is_some_and(|w| line.ends_with(w)), words.is_some(), "{line}");
+        assert_eq!(line.contains("more"), words.is_some(), "{line}");
+    }
 }
 
 // What the relay answers is what the command reads.
