@@ -6,7 +6,7 @@
 //! - **Does it run?** `GET /healthz` on `admin.listen` (the process), `GET /readyz` (can it take mail; 503 when not), or
 //!   `sealpost status`, which exits 1 when the relay does not answer.
 //! - **Is anything wrong?** `sealpost status`: one screen; what should be looked at stands last. `BAD` needs a person here,
-//!   and exits 1; `note` does not. The rules are in [`crate::status::look`]. Without the relay its database is read.
+//!   and exits 1; `note` does not. The rules and their waiting times are in [`crate::status::look`]. Without the relay its database is read.
 //! - **What would happen to mail for a domain?** `sealpost check example.org --probe`: route, policy live and cached,
 //!   a session to each host up to TLS, one final sentence. Exit status 0 when it would be delivered, 1 when not.
 //! - **What waits, and why?** `sealpost queue list`, then `sealpost queue show ID`: the cause, the promise that

@@ -200,8 +200,10 @@ metrics! {
         "1 while DNSSEC is believed, by the word of the resolver or by validation here, else 0: without, there is no DANE.",
         "`sealpost_dnssec_believed == 0` where a validating resolver is configured.";
     DNSSEC_PROVEN "sealpost_dnssec_proven" Gauge, [],
-        "1 while the self-test has shown that what is signed is told from what is not; only then is REQUIRETLS offered.",
-        "";
+        "1 while the self-test has shown that what is signed is told from what is not; only then is REQUIRETLS offered. 0 until \
+         the first test has passed, and while `sealpost_dnssec_believed` is 0.",
+        "`sealpost_dnssec_proven == 0 and sealpost_dnssec_believed == 1` for 10 minutes: wrong root keys or a dead resolver, by \
+         which all mail waits, or a resolver that authenticates nothing.";
     DNSSEC_SELF_TESTS "sealpost_dnssec_self_tests_total" Counter, ["result"],
         "Self-tests of the resolvers: passed, partial (not every answer was as it should be), unauthenticated (nothing counts \
          as signed), unanswered, or disproved (DNSSEC is not believed any more).",

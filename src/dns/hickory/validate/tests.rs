@@ -402,17 +402,27 @@ async fn a_repaired_server_is_believed_at_once() {
 async fn the_self_test_tells_sound_resolvers_from_those_that_strip_signatures() {
     let world = Arc::new(world());
     let other = SignedWorld::new(&[(".", Signing::Nsec, "")]);
+    let every = "mail to every domain waits";
     for (case, lie, anchor, believe, part) in [
         ("sound", honest as Lie, world.root_key(), Some(true), "found that it validates"),
         ("stripped", without_signatures, world.root_key(), Some(false), "hands out no signatures"),
         ("silent", |_, _, _| Act::Silence, world.root_key(), None, "no answer in time"),
         ("wrong key", honest, other.root_key(), None, "dns.trust_anchor"),
+        ("wrong key", honest, other.root_key(), None, every),
+        ("wrong digest", honest, other.root_digest(), None, "dns.trust_anchor"),
+        ("silent", |_, _, _| Act::Silence, world.root_key(), None, every),
     ] {
         let server = told(&world, lie).await;
         let (dns, believed) = resolver(&[&server], vec![anchor]);
         let verdict = dns.self_test(".", "", false).await;
         assert_eq!(verdict.believe, believe, "{case}: {}", verdict.text);
         assert!(verdict.text.contains(part), "{case}: {}", verdict.text);
+        // Not even that a domain is unsigned can be proven then.
+        if verdict.text.contains(every) || case == "stripped" {
+            for host in ["mx.example", "host.unsigned.example", "none.unsigned.example"] {
+                assert!(says(&dns, host).await.is_err(), "{case}: {host}");
+            }
+        }
         if case == "stripped" {
             believed.set(false);
             assert_eq!(says(&dns, "mx.example").await, ok("192.0.2.1", false));
