@@ -258,9 +258,10 @@ pub fn judge(policy: &TlsPolicy, evidence: &Evidence) -> Judgement {
     Judgement {
         verdicts: verdicts(policy, &found),
         exception_unneeded: telling && matches!(missing, Some(None)),
-        waived: policy.waiver.as_ref().zip(missing.flatten()).map(|(waiver, failure)| {
-            Waived::new(&waiver.exception, failure.clause(policy, certificate.as_ref()))
-        }),
+        // What is kept back all the same was let off nothing.
+        waived: policy.waiver.as_ref().filter(|_| blocking.is_none()).zip(missing.flatten()).map(
+            |(waiver, failure)| Waived::new(&waiver.exception, failure.clause(policy, certificate.as_ref())),
+        ),
         promise: promise(policy, &found, certificate),
         cleared: match blocking {
             None => Ok(Clearance { level: found.level, requiretls }),
