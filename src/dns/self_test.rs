@@ -82,8 +82,8 @@ fn answered(looks: &[Look]) -> bool {
 }
 
 /// The verdict on resolvers that are believed, all together: one that lies spoils every answer, since any of them may be
-/// asked.
-pub fn judge(looks: &[Look]) -> Verdict {
+/// asked. `secure`: the signed name, "." for the root.
+pub fn judge(looks: &[Look], secure: &str) -> Verdict {
     let answered = answered(looks);
     let verdict = |believe, proven, trouble, text| Verdict { believe, proven, trouble, answered, text };
     if let Some(liar) = looks.iter().find(|l| l.bogus == Some(Said::Data(true))) {
@@ -117,7 +117,7 @@ pub fn judge(looks: &[Look]) -> Verdict {
         return verdict(believe, Some(false), Some(Trouble::Unauthenticated), text);
     }
     if let Some(silent) = looks.iter().find(|l| l.secure.is_some() && !authenticates(l)) {
-        let (trouble, text) = no_answer(silent, answered);
+        let (trouble, text) = no_answer(silent, looks, secure);
         return verdict(believe, None, Some(trouble), text);
     }
     let text = match believe {
@@ -129,35 +129,42 @@ pub fn judge(looks: &[Look]) -> Verdict {
     verdict(believe, Some(true), None, text.to_owned())
 }
 
-/// Nobody of those asked has shown that it is sound; this is what the first of them said.
-fn no_answer(first: &Look, answered: bool) -> (Trouble, String) {
-    let (server, why) = (
-        first.server,
-        match first.secure {
-            Some(Said::Nothing(kind)) => kind.to_string(),
-            _ => String::new(),
-        },
-    );
-    if answered {
-        (Trouble::Partial, format!("{server} gave no answer to the self-test: {why}"))
-    } else {
+/// Nobody of those asked has shown that it is sound; this is what the first of them said about `secure`.
+fn no_answer(first: &Look, looks: &[Look], secure: &str) -> (Trouble, String) {
+    let (server, why) = match (first.server, first.secure) {
+        (server, Some(Said::Nothing(kind))) => (server, kind.to_string()),
+        (server, _) => (server, String::new()),
+    };
+    if dead(looks, secure) {
         (
             Trouble::NoAnswer,
             format!("no resolver answers, so that mail to every domain waits ({server}: {why})"),
         )
+    } else {
+        (Trouble::Partial, format!("{server} gave no answer to the self-test: {why}"))
     }
 }
 
+/// Whether no resolver is good for anything: none answers to anything. Who refuses or fails at a name of the operator's
+/// choice may do so for that name's sake; at the root there is no such excuse.
+fn dead(looks: &[Look], secure: &str) -> bool {
+    let mut all = looks.iter().flat_map(|l| [l.secure, l.bogus]).flatten().peekable();
+    let silent = |said| {
+        matches!(said, Said::Nothing(DnsErrorKind::Timeout | DnsErrorKind::Unreachable)) || secure == "."
+    };
+    all.peek().is_some() && all.all(|said| !answers(said) && silent(said))
+}
+
 /// The verdict on resolvers of which nothing is believed: only whether they answer at all.
-pub fn judge_reach(looks: &[Look]) -> Verdict {
+pub fn judge_reach(looks: &[Look], secure: &str) -> Verdict {
     let answered = answered(looks);
-    let first = looks.iter().find(|l| l.secure.is_some()).filter(|_| !answered);
-    let (trouble, text) = first.map(|first| no_answer(first, false)).unzip();
+    let first = looks.iter().find(|l| l.secure.is_some()).filter(|_| dead(looks, secure));
+    let (trouble, text) = first.map(|first| no_answer(first, looks, secure)).unzip();
     Verdict { believe: None, proven: None, trouble, answered, text: text.unwrap_or_default() }
 }
 
 /// The verdict on resolvers whose answers this process validates. They need only hand out signatures: one that does is
-/// enough, since a name that is bogus by one of them is asked of the others too. `secure`: the signed name, "." for the root.
+/// enough, since a name that is bogus by one of them is asked of the others too. `secure`: as for [`judge`].
 ///
 /// Answers without signatures switch it off only before it was `proven`: whoever can strip one answer later must not be able
 /// to switch DANE off. Then nothing can be proven, not even that a name is unsigned, and mail waits.
@@ -214,7 +221,7 @@ pub fn judge_validation(looks: &[Look], secure: &str, proven: bool) -> Verdict {
         // Who is not asked is taken at the operator's word.
         None => verdict(None, Some(true), None, "there is no self-test".to_owned()),
         Some(first) => {
-            let (trouble, text) = no_answer(first, answered);
+            let (trouble, text) = no_answer(first, looks, secure);
             verdict(None, None, Some(trouble), text)
         }
     }
@@ -311,7 +318,7 @@ mod tests {
             ("nothing is asked", vec![look(None, None)], None, yes, None, false),
             ("nobody", vec![], None, yes, None, false),
         ] {
-            let got = judge(&looks);
+            let got = judge(&looks, ".");
             assert_eq!(
                 (got.believe, got.proven, got.trouble, got.answered),
                 (believe, proven, trouble, answered),
@@ -425,6 +432,10 @@ mod tests {
             (".", Said::Unsigned, true, &["mail to every domain waits"]),
             (".", Said::Unsigned, false, &["DANE is off"]),
             (".", Nothing(Timeout), false, &["mail to every domain waits (127.0.0.1:53: no answer in time)"]),
+            ("s.example", Nothing(Timeout), false, &["mail to every domain waits (127"]),
+            (".", Nothing(Refused), false, &["mail to every domain waits (127"]),
+            ("s.example", Nothing(Refused), false, &["127.0.0.1:53 gave no answer to the self-test"]),
+            ("s.example", Nothing(Servfail), false, &["127.0.0.1:53 gave no answer to the self-test"]),
         ] {
             let text = said(secure, what, proven);
             assert!(words.iter().all(|w| text.contains(w)), "{text}");
@@ -443,7 +454,7 @@ mod tests {
             ("one of two is dead", vec![look(Nothing(Timeout), None), look(Data(false), None)], None),
             ("nothing is asked", vec![look(None, None)], None),
         ] {
-            let got = judge_reach(&looks);
+            let got = judge_reach(&looks, ".");
             assert_eq!((got.believe, got.proven, got.trouble), (None, None, trouble), "{case}");
             assert_eq!(got.text.is_empty(), trouble.is_none(), "{case}: {}", got.text);
         }

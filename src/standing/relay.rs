@@ -127,7 +127,9 @@ const fn dnssec_advice(mode: Mode, trouble: Option<Trouble>) -> &'static str {
         (Some(Trouble::Names), _) => {
             "name a signed domain in dns.self_test.secure, and in dns.self_test.bogus one with broken signatures or none"
         }
-        (Some(Trouble::Partial), _) => "mend that resolver, or take it out of dns.servers",
+        (Some(Trouble::Partial), _) => {
+            "mend that resolver, take it out of dns.servers, or name what it knows in dns.self_test"
+        }
         (Some(Trouble::Lies), _) | (None, Mode::TrustAd | Mode::Validate) => {
             "mend the resolver, or name another one in dns.servers"
         }

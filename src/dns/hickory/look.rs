@@ -20,8 +20,8 @@ impl HickoryResolver {
     pub async fn self_test(&self, secure: &str, bogus: &str, proven: bool) -> Verdict {
         match self.belief {
             Belief::Validation(..) => judge_validation(&self.look(secure, bogus).await, secure, proven),
-            Belief::Resolvers => judge(&self.look(secure, bogus).await),
-            Belief::Nobody => judge_reach(&self.look(secure, "").await),
+            Belief::Resolvers => judge(&self.look(secure, bogus).await, secure),
+            Belief::Nobody => judge_reach(&self.look(secure, "").await, secure),
         }
     }
 
