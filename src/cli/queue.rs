@@ -293,3 +293,6 @@ fn reply(d: &Diagnosis) -> String {
     let perhaps = if d.maybe_delivered { " (perhaps delivered)" } else { "" };
     format!("{}{perhaps}", clean(&d.line()))
 }
+
+#[cfg(test)]
+mod tests;

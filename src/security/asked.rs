@@ -53,3 +53,97 @@ impl TlsPolicy {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::dane::{DaneFault, Tlsa, TlsaAnswer, TlsaSet};
+    use crate::mail::Domain;
+    use crate::mtasts::{Mode, Policy, StoredPolicy};
+    use crate::security::decide::{Demand, Gate, MessageKind, Sources, decide};
+    use crate::security::pkix::PkixFault;
+    use crate::security::verdict::refused;
+
+    fn host() -> Domain {
+        Domain::parse("mx.example").unwrap()
+    }
+
+    /// What is demanded of a host of the domain.
+    fn gate(records: bool, enforce: bool, message: MessageKind, operator: Demand, floor: Demand) -> Gate {
+        let record = Tlsa { usage: 3, selector: 1, matching: 1, data: vec![1; 32] };
+        let set = Arc::new(TlsaSet { base: host(), records: vec![record] });
+        let max_age = Duration::from_secs(86_400);
+        let policy =
+            Policy { mode: Mode::Enforce, mx: vec!["mx.example".into()], max_age, lines: Vec::new() };
+        let now = Timestamp::from_millis(0);
+        let (id, domain) = ("1".to_owned(), host());
+        let stored =
+            Arc::new(StoredPolicy { domain, id, policy, fetched: now, expires: now, last_used: now });
+        decide(&Sources {
+            next_hop: &host(),
+            host: &host(),
+            name_assured: true,
+            // So that DANE does not take the policy's place.
+            identified: false,
+            tlsa: &if records { TlsaAnswer::Found(set) } else { TlsaAnswer::None },
+            references: &[host()],
+            require_both: false,
+            policy: enforce.then_some((&stored, true)),
+            fetch_failure: None,
+            operator,
+            floor,
+            exception: None,
+            message,
+            dnssec: true,
+        })
+    }
+
+    // R1, RFC 8689 §4.2.2
+    #[test]
+    fn a_failure_is_told_to_whoever_asks_for_what_is_missing() {
+        use MessageKind::{Normal, RequireTls, TlsOptional};
+        use Reason::{Dane, MtaSts, Operator, Sender};
+        let (n, e, v) = (Demand::NOTHING, Demand::ENCRYPTED, Demand::VERIFIED);
+        let (no, yes) = (false, true);
+        let clear = TlsFailure::NotOffered;
+        let pkix = TlsFailure::Certificate(vec![PkixFault::Name]);
+        let dane = TlsFailure::Dane(vec![DaneFault::NoMatch]);
+        for (what, records, enforce, message, operator, floor, failure, by, fixed) in [
+            ("policy", no, yes, Normal, n, n, &pkix, &[MtaSts][..], None),
+            ("records", yes, no, Normal, n, n, &dane, &[Dane], None),
+            ("records beside a rule", yes, no, Normal, v, n, &dane, &[Dane], None),
+            ("a rule beside records", yes, no, Normal, v, n, &pkix, &[Operator], None),
+            ("policy beside a rule for less", no, yes, Normal, e, n, &pkix, &[MtaSts], None),
+            ("policy and rule", no, yes, Normal, e, n, &clear, &[MtaSts, Operator], None),
+            ("sender by PKIX", no, no, RequireTls, n, n, &pkix, &[Sender], None),
+            ("sender by DANE", yes, no, RequireTls, n, n, &dane, &[Dane, Sender], None),
+            ("sender and rule", no, no, RequireTls, v, n, &pkix, &[Sender, Operator], None),
+            ("no REQUIRETLS", no, no, RequireTls, v, n, &TlsFailure::NoRequireTls, &[Sender], None),
+            ("the sender looks away", yes, yes, TlsOptional, v, n, &pkix, &[Operator], None),
+            ("a password", no, no, Normal, v, v, &pkix, &[Operator], Some(Fixed::Password)),
+            ("smtps", no, no, Normal, e, e, &clear, &[Operator], Some(Fixed::Smtps)),
+            ("smtps and more", no, no, Normal, v, e, &pkix, &[Operator], None),
+        ] {
+            let (Gate::Contact(policy) | Gate::Refuse(policy, _)) =
+                gate(records, enforce, message, operator, floor);
+            let unmet = policy.unmet(failure, true);
+            assert_eq!((unmet.by.as_slice(), unmet.fixed, unmet.next_hop), (by, fixed, true), "{what}");
+        }
+    }
+
+    // D63: the operator's wish for records is no promise of the domain.
+    #[test]
+    fn records_that_only_the_operator_asks_for_are_promised_by_nobody() {
+        let Gate::Refuse(policy, failure) =
+            gate(false, false, MessageKind::Normal, Demand::DANE, Demand::NOTHING)
+        else {
+            panic!("it is not dialled");
+        };
+        assert_eq!(policy.unmet(&failure, false).by, [Reason::Operator]);
+        assert_eq!(refused(&policy, failure).promise, None);
+    }
+}
