@@ -144,6 +144,9 @@ mod tests {
             panic!("it is not dialled");
         };
         assert_eq!(policy.unmet(&failure, false).by, [Reason::Operator]);
+        // What `roots` of a next hop would mend is told apart by this word.
+        let unknown = TlsFailure::Certificate(vec![PkixFault::Untrusted("unknown-issuer")]);
+        assert_eq!(policy.unmet(&unknown, false).token.as_deref(), Some("unknown-issuer"));
         assert_eq!(refused(&policy, failure).promise, None);
     }
 }
