@@ -32,6 +32,7 @@ impl Machine {
             ("p256.pem", rcgen::KeyPair::generate().unwrap().serialize_pem()),
             ("app1.hash", format!("{HASH}\n")),
             ("bank.password", "hunter2\n".to_owned()),
+            ("open.password", "hunter2\n".to_owned()),
             ("text", "no pem".to_owned()),
             ("root.ds", format!(". IN DS 20326 8 2 {}\n", "e0".repeat(32))),
         ];
@@ -44,7 +45,8 @@ impl Surroundings for Machine {
         self.0.get(path.to_str().unwrap()).cloned().ok_or_else(|| "No such file".to_owned())
     }
     fn mode(&self, path: &Path) -> Option<u32> {
-        Some(if path.ends_with("open.pem") { 0o640 } else { 0o600 })
+        let mode = [("open.pem", 0o640), ("open.password", 0o644)];
+        Some(mode.iter().find(|(name, _)| path.ends_with(name)).map_or(0o600, |(_, mode)| *mode))
     }
     fn env(&self, name: &str) -> Option<String> {
         (name == "HASH").then(|| HASH.to_owned())
@@ -291,6 +293,12 @@ const BAD: &[(&str, &str, &str)] = &[
         "lies ahead",
     ),
     (
+        "[[exception]]\ndomain = \"a.example\"\nallow = \"plain\"\nuntil = \"2026-12-24\"\nreason = \"r\"\nby = \"b\"\n\
+         [[exception]]\ndomain = \"A.example\"\nallow = \"encrypt\"\nuntil = \"2026-12-25\"\nreason = \"r\"\nby = \"b\"",
+        "9:10: exception[2].domain: \"a.example\" occurs twice",
+        "one [[exception]]",
+    ),
+    (
         "[[exception]]\ndomain = \"a.example\"\nallow = \"plain\"\nuntil = 2026-12-24\nreason = \"r\"\nby = \"b\"",
         "5:9: exception[1].until: found a datetime",
         "in quotes",
@@ -363,6 +371,14 @@ fn a_host_name_that_is_not_fully_qualified_is_refused() {
 }
 
 #[test]
+fn a_password_that_cannot_be_read_is_one_mistake() {
+    let text = "[[destination]]\ndomain = \"*\"\nnext_hop = \"b.example:25\"\nuser = \"u\"\npassword = { file = \"none\" }\n";
+    let errors = parse(&format!("{NAME}{text}")).unwrap_err();
+    let keys: Vec<_> = errors.0.iter().map(|e| e.key.as_str()).collect();
+    assert_eq!(keys, ["destination[1].password"]);
+}
+
+#[test]
 fn all_errors_are_reported_at_once_in_the_order_of_the_file() {
     let errors = parse("hostname = \"x\"\n[log]\nlevel = 1\nfoo = 2\n[queue]\nretry = \"5m\"\n").unwrap_err();
     let keys: Vec<_> = errors.0.iter().map(|e| (e.line, e.key.as_str())).collect();
@@ -412,6 +428,10 @@ fn risky_values_warn() {
         ("[trust]\nextra_roots = [\"fullchain.pem\"]", "trust.extra_roots"),
         ("[queue]\ndelay_warning_after = \"6d\"", "queue.delay_warning_after"),
         ("[[destination]]\ndomain = \"*\"\nnext_hop = \"192.0.2.8:25\"", "destination.next_hop"),
+        (
+            "[[destination]]\ndomain = \"*\"\nnext_hop = \"b.example:25\"\nuser = \"u\"\npassword = { file = \"open.password\" }",
+            "destination[1].password: /etc/sealpost/open.password has mode 0644",
+        ),
         (
             "[[exception]]\ndomain = \"a.example\"\nallow = \"plain\"\nuntil = \"2029-12-24\"\nreason = \"r\"\nby = \"b\"",
             "exception.until: the exception for a.example lasts until 2029-12-24",

@@ -40,6 +40,8 @@ async fn staged(world: &World, sections: String) -> Relay {
     }
     world.enforcing_domain("sound.example").await;
     world.mx_host("hop.example").await;
+    let lapsed = world.mx_host("lapsed.example").await;
+    lapsed.certificate(&world.ca.issue(Flaw::Expired, &[lapsed.name()]));
     world.dns.sign("");
     let keys = vec![("dns", "dnssec = \"trust-ad\"".to_owned()), ("dane", "require_both = true".to_owned())];
     Relay::prepare(&program(), world, Setup { keys, sections, ..Setup::default() })
@@ -56,6 +58,8 @@ fn sections(port: u16, smtps: u16) -> String {
         "[[destination]]\ndomain = \"raised.example\"\nminimum_tls = \"verify\"\nrate = \"600/m\"\n\
          [[destination]]\ndomain = \"*.routed.example\"\nnext_hop = \"hop.example:{port}\"\nuser = \"relay\"\n\
          password = \"secret-of-the-next-hop\"\nmax_connections = 5\n\
+         [[destination]]\ndomain = \"refused.example\"\nnext_hop = \"lapsed.example:{port}\"\nuser = \"relay\"\n\
+         password = \"secret-of-the-next-hop\"\n\
          [[destination]]\ndomain = \"smtps.example\"\nnext_hop = \"smtps://hop.example:{smtps}\"\nminimum_tls = \"none\"\n\
          [[destination]]\ndomain = \"here.example\"\nnext_hop = \"127.0.0.1:1\"\n"
     );
@@ -64,6 +68,7 @@ fn sections(port: u16, smtps: u16) -> String {
         exception("sound.example", "2999-12-24"),
         exception("over.example", "2020-01-01"),
         exception("b.routed.example", "2999-12-24"),
+        exception("refused.example", "2999-12-24"),
     ];
     rules + &exceptions.concat()
 }
@@ -157,6 +162,15 @@ fn rows() -> Vec<Shown> {
             "delivered",
             vec!["    demand  TLS is required by local policy, with a certificate valid for hop.example\n"],
             vec![("/hosts/0/required_by/0", "local".into()), ("/exceptions/0/state", "in-force".into())],
+        ),
+        (
+            "refused.example",
+            "wait",
+            vec![
+                "exception: encrypt until 2999-12-24, by ops: ticket 4711; it does not cover what fails here\n",
+                "cause tls_certificate",
+            ],
+            vec![("/hosts/0/probes/0/exception", Value::Null)],
         ),
         (
             "smtps.example",

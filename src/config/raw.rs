@@ -123,6 +123,11 @@ impl<'a> Section<'a> {
         Some(Field { doc: self.doc, path: self.path_of(key), span: value.span(), value: value.get_ref() })
     }
 
+    /// Whether `key` was written, right or wrong.
+    pub(super) fn has(&self, key: &'static str) -> bool {
+        self.table.is_some_and(|t| t.iter().any(|(k, _)| k.get_ref() == key))
+    }
+
     /// The value of `key` as `read` understands it; `default` when it was not written or is wrong.
     pub(super) fn get<T>(
         &self,
@@ -150,7 +155,7 @@ impl<'a> Section<'a> {
         right: &str,
         read: impl FnOnce(&Field<'a>) -> Result<T, Wrong>,
     ) -> Option<T> {
-        if self.table.is_some_and(|t| t.iter().any(|(k, _)| k.get_ref() == key)) {
+        if self.has(key) {
             return self.opt(key, read);
         }
         self.known.borrow_mut().push(key);
@@ -287,7 +292,8 @@ impl<'a> Field<'a> {
 
     /// The elements of an array, each read by `read`; errors are reported at the element.
     pub(super) fn list<T>(&self, read: impl Fn(&Self) -> Result<T, Wrong>) -> Result<Vec<T>, Wrong> {
-        let array = self.value.as_array().ok_or_else(|| Wrong::new(self.found(), "write a list, […]"))?;
+        let array =
+            self.value.as_array().ok_or_else(|| Wrong::new(self.found(), "write a list, as in [\"…\"]"))?;
         let mut out = Vec::new();
         for (i, item) in array.iter().enumerate() {
             let item = self.item(i, item);

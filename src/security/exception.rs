@@ -109,7 +109,9 @@ impl Standing {
                 "it ends soon, and after that day mail for a domain that breaks its promise waits again"
             }
             Self::Over => "it is over and has no effect; remove it",
-            Self::NotNeeded => "the domain was found sound and it has ended; remove it",
+            Self::NotNeeded => {
+                "the domain was found sound and it has ended; remove it, or write a later day if the domain is broken again"
+            }
         }
     }
 }

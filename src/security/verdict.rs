@@ -262,19 +262,20 @@ pub fn judge(policy: &TlsPolicy, evidence: &Evidence) -> Judgement {
     // A message that looks away from promises, and a policy that cannot be had, say nothing about the domain.
     let telling = policy.message.heeds_policies() && policy.fetch_failure.is_none();
     let facts = evidence.tls.facts();
-    let let_pass = match &missing {
-        Some(missing) => missing.as_ref().and_then(TlsFailure::result_type),
-        None => overlooked(policy, &found),
-    };
+    let waived = missing.as_ref().and_then(Option::as_ref);
+    let let_pass = waived.and_then(TlsFailure::result_type).or_else(|| overlooked(policy, &found));
     Judgement {
         verdicts: verdicts(policy, &found),
         exception_unneeded: telling && matches!(missing, Some(None)),
-        waived: policy.waiver.as_ref().zip(missing.flatten()).map(|(waiver, failure)| {
-            let certificate = facts.and_then(|f| f.certificate.as_ref());
-            Waived::new(&waiver.exception, failure.clause(policy, certificate))
-        }),
+        // What is kept back all the same was let off nothing.
+        waived: policy.waiver.as_ref().filter(|_| blocking.is_none()).zip(missing.flatten()).map(
+            |(waiver, failure)| {
+                let certificate = facts.and_then(|f| f.certificate.as_ref());
+                Waived::new(&waiver.exception, failure.clause(policy, certificate))
+            },
+        ),
         promise: promise(policy, &found, facts),
-        let_pass,
+        let_pass: let_pass.filter(|_| blocking.is_none()),
         cleared: match blocking {
             None => Ok(Clearance { level: found.level, requiretls }),
             Some(f) => Err(f),

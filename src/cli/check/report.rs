@@ -17,7 +17,7 @@ use crate::queue::outcome::CertificateFacts;
 use crate::route::smart_host::Rule;
 use crate::route::{Host, NoAddress, Route, RouteFailure, RouteKind};
 use crate::security::decide::{Gate, TlsPolicy};
-use crate::security::exception::Waived;
+use crate::security::exception::{self, Waived};
 use crate::security::verdict::{Judgement, RecordVerdict, TlsState};
 use crate::status::Exception;
 
@@ -352,6 +352,8 @@ pub(super) struct Probe {
     pub(super) broken: Option<String>,
     /// The exception without which mail would not go to this host, and what would keep it back.
     pub(super) exception: Option<Waived>,
+    /// An exception is in force, and what fails here is more than it lets off.
+    pub(super) exception_insufficient: Option<String>,
     /// An exception is in force that this session does without, and which would end with it.
     pub(super) exception_unneeded: bool,
     pub(super) error: Option<String>,
@@ -407,6 +409,11 @@ impl Probe {
                 .unwrap_or_default(),
             broken: judgement.promise.as_ref().and_then(|p| p.broken.clone()),
             exception: judgement.waived.clone(),
+            exception_insufficient: policy.waiver.as_ref().filter(|_| judgement.cleared.is_err()).map(|w| {
+                let exception::Exception { allow, until, reason, by, .. } = &*w.exception;
+                let (allow, day) = (allow.as_str(), until.utc_day());
+                format!("{allow} until {day}, by {by}: {reason}; it does not cover what fails here")
+            }),
             exception_unneeded: judgement.exception_unneeded && judgement.cleared.is_ok(),
             error: judgement.cleared.as_ref().err().and_then(|f| f.result_type()).map(|t| t.to_string()),
         }
@@ -423,6 +430,7 @@ impl Probe {
             tlsa: Vec::new(),
             broken: None,
             exception: None,
+            exception_insufficient: None,
             exception_unneeded: false,
             error: Some(ruling.text.clone()),
         }

@@ -107,7 +107,7 @@ fn policy(p: &PolicyReport, io: &mut Io<'_>) -> Result<(), Failure> {
             (Some(which), Some(mode)) => {
                 writeln!(io.out, "    applies the {which} one, mode {}", word(mode))?
             }
-            _ => writeln!(io.out, "    applies none: TLS is used where it is offered")?,
+            _ => writeln!(io.out, "    applies none: MTA-STS asks for nothing")?,
         }
     }
     Ok(())
@@ -191,6 +191,9 @@ fn print_probe(p: &Probe, io: &mut Io<'_>) -> Result<(), Failure> {
     }
     if let Some(waived) = &p.exception {
         writeln!(io.out, "            exception: {}", clean(&waived.to_string()))?;
+    }
+    if let Some(words) = &p.exception_insufficient {
+        writeln!(io.out, "            exception: {}", clean(words))?;
     }
     if let Some(error) = &p.error {
         writeln!(io.out, "            failure: {}", clean(error))?;

@@ -308,6 +308,13 @@ impl Check<'_> {
                 })?;
                 let text = String::from_utf8(bytes)
                     .map_err(|_| Wrong::new(format!("{} is not text", path.display()), "write UTF-8"))?;
+                if let Some(mode) = self.around.mode(&path).filter(|mode| mode & 0o007 != 0) {
+                    self.warn(format!(
+                        "{}: {} has mode {mode:04o}, so that everybody on this machine may use it; chmod 640",
+                        f.path,
+                        path.display()
+                    ));
+                }
                 Ok(Secret::new(&text))
             }
             SecretSource::Env(name) => self.around.env(&name).map(|v| Secret::new(&v)).ok_or_else(|| {

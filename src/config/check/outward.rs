@@ -173,7 +173,7 @@ impl Check<'_> {
             let roots = section.get("roots", Vec::new(), |f| f.list(|item| self.certificate(item)));
             let rate = section.get("rate", None, |f| optional(f, rate));
             let max_connections = section.opt("max_connections", |f| count(f, 10_000));
-            if user.is_empty() != password.is_none() {
+            if user.is_empty() == section.has("password") {
                 let (has, lacks) = if user.is_empty() { ("password", "user") } else { ("user", "password") };
                 section.report(has, Wrong::new("stands alone", format!("write {lacks} too")));
             }

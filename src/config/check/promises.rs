@@ -37,7 +37,7 @@ impl Check<'_> {
     }
 
     pub(super) fn exceptions(&self, sections: Vec<Section<'_>>) -> Vec<Exception> {
-        let mut out = Vec::new();
+        let mut out: Vec<Exception> = Vec::new();
         for section in sections {
             let domain = section.need("domain", "write a recipient domain", |f| {
                 let text = f.string()?;
@@ -68,6 +68,10 @@ impl Check<'_> {
                 (domain, allow, until, reason, by)
             {
                 self.standing_of_exception(&domain, until);
+                if out.iter().any(|e| e.domain == domain) {
+                    let wrong = format!("\"{domain}\" occurs twice");
+                    section.report("domain", Wrong::new(wrong, "write one [[exception]] for it"));
+                }
                 out.push(Exception { domain, allow, until, reason, by });
             }
             section.finish();
