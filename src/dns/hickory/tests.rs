@@ -103,6 +103,7 @@ fn respond(
         Act::Truncate | Act::Half => {
             answer.metadata.truncation = true;
             answer.answers.clear();
+            answer.authorities.clear();
         }
         Act::Silence => return None,
         Act::WrongId => answer.metadata.id ^= 1,

@@ -6,7 +6,9 @@
 //! Whatever the validator cannot settle is an error, never "unsigned": a failed fetch on the way up to the root keeps its
 //! own name (the library calls it bogus), and a walk that the library gives up on is [`DnsErrorKind::Undecided`]. Nothing
 //! of either is kept. Known of hickory 0.26: it may walk in a circle over DS records answered from the wrong side of a
-//! zone cut, ends that at a depth of 26, and calls the name bogus.
+//! zone cut, branching as often as there are SOA records beside them, ends that at a depth of 26, and calls the name bogus.
+//! It takes a wildcard's place from any signature, be it one that holds or not. So [`asker`] bounds what one name may cost, and
+//! `prove` asks again whose proof it is.
 
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
@@ -121,7 +123,12 @@ impl Validator {
         let secure = match self.place(asker, &from).await? {
             Place::Unsigned => false,
             Place::Signed(zone) => {
-                if !proven || !denied_by(&response, &zone) || found && !secure {
+                // What lies between the wildcard and the name must not be there, a zone cut least of all; and which wildcard
+                // it was says only the signature that held (RFC 5155 §8.8).
+                let next_closer =
+                    wild.map(|labels| question.name.trim_to(usize::from(labels).saturating_add(1)));
+                let stands_in = next_closer.is_none_or(|name| zones::is_absent(&response, &name, &zone));
+                if !proven || !stands_in || !denied_by(&response, &zone) || found && !secure {
                     return Err(asker.blame());
                 }
                 // Under opt-out an unsigned delegation may hide where nothing is said to be (RFC 5155 §9.2, DANE-03).
@@ -318,6 +325,8 @@ fn dname_target(record: &Record) -> Option<Name> {
     }
 }
 
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -23,6 +23,12 @@ use crate::dns::hickory::{denial_ttl, seconds};
 
 /// Questions on the wire for one name: a chain of a dozen zones with three each, and room. A peer chooses the names.
 const MOST_QUESTIONS: usize = 100;
+/// Questions for one name, those answered from memory too: each may cost the library a proof. An honest name takes a
+/// handful for each of its labels.
+const MOST_FETCHES: usize = 1000;
+/// Signatures in one message: a denial has four sets, and nobody signs with more than a few keys. The library tries all of
+/// a set of keys, each time that it needs one (CVE-2023-50387).
+const MOST_SIGNATURES: usize = 48;
 /// The same question so often within one name is a walk in a circle: each level of a chain asks it once or twice.
 const MOST_REPEATS: usize = 24;
 /// Keys and delegations live as long as their TTL, and no longer than this.
@@ -32,53 +38,53 @@ const LONGEST_DENIAL: Duration = Duration::from_secs(300);
 /// Room for them, in octets on the wire. In memory a record takes a few times as much.
 const ROOM: u64 = 2 << 20;
 /// Octets heard for one name. A chain takes a few thousand.
-const MOST_OCTETS: usize = 512 << 10;
-/// Names that cannot be proven make room for fresh keys no more often than this, or one broken domain would have all
-/// others fetch theirs again and again.
-const FORGETS: Duration = Duration::from_secs(10);
+const MOST_OCTETS: usize = 192 << 10;
+/// What led to no proof is fetched anew, but not what was fetched this short a time ago: one broken domain must not have all
+/// others fetch the keys of the root again and again.
+const FRESH: Duration = Duration::from_secs(10);
 
 type Key = (Name, RecordType);
 
 /// Keys and delegations that led to a proof lately. As handed out: each use proves them anew.
-pub(super) struct Kept {
-    messages: moka::sync::Cache<Key, Heard>,
-    forgot: Mutex<Option<Instant>>,
-}
+pub(super) struct Kept(moka::sync::Cache<Key, Heard>);
 
-/// A message, its octets on the wire, and until when it may be used.
+/// A message, its octets on the wire, when it came, and until when it may be used.
 #[derive(Clone)]
 struct Heard {
     message: Message,
     octets: usize,
+    came: Instant,
     ends: Instant,
+}
+
+impl Heard {
+    /// Without what nobody proves; `None` with more signatures than anybody needs.
+    fn new(mut message: Message) -> Option<Self> {
+        message.additionals.clear();
+        let signatures = message.all_sections().filter(|r| r.record_type() == RecordType::RRSIG).count();
+        let octets = message.to_vec().map_or(MOST_OCTETS, |wire| wire.len());
+        let came = Instant::now();
+        let ends = came + life(&message);
+        (signatures <= MOST_SIGNATURES).then_some(Self { message, octets, came, ends })
+    }
 }
 
 impl Default for Kept {
     fn default() -> Self {
         let weigh = |_: &Key, heard: &Heard| u32::try_from(200 + heard.octets).unwrap_or(u32::MAX);
-        let messages = moka::sync::Cache::builder().max_capacity(ROOM).weigher(weigh).build();
-        Self { messages, forgot: Mutex::default() }
+        Self(moka::sync::Cache::builder().max_capacity(ROOM).weigher(weigh).build())
     }
 }
 
 impl fmt::Debug for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} messages", self.messages.entry_count())
+        write!(f, "{} messages", self.0.entry_count())
     }
 }
 
 impl Kept {
     fn get(&self, key: &Key) -> Option<Heard> {
-        self.messages.get(key).filter(|heard| Instant::now() < heard.ends)
-    }
-
-    fn may_forget(&self) -> bool {
-        let mut forgot = self.forgot.lock().unwrap_or_else(PoisonError::into_inner);
-        let long_ago = forgot.is_none_or(|at| at.elapsed() >= FORGETS);
-        if long_ago {
-            *forgot = Some(Instant::now());
-        }
-        long_ago
+        self.0.get(key).filter(|heard| Instant::now() < heard.ends)
     }
 }
 
@@ -106,6 +112,8 @@ struct Notes {
     heard: HashMap<Key, (Heard, usize)>,
     octets: usize,
     on_the_wire: usize,
+    /// Questions, remembered ones too.
+    fetches: usize,
     server: Option<SocketAddr>,
     /// The first exchange that failed.
     failure: Option<Failure>,
@@ -124,8 +132,16 @@ impl Asker {
     /// The answer of the servers, unproven.
     pub(super) async fn fetch(&self, question: &Query) -> Result<Message, Failure> {
         let key = (question.name.clone(), question.query_type);
+        // What is remembered would never wait: without this no deadline could end a walk, and the thread were lost.
+        tokio::task::yield_now().await;
         {
             let mut notes = self.notes();
+            notes.fetches += 1;
+            if notes.fetches > MOST_FETCHES {
+                notes.circle = true;
+                drop(notes);
+                return Err(self.undecided());
+            }
             if let Some((heard, times)) = notes.heard.get_mut(&key) {
                 *times += 1;
                 let (message, circle) = (heard.message.clone(), *times > MOST_REPEATS);
@@ -152,19 +168,14 @@ impl Asker {
         };
         let answer =
             if too_much { Err(self.undecided()) } else { self.servers.ask(question, Checking::Ours).await };
-        match answer {
-            Ok((mut message, server)) => {
-                self.notes().server = Some(server);
-                message.additionals.clear();
-                let octets = message.to_vec().map_or(MOST_OCTETS, |wire| wire.len());
-                let ends = Instant::now() + life(&message);
-                Ok(Heard { message, octets, ends })
-            }
-            Err(failure) => {
-                self.notes().failure.get_or_insert(failure);
-                Err(failure)
-            }
+        let heard = answer.and_then(|(message, server)| {
+            self.notes().server = Some(server);
+            Heard::new(message).ok_or((DnsErrorKind::Undecided, Some(server)))
+        });
+        if let Err(failure) = heard {
+            self.notes().failure.get_or_insert(failure);
         }
+        heard
     }
 
     /// The server that answered last.
@@ -194,17 +205,15 @@ impl Asker {
     pub(super) fn share_what_was_proven(&self) {
         for (key, (heard, _)) in &self.notes().heard {
             if matches!(key.1, RecordType::DNSKEY | RecordType::DS) && Instant::now() < heard.ends {
-                self.kept.messages.insert(key.clone(), heard.clone());
+                self.kept.0.insert(key.clone(), heard.clone());
             }
         }
     }
 
     /// Keeps nothing for others of what led to no proof, for it may be at fault.
     pub(super) fn forget_what_was_used(&self) {
-        if self.kept.may_forget() {
-            for key in self.notes().heard.keys() {
-                self.kept.messages.invalidate(key);
-            }
+        for (key, _) in self.notes().heard.iter().filter(|(_, (heard, _))| heard.came.elapsed() >= FRESH) {
+            self.kept.0.invalidate(key);
         }
     }
 }

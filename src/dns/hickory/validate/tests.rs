@@ -13,9 +13,9 @@ use crate::dns::{Data, Dnssec, Family, Resolver as _};
 use crate::mail::Domain;
 
 /// What a liar does with an answer on its way to us.
-type Lie = fn(&SignedWorld, &Query, &mut Message) -> Act;
+pub(super) type Lie = fn(&SignedWorld, &Query, &mut Message) -> Act;
 
-fn world() -> SignedWorld {
+pub(super) fn world() -> SignedWorld {
     SignedWorld::new(&[
         (".", Signing::Nsec, ""),
         (
@@ -39,7 +39,7 @@ fn world() -> SignedWorld {
     ])
 }
 
-async fn told(world: &Arc<SignedWorld>, lie: Lie) -> Server {
+pub(super) async fn told(world: &Arc<SignedWorld>, lie: Lie) -> Server {
     let world = Arc::clone(world);
     Server::start(move |query, answer| {
         world.answer(query, answer);
@@ -48,7 +48,7 @@ async fn told(world: &Arc<SignedWorld>, lie: Lie) -> Server {
     .await
 }
 
-fn resolver(servers: &[&Server], anchors: Vec<Anchor>) -> (HickoryResolver, Dnssec) {
+pub(super) fn resolver(servers: &[&Server], anchors: Vec<Anchor>) -> (HickoryResolver, Dnssec) {
     let believed = Dnssec::new(true);
     let settings = DnsSettings {
         servers: servers.iter().map(|s| s.address).collect(),
@@ -64,10 +64,10 @@ fn name(text: &str) -> Domain {
     Domain::parse_host(text).unwrap()
 }
 
-type Said = Result<(String, bool), DnsErrorKind>;
+pub(super) type Said = Result<(String, bool), DnsErrorKind>;
 
 /// `data secure`, for a host's address, or for TLSA records where the name begins with a port.
-async fn says(dns: &HickoryResolver, host: &str) -> Said {
+pub(super) async fn says(dns: &HickoryResolver, host: &str) -> Said {
     fn shown<T>(data: Data<T>, one: impl Fn(T) -> String) -> String {
         match data {
             Data::Records(all) => all.into_iter().map(one).collect::<Vec<_>>().join(","),
@@ -86,11 +86,11 @@ async fn says(dns: &HickoryResolver, host: &str) -> Said {
     Ok((shown(answer.data, |ip| ip.to_string()), answer.secure))
 }
 
-fn ok(data: &str, secure: bool) -> Said {
+pub(super) fn ok(data: &str, secure: bool) -> Said {
     Ok((data.to_owned(), secure))
 }
 
-const fn honest(_: &SignedWorld, _: &Query, _: &mut Message) -> Act {
+pub(super) const fn honest(_: &SignedWorld, _: &Query, _: &mut Message) -> Act {
     Act::Answer
 }
 
@@ -140,7 +140,7 @@ fn is_about(query: &Query, host: &str) -> bool {
     query.name == fqdn(host)
 }
 
-fn unsigned_soa(zone: &str) -> Record {
+pub(super) fn unsigned_soa(zone: &str) -> Record {
     let soa = SOA::new(fqdn(zone), fqdn(zone), 1, 2, 3, 4, 5);
     Record::from_rdata(fqdn(zone), 300, RData::SOA(soa))
 }

@@ -101,6 +101,20 @@ fn of_zone<'m>(message: &'m Message, zone: &Name) -> Vec<&'m Record> {
     message.authorities.iter().filter(|r| is_denial(r) && r.proof.is_secure()).filter(signed).collect()
 }
 
+/// Whether `zone` denies, in `message`, that there is anything at `name` or below it.
+pub(super) fn is_absent(message: &Message, name: &Name, zone: &Name) -> bool {
+    of_zone(message, zone).iter().any(|r| {
+        let step = match &r.data {
+            RData::DNSSEC(DNSSECRData::NSEC(nsec)) => by_nsec(&r.name, nsec, name, zone),
+            RData::DNSSEC(DNSSECRData::NSEC3(nsec3)) if r.name != *name => {
+                by_nsec3(&r.name, nsec3, name, zone)
+            }
+            _ => None,
+        };
+        matches!(step, Some(Step::Absent | Step::Unsigned))
+    })
+}
+
 pub(super) fn is_denial(record: &Record) -> bool {
     matches!(record.record_type(), RecordType::NSEC | RecordType::NSEC3)
 }
