@@ -74,3 +74,26 @@ impl Diagnosis {
         promised.or_else(|| self.unmet.as_ref()?.certificate.as_ref())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+
+    // Rows of earlier releases lack what is new, and the words of the others are those of the texts.
+    #[test]
+    fn old_rows_read_back_and_reasons_have_the_words_of_the_texts() {
+        let d = Diagnosis::local(Timestamp::from_millis(0), "no".to_owned());
+        let mut row = serde_json::to_value(&d).unwrap();
+        assert!(row.get("unmet").is_none(), "{row}");
+        row["promise"] = serde_json::json!({
+            "kind": "dane", "mode": "", "id": "mx.example", "mx": ["3 1 1 ab"], "fetched": null, "expires": null,
+            "broken": "it matches none", "certificate": null,
+        });
+        let read: Diagnosis = serde_json::from_value(row).unwrap();
+        assert!(read.promised() && read.promise.unwrap().would_match.is_empty());
+        for reason in [Reason::MtaSts, Reason::Dane, Reason::Sender, Reason::Operator] {
+            assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
+        }
+    }
+}
