@@ -165,6 +165,8 @@ fn demanded(enforce: bool) -> TlsPolicy {
         host: Domain::parse("mx.example.net").unwrap(),
         demand: if enforce { Demand::VERIFIED } else { Demand::NOTHING },
         reasons: Vec::new(),
+        operator: Demand::NOTHING,
+        floor: Demand::NOTHING,
         sts: None,
         fetch_failure: None,
         name_assured: false,

@@ -70,6 +70,7 @@ fn read_by_python(kind: DsnKind, ret: Option<Ret>) -> Vec<String> {
         maybe_delivered: false,
         security: None,
         waived: None,
+        unmet: None,
         promise: None,
         session: None,
         remote_id: None,

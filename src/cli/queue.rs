@@ -7,6 +7,7 @@ use crate::admin::client::query;
 use crate::admin::http::RetryRequest;
 use crate::admin::view::{Message, Recipient, Retried, Row};
 use crate::config::{Config, size};
+use crate::queue::outcome::Promise;
 use crate::queue::{DeferReason, Diagnosis, Filter, RecipientState};
 use crate::status::counted;
 
@@ -239,33 +240,28 @@ fn print_recipient(r: &Recipient, io: &mut Io<'_>) -> Result<(), Failure> {
     if let Some(reason) =
         cause.filter(|_| matches!(r.state, RecipientState::Queued | RecipientState::Deferred))
     {
-        writeln!(
-            io.out,
-            "      what to do: {}",
-            reason.advice(r.last.as_ref().is_none_or(Diagnosis::promised))
-        )?;
+        let advice = r.last.as_ref().map_or_else(|| reason.advice(true).into(), |d| d.advice(reason));
+        writeln!(io.out, "      what to do: {advice}")?;
     }
     Ok(())
 }
 
 /// What the domain promised, which check failed, and the certificate that was shown.
 fn print_promise(d: &Diagnosis, io: &mut Io<'_>) -> Result<(), Failure> {
-    let Some(p) = &d.promise else { return Ok(()) };
-    writeln!(
-        io.out,
-        "      promise: {} {}, id {}, mx {}",
-        clean(&p.kind),
-        clean(&p.mode),
-        clean(&p.id),
-        clean(&p.mx.join(" "))
-    )?;
-    if let Some(until) = p.expires {
-        writeln!(io.out, "      promise holds until {}", moment(until, io.now))?;
+    if let Some(p) = &d.promise {
+        writeln!(io.out, "      promise: {}", clean(&promise(p)))?;
+        if let Some(until) = p.expires {
+            writeln!(io.out, "      promise holds until {}", moment(until, io.now))?;
+        }
+        if let Some(broken) = &p.broken {
+            writeln!(io.out, "      broken: {}", clean(broken))?;
+        }
+        if !p.would_match.is_empty() {
+            let records = clean(&p.would_match.join(", "));
+            writeln!(io.out, "      the certificate shown would match: {records}")?;
+        }
     }
-    if let Some(broken) = &p.broken {
-        writeln!(io.out, "      broken: {}", clean(broken))?;
-    }
-    if let Some(c) = &p.certificate {
+    if let Some(c) = d.certificate() {
         writeln!(
             io.out,
             "      certificate: for {}, issued by {}",
@@ -283,9 +279,20 @@ fn print_promise(d: &Diagnosis, io: &mut Io<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
+/// In the words of its kind: an MTA-STS policy has a mode, an id and patterns, DANE has records.
+fn promise(p: &Promise) -> String {
+    match (p.kind.as_str(), p.mx.is_empty()) {
+        ("dane", false) => format!("TLSA records of {}: {}", p.id, p.mx.join(", ")),
+        ("dane", true) => format!("TLSA records of {}, if it has any", p.id),
+        (kind, _) => format!("{kind} {}, id {}, mx {}", p.mode, p.id, p.mx.join(" ")),
+    }
+}
+
 /// `550 5.1.1 no such user`.
 fn reply(d: &Diagnosis) -> String {
-    let code = d.code.map_or_else(String::new, |c| format!("{c} "));
     let perhaps = if d.maybe_delivered { " (perhaps delivered)" } else { "" };
-    format!("{code}{} {}{perhaps}", d.enhanced, clean(&d.text))
+    format!("{}{perhaps}", clean(&d.line()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -57,6 +57,30 @@ impl TlsaSet {
     }
 }
 
+/// The DANE-EE records that `leaf` would match, in the form of [`Tlsa`], one for each selector and matching type of
+/// `records`: what people compare with what is published. Full data is not written out but digested: it is as long as the
+/// peer likes, and a digest of it serves as well.
+pub fn would_match(records: &[Usable<'_>], leaf: &CertificateDer<'_>) -> Vec<String> {
+    let presented = Presented::new(leaf);
+    let mut out = Vec::new();
+    for record in records {
+        let Some(part) = presented.part(record.selector) else { continue };
+        let (matching, digest) = match record.matching {
+            Matching::Full | Matching::Sha256 => (1, part.sha256()),
+            Matching::Sha512 => (2, part.sha512()),
+        };
+        let selector = match record.selector {
+            Selector::Certificate => 0,
+            Selector::Key => 1,
+        };
+        let line = Tlsa { usage: 3, selector, matching, data: digest.to_vec() }.to_string();
+        if !out.contains(&line) {
+            out.push(line);
+        }
+    }
+    out
+}
+
 /// What a record asks to be matched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Usage {
@@ -255,6 +279,27 @@ pub(super) mod tests {
             assert!(usable.matches(&Presented::new(&certificate)), "{record}");
             assert!(!usable.matches(&Presented::new(&other)), "{record}");
             assert!(!usable.matches(&Presented::new(&CertificateDer::from(vec![]))), "{record}");
+        }
+    }
+
+    // What people compare with the DNS is of the kind that is published there.
+    #[test]
+    fn a_certificate_is_told_as_the_records_that_it_would_match() {
+        let leaf = certificate();
+        let spki = key(&leaf).unwrap();
+        let line = |selector, matching, d: Digest| tlsa(3, selector, matching, d.as_ref()).to_string();
+        let key256 = line(1, 1, digest(&SHA256, spki));
+        let cert512 = line(0, 2, digest(&SHA512, &leaf));
+        for (name, records, want) in [
+            ("of the key", vec![tlsa(3, 1, 1, &[1; 32])], vec![key256.clone()]),
+            ("twice the same", vec![tlsa(3, 1, 1, &[1; 32]), tlsa(2, 1, 1, &[2; 32])], vec![key256.clone()]),
+            ("a whole key", vec![tlsa(3, 1, 0, spki)], vec![key256.clone()]),
+            ("two kinds", vec![tlsa(3, 1, 1, &[1; 32]), tlsa(3, 0, 2, &[1; 64])], vec![key256, cert512]),
+            ("none usable", vec![tlsa(1, 1, 1, &[1; 32])], vec![]),
+        ] {
+            assert_eq!(would_match(&set(records.clone()).usable(), &leaf), want, "{name}");
+            let unreadable = would_match(&set(records).usable(), &CertificateDer::from(vec![]));
+            assert!(unreadable.iter().all(|r| r.starts_with("3 0 ")), "{name}: it has no key");
         }
     }
 

@@ -49,7 +49,8 @@ pub struct Ruling {
 }
 
 impl Ruling {
-    /// The outcome: `base` brings what the verdict does not know (host, session, promise).
+    /// The outcome: `base` brings what the verdict does not know (host, session, promise, and for a delivery what was let
+    /// pass).
     pub fn into_outcome(self, base: Diagnosis) -> Outcome {
         let delivered = self.decision == Decision::Delivered;
         let diagnosis = Diagnosis {
@@ -58,7 +59,8 @@ impl Ruling {
             enhanced: self.enhanced,
             remote_id: if delivered { remote_id(&self.text) } else { None },
             text: self.text,
-            tls_failure: self.tls_failure,
+            // What was let pass is not why anything waits.
+            tls_failure: if delivered { self.tls_failure.or(base.tls_failure) } else { self.tls_failure },
             maybe_delivered: self.maybe_delivered,
             ..base
         };

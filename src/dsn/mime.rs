@@ -174,9 +174,12 @@ fn status(kind: DsnKind, message: &MessageMeta, r: &Reported<'_>) -> EnhancedCod
     }
 }
 
-/// The remote's reply as it was spoken, made safe again (DSN-21). `x.0.0` is what we fill in where a remote
-/// gave no enhanced code.
+/// The remote's reply as it was spoken, made safe again (DSN-21): what the text quotes, else code and text. `x.0.0` is what we
+/// fill in where a remote gave no enhanced code.
 pub(super) fn spoken(code: u16, r: &Reported<'_>) -> String {
+    if let Some(reply) = r.diagnosis.quoted_reply() {
+        return sanitise(reply);
+    }
     let e = r.diagnosis.enhanced;
     let text = sanitise(&r.diagnosis.text);
     let said_enhanced = (e.subject, e.detail) != (0, 0) && u16::from(e.class) == code / 100;

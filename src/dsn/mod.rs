@@ -6,6 +6,7 @@
 pub mod compose;
 mod mime;
 pub mod notify;
+mod postmaster;
 mod words;
 
 pub use compose::{DsnContext, DsnKind, DsnSettings, Original, Reported, compose};

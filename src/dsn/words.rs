@@ -5,11 +5,13 @@
 
 use super::compose::{DsnContext, DsnKind, Reported};
 use super::mime::{COLUMNS, for_required_tls, seven_bit, spoken, wrap};
+use super::postmaster::for_postmaster;
 use crate::clock::Timestamp;
+use crate::mail::SenderTls;
 use crate::mail::reply::sanitise;
-use crate::queue::outcome::{CertificateFacts, Promise, Stage};
+use crate::queue::outcome::{Promise, Stage};
+use crate::queue::unmet::Unmet;
 use crate::queue::{DeferReason, MessageMeta};
-use crate::tlsrpt::ResultType;
 
 /// The subject line.
 pub(super) const fn subject(kind: DsnKind) -> &'static str {
@@ -65,6 +67,9 @@ pub(super) fn human_part(
     }
     explain(&mut page, kind, message, reported);
     waived(&mut page, reported);
+    if matches!(kind, DsnKind::Relayed) {
+        looked_away(&mut page, message, reported);
+    }
     let mut forwarded = Vec::new();
     for r in reported.iter().filter(|_| !matches!(kind, DsnKind::Relayed)) {
         if let Some(promise) = broken(r) {
@@ -87,8 +92,8 @@ pub(super) fn human_part(
 }
 
 #[derive(Default)]
-struct Page {
-    text: String,
+pub(super) struct Page {
+    pub(super) text: String,
 }
 
 #[derive(PartialEq)]
@@ -99,7 +104,7 @@ enum Line {
 
 impl Page {
     /// A paragraph.
-    fn say(&mut self, text: &str) {
+    pub(super) fn say(&mut self, text: &str) {
         self.indented("", text);
         self.text.push_str("\r\n");
     }
@@ -114,12 +119,12 @@ impl Page {
         }
     }
 
-    fn indented(&mut self, indent: &str, text: &str) {
+    pub(super) fn indented(&mut self, indent: &str, text: &str) {
         self.text.push_str(&wrap(&seven_bit(text), indent, indent, COLUMNS - indent.len()));
     }
 
     /// `label: value`, continued below the value.
-    fn entry(&mut self, label: &str, value: &str) {
+    pub(super) fn entry(&mut self, label: &str, value: &str) {
         let first = format!("  {label:<11}");
         let others = " ".repeat(first.len());
         // Room for a SHA-256 in one piece: 77 columns in all.
@@ -174,12 +179,36 @@ fn waived(page: &mut Page, reported: &[Reported<'_>]) {
     }
 }
 
+/// That the sender's `TLS-Required: No` let the message travel less protected than the recipient's domain asks for, once per
+/// domain. Where an exception did, that is told (RFC 8689 §4.2.2).
+fn looked_away(page: &mut Page, message: &MessageMeta, reported: &[Reported<'_>]) {
+    if message.sender_tls != SenderTls::Optional {
+        return;
+    }
+    let mut told = Vec::new();
+    for r in reported.iter().filter(|r| r.diagnosis.waived.is_none()) {
+        let Some(broken) = r.diagnosis.broken_promise().and_then(|p| p.broken.as_ref()) else { continue };
+        let domain = r.recipient.path.domain();
+        if !told.contains(&(domain, broken)) {
+            told.push((domain, broken));
+            page.say(&format!(
+                "Because you asked for it (TLS-Required: No), mail for {domain} was handed over although its mail server \
+                 does not meet what the domain asks for: {broken}."
+            ));
+        }
+    }
+}
+
+/// Whether mail with `TLS-Required: No` waits for a rule of our own, which that wish does not reach (RFC 8689 §4.2.2).
+fn for_own_rule(message: &MessageMeta, r: &Reported<'_>) -> bool {
+    message.sender_tls == SenderTls::Optional && r.diagnosis.unmet.as_ref().is_some_and(Unmet::is_own_rule)
+}
+
 /// What was promised, when the promise is what the message waits or failed for. A policy in testing mode is
 /// never that (RFC 8461 §5).
 fn broken<'a>(r: &Reported<'a>) -> Option<&'a Promise> {
     let by_policy = DeferReason::parse(r.cause).map_or(r.expired, DeferReason::is_policy);
-    let binds = |p: &&Promise| p.broken.is_some() && !matches!(p.mode.as_str(), "testing" | "none");
-    r.diagnosis.promise.as_ref().filter(|_| by_policy).filter(binds)
+    r.diagnosis.broken_promise().filter(|_| by_policy)
 }
 
 /// Why, and what the sender can do.
@@ -202,10 +231,16 @@ fn explanation(kind: DsnKind, message: &MessageMeta, r: &Reported<'_>) -> Vec<Li
             date(d.at)
         )));
     }
-    let reason = for_sender(message, r, domain.as_str(), &host)
-        .filter(|_| broken(r).is_none())
-        .unwrap_or_else(|| reason(r, domain.as_str(), &host));
-    lines.push(Line::Say(reason));
+    let required = for_sender(message, r, domain.as_str(), &host).filter(|_| broken(r).is_none());
+    let untold = required.is_none() && message.sender_tls == SenderTls::Required;
+    lines.push(Line::Say(required.unwrap_or_else(|| reason(message, r, domain.as_str(), &host))));
+    if untold && matches!(kind, DsnKind::Delayed { .. }) {
+        lines.push(Line::Say(
+            "You asked for REQUIRETLS, that is for verified, protected connections only, all the way. That is checked \
+             as well before your message is handed over, and may be what it waits for next."
+                .to_owned(),
+        ));
+    }
     // What a next hop says to our password concerns nobody but us (DSN-17).
     if let Some(code) = d.code.filter(|_| d.stage != Stage::Auth) {
         lines.push(Line::Say("Its reply was:".to_owned()));
@@ -221,7 +256,7 @@ fn explanation(kind: DsnKind, message: &MessageMeta, r: &Reported<'_>) -> Vec<Li
                 .to_owned(),
         ));
     }
-    lines.push(Line::Say(advice(kind, r, domain.as_str())));
+    lines.push(Line::Say(advice(kind, message, r, domain.as_str())));
     lines
 }
 
@@ -248,13 +283,21 @@ fn without_our_address(r: &Reported<'_>) -> String {
 
 /// What the sender's own REQUIRETLS has to do with it, where it has (RFC 8689 §4.2.1).
 fn for_sender(message: &MessageMeta, r: &Reported<'_>, domain: &str, host: &str) -> Option<String> {
+    // By a next hop it is that host which lacks it, whatever those of the domain would say.
+    let next_hop = r.diagnosis.unmet.as_ref().is_some_and(|u| u.next_hop);
+    let (who, promises, offers) = if next_hop {
+        let who = format!("{}, by which mail for {domain} goes,", capital(host));
+        (who, "does not promise", "does not offer")
+    } else {
+        (format!("No mail server of {domain}"), "promises", "offers")
+    };
     let what = match (r.cause, r.diagnosis.enhanced.detail) {
         ("requiretls_missing", 30) => {
-            format!("No mail server of {domain} promises that, so your message was not handed over.")
+            format!("{who} {promises} that, so your message was not handed over.")
         }
-        ("requiretls_missing", _) => format!(
-            "No mail server of {domain} offers a protected connection, so your message was not handed over."
-        ),
+        ("requiretls_missing", _) => {
+            format!("{who} {offers} a protected connection, so your message was not handed over.")
+        }
         _ if for_required_tls(message, r) => format!("At the moment {host} cannot be reached in that way."),
         _ => return None,
     };
@@ -265,12 +308,19 @@ fn for_sender(message: &MessageMeta, r: &Reported<'_>, domain: &str, host: &str)
 }
 
 /// One sentence on the cause, in words for everybody.
-fn reason(r: &Reported<'_>, domain: &str, host: &str) -> String {
+fn reason(message: &MessageMeta, r: &Reported<'_>, domain: &str, host: &str) -> String {
     if broken(r).is_some() {
         return format!(
             "{domain} asks that mail for it travels over a protected connection to its own mail servers \
              only. At the moment {host} does not meet that rule, so we do not hand your message over: \
              otherwise strangers could read it or take it away."
+        );
+    }
+    if for_own_rule(message, r) {
+        return format!(
+            "The people who run this mail system demand a protected connection to {host}, and at the moment it does \
+             not meet that. Your wish \"TLS-Required: No\" is about what the recipient's domain asks for; it does not \
+             reach their demand."
         );
     }
     let replied = r.diagnosis.code.is_some();
@@ -322,12 +372,17 @@ fn capital(text: &str) -> String {
 }
 
 /// What the sender can do.
-fn advice(kind: DsnKind, r: &Reported<'_>, domain: &str) -> String {
+fn advice(kind: DsnKind, message: &MessageMeta, r: &Reported<'_>, domain: &str) -> String {
     if broken(r).is_some() {
         return format!(
             "What you can do: send the lines below to the people who look after mail for {domain}, if you \
              know another way to reach them. They can mend this."
         );
+    }
+    if for_own_rule(message, r) {
+        return "What you can do: tell the people who run this mail system; the demand is theirs. If it is urgent, reach \
+                the recipient in another way."
+            .to_owned();
     }
     if matches!(kind, DsnKind::Delayed { .. }) {
         return "What you can do: wait. If it is urgent, reach the recipient in another way.".to_owned();
@@ -356,141 +411,7 @@ fn advice(kind: DsnKind, r: &Reported<'_>, domain: &str) -> String {
     format!("What you can do: {text}")
 }
 
-/// The paragraph made to be forwarded: what was published, which check failed at which host with which
-/// certificate, since when, what will happen and until when, and what the postmaster can do.
-fn for_postmaster(
-    page: &mut Page,
-    kind: DsnKind,
-    message: &MessageMeta,
-    r: &Reported<'_>,
-    promise: &Promise,
-    ctx: &DsnContext<'_>,
-) {
-    let domain = r.recipient.path.domain();
-    page.say("-------------------- to be forwarded, from here --------------------");
-    page.say(&format!("To the postmaster of {domain}:"));
-    page.say(&format!(
-        "Mail for your domain cannot be delivered over the protected connection that your domain asks for. \
-         {} found the following.",
-        ctx.settings.hostname
-    ));
-    page.indented("", "What your domain has published:");
-    page.entry("Policy", policy_name(&promise.kind));
-    if !promise.mode.is_empty() {
-        page.entry("Mode", &promise.mode);
-    }
-    let (id, list) = if promise.kind == "dane" { ("Below", "Records") } else { ("Id", "Servers") };
-    if !promise.id.is_empty() {
-        page.entry(id, &promise.id);
-    }
-    if !promise.mx.is_empty() {
-        page.entry(list, &promise.mx.join(", "));
-    }
-    if let Some(at) = promise.fetched {
-        page.entry("Fetched", &date(at));
-    }
-    if let Some(at) = promise.expires {
-        page.entry("Expires", &date(at));
-    }
-    page.text.push_str("\r\n");
-    page.indented("", "What failed:");
-    if let Some(host) = &r.diagnosis.host {
-        page.entry("Server", host.as_str());
-    }
-    page.entry("Check", promise.broken.as_deref().unwrap_or(""));
-    page.entry("Last seen", &date(r.diagnosis.at));
-    page.entry("Mail waits", &format!("since {}", date(message.arrived)));
-    page.text.push_str("\r\n");
-    if let Some(certificate) = &promise.certificate {
-        page.indented("", "The certificate that was shown:");
-        show(page, certificate);
-        page.text.push_str("\r\n");
-    }
-    page.say(&format!(
-        "What will happen: {}",
-        match kind {
-            DsnKind::Delayed { retry_until, .. } => format!(
-                "we keep trying until {}. The mail is delivered as soon as the check succeeds; if it never \
-                 does, the mail is returned to its sender after that.",
-                date(retry_until)
-            ),
-            DsnKind::Failed | DsnKind::Relayed =>
-                "this message has been returned to its sender. Other mail for your domain waits for a few \
-                 days and is then returned too, until this is mended."
-                    .to_owned(),
-        }
-    ));
-    page.say(&format!("What you can do: {}", remedy(r)));
-    page.say("-------------------- to be forwarded, up to here -------------------");
-}
-
-fn policy_name(kind: &str) -> &str {
-    match kind {
-        "mta-sts" => "MTA-STS (RFC 8461)",
-        "dane" => "DANE TLSA records (RFC 7672)",
-        "requiretls" => "REQUIRETLS, asked for by the sender (RFC 8689)",
-        "local" => "an agreement set up at the sending side",
-        other => other,
-    }
-}
-
-fn show(page: &mut Page, certificate: &CertificateFacts) {
-    let names = if certificate.names.is_empty() { "none".to_owned() } else { certificate.names.join(", ") };
-    page.entry("Names", &names);
-    page.entry(
-        "Valid",
-        &format!("{} to {}", certificate.not_before.utc_day(), certificate.not_after.utc_day()),
-    );
-    page.entry("Issuer", &certificate.issuer);
-    page.entry("SHA-256", &certificate.sha256);
-}
-
-/// How the recipient's side can mend it.
-fn remedy(r: &Reported<'_>) -> String {
-    let domain = r.recipient.path.domain();
-    let host = r.diagnosis.host.as_ref().map_or("the mail server", |h| h.as_str());
-    let not_listed = DeferReason::parse(r.cause)
-        .map_or(r.diagnosis.stage == Stage::Policy, |reason| reason == DeferReason::PolicyMx);
-    if not_listed {
-        return format!(
-            "if {host} is yours, add it to https://mta-sts.{domain}/.well-known/mta-sts.txt and then give \
-             the TXT record _mta-sts.{domain} a new id. If it is not yours, correct the MX records of \
-             {domain}."
-        );
-    }
-    match r.diagnosis.tls_failure {
-        _ if r.diagnosis.promise.as_ref().is_some_and(|p| p.kind == "dane")
-            && r.diagnosis.tls_failure != Some(ResultType::StarttlsNotSupported) =>
-        {
-            format!(
-                "publish TLSA records that match the certificate of {host}, in a zone with working DNSSEC; or \
-                 go back to the certificate that they were made for."
-            )
-        }
-        Some(ResultType::CertificateExpired) => format!(
-            "renew the certificate of {host}, and make sure that the mail server has loaded the new one."
-        ),
-        Some(ResultType::CertificateHostMismatch) => {
-            format!("install a certificate on {host} that has {host} among its DNS names.")
-        }
-        Some(ResultType::CertificateNotTrusted) => format!(
-            "install a certificate of a public certificate authority on {host}, together with its \
-             intermediate certificates."
-        ),
-        Some(ResultType::StarttlsNotSupported) => format!(
-            "switch on STARTTLS on port 25 of {host}. If it is on, something on the way takes it out."
-        ),
-        Some(ResultType::TlsaInvalid | ResultType::DnssecInvalid | ResultType::DaneRequired) => format!(
-            "publish TLSA records that match the certificate of {host}, in a zone with working DNSSEC."
-        ),
-        _ => format!(
-            "check that {host} offers STARTTLS with TLS 1.2 or 1.3 on port 25, with a valid certificate for \
-             its name, and that the published policy of {domain} names it."
-        ),
-    }
-}
-
 /// `Sun, 22 Nov 2026 07:38:00 UTC`.
-fn date(at: Timestamp) -> String {
+pub(super) fn date(at: Timestamp) -> String {
     at.to_rfc5322().replace("+0000", "UTC")
 }

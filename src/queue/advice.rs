@@ -1,6 +1,11 @@
 //! What an operator can do about a recipient that waits, by cause.
 
+use std::borrow::Cow;
+
+use super::unmet::{Fixed, Unmet};
 use super::{DeferReason, Diagnosis};
+use crate::security::decide::Reason;
+use crate::tlsrpt::ResultType;
 
 impl DeferReason {
     /// One sentence or two for the person at the terminal; `promised`: it is the recipient's domain that asks for what is
@@ -79,8 +84,65 @@ impl DeferReason {
 }
 
 impl Diagnosis {
-    /// Whether what is missing was promised by the recipient's domain.
-    pub fn promised(&self) -> bool {
-        self.promise.as_ref().is_some_and(|p| p.broken.is_some() && p.mode != "testing")
+    /// The same for what is known about one recipient: it names whoever asks for what is missing, and what they can do.
+    pub fn advice(&self, reason: DeferReason) -> Cow<'static, str> {
+        let dane = self.broken_promise().is_some_and(|p| p.kind == "dane");
+        let tls = matches!(
+            reason,
+            DeferReason::TlsMissing | DeferReason::TlsHandshake | DeferReason::TlsCertificate
+        );
+        match &self.unmet {
+            _ if reason == DeferReason::TlsaLookup && self.tls_failure == Some(ResultType::DaneRequired) => {
+                "Your [[destination]] asks for DANE and the host has no TLSA records that can be used. Lower its \
+                 minimum_tls; \"verify\" asks for a certificate of a known authority."
+                    .into()
+            }
+            _ if reason == DeferReason::TlsCertificate && dane => {
+                "The domain has TLSA records and the certificate does not satisfy them. Forward the lines above to its \
+                 postmaster: publish TLSA records that match the certificate, or go back to the certificate that they \
+                 were made of."
+                    .into()
+            }
+            Some(unmet) if tls && !unmet.is_promised() => own_rule(unmet).into(),
+            // Said inside a session: nobody but the host wants it.
+            None if reason == DeferReason::TlsMissing && self.code.is_some() && self.promise.is_none() => {
+                "The host takes mail over TLS only, and TLS could not be set up with it. Its postmaster has to look."
+                    .into()
+            }
+            _ => reason.advice(self.promised()).into(),
+        }
     }
 }
+
+/// What can be done where the operator or the sender ask for what is missing, and the domain does not.
+fn own_rule(unmet: &Unmet) -> String {
+    let operator = unmet.by.contains(&Reason::Operator);
+    let sender = unmet.by.contains(&Reason::Sender);
+    let who = match (operator, sender, unmet.fixed) {
+        (true, false, None) => "Your [[destination]] asks for this, not the domain.",
+        (true, false, Some(Fixed::Password)) => {
+            "Your [[destination]] asks for this, not the domain: its password is given to no host that has not proven \
+             who it is."
+        }
+        (true, false, Some(Fixed::Smtps)) => {
+            "Your [[destination]] asks for this, not the domain: smtps is TLS from the first octet."
+        }
+        (true, true, _) => "Your [[destination]] and the sender's REQUIRETLS ask for this, not the domain.",
+        (false, ..) => "The sender's REQUIRETLS asks for this, not the domain.",
+    };
+    let host = if unmet.next_hop { "next hop" } else { "host" };
+    let mut ways = vec![format!("Have the {host} mended")];
+    let unknown = matches!(unmet.token.as_deref(), Some("unknown-issuer" | "self-signed"));
+    if operator && unmet.next_hop && unknown {
+        ways.push("name the authority of its certificate in `roots` of the [[destination]]".to_owned());
+    }
+    if operator && !sender && unmet.fixed.is_none() {
+        ways.push("lower minimum_tls".to_owned());
+    } else if !operator {
+        ways.push("let the sender send again without REQUIRETLS".to_owned());
+    }
+    format!("{who} {}.", ways.join(", or "))
+}
+
+#[cfg(test)]
+mod tests;

@@ -24,9 +24,11 @@ pub mod health;
 pub mod manager;
 pub mod outcome;
 pub mod rate;
+mod reply_line;
 pub mod schedule;
 pub mod select;
 pub mod state;
+pub mod unmet;
 
 pub use outcome::{DeferReason, Diagnosis, FailReason, Outcome};
 pub use schedule::RetrySchedule;

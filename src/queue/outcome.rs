@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::unmet::Unmet;
 use crate::clock::Timestamp;
 use crate::mail::{Domain, EnhancedCode};
 use crate::observe::metrics::Word;
@@ -324,6 +325,9 @@ pub struct Diagnosis {
     pub security: Option<Level>,
     /// What the recipient's domain promised, and how it was broken. Also set on a delivery under a policy.
     pub promise: Option<Promise>,
+    /// Who asks for what the session lacks, where TLS or a policy keeps the recipient waiting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unmet: Option<Unmet>,
     /// The operator's exception by which the session was good enough, and what it lacks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waived: Option<Waived>,
@@ -350,6 +354,7 @@ impl Diagnosis {
             maybe_delivered: false,
             security: None,
             promise: None,
+            unmet: None,
             waived: None,
             session: None,
             remote_id: None,
@@ -361,7 +366,7 @@ impl Diagnosis {
 /// made to be forwarded").
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Promise {
-    /// `mta-sts` or `dane`, later `requiretls`, `local`.
+    /// `mta-sts` or `dane`.
     pub kind: String,
     /// `enforce`, `testing`, `none`; empty for `dane`.
     pub mode: String,
@@ -377,6 +382,10 @@ pub struct Promise {
     pub broken: Option<String>,
     /// The certificate that was shown, when one was.
     pub certificate: Option<CertificateFacts>,
+    /// For `dane`, where the certificate matches no record: the records that it would match, of the selectors and matching
+    /// types of those that are published.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub would_match: Vec<String>,
 }
 
 /// What people need to find a certificate again.

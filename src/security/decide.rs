@@ -7,6 +7,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::dane::{TlsaAnswer, TlsaSet};
 use crate::mail::{Domain, Origin, ReversePath, SenderTls};
 use crate::mtasts::{FetchFailure, Mode, StoredPolicy};
@@ -47,15 +49,19 @@ impl Demand {
 }
 
 /// Who asked for something: `mta-sts`, `dane`, `requiretls` or `local` in every text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reason {
     /// The recipient domain's enforce policy (RFC 8461 §5).
+    #[serde(rename = "mta-sts")]
     MtaSts,
     /// The host's TLSA records (RFC 7672 §2.2).
+    #[serde(rename = "dane")]
     Dane,
     /// The sender of the message (RFC 8689 §4.2.1).
+    #[serde(rename = "requiretls")]
     Sender,
     /// The operator.
+    #[serde(rename = "local")]
     Operator,
 }
 
@@ -161,6 +167,10 @@ pub struct TlsPolicy {
     pub demand: Demand,
     /// Who asked for it; empty when nothing is demanded.
     pub reasons: Vec<Reason>,
+    /// What of it the operator asks for.
+    pub operator: Demand,
+    /// The part of that which no exception and no `minimum_tls` takes away.
+    pub floor: Demand,
     /// An enforce or testing policy, evaluated in full either way (STS-73). `None` also where DANE stands in its place (R6).
     pub sts: Option<StsPolicy>,
     /// The host's TLSA records.
@@ -307,6 +317,8 @@ pub fn decide(sources: &Sources<'_>) -> Gate {
         host: sources.host.clone(),
         demand,
         reasons,
+        operator: sources.operator,
+        floor: sources.floor,
         fetch_failure: sources.fetch_failure.filter(|_| !opted_out && !replaced).cloned(),
         name_assured,
         recorded: sources.message != MessageKind::TlsReport,

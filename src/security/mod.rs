@@ -4,6 +4,7 @@
 //! [`pkix`] judges a certificate chain, [`weak_rsa`] what is left of a key too short for one; [`verdict`] compares demand and evidence and is the only maker of a
 //! [`verdict::Clearance`].
 
+mod asked;
 pub mod decide;
 pub mod exception;
 pub mod failure;

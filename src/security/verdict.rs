@@ -26,7 +26,7 @@ mod entries;
 
 pub use by_record::RecordVerdict;
 pub use entries::refused;
-use entries::{promise, verdicts};
+use entries::{overlooked, promise, verdicts};
 
 /// What was seen of a session up to and including the EHLO after TLS.
 #[derive(Debug, Clone)]
@@ -59,6 +59,14 @@ impl TlsState {
             Self::NotOffered | Self::Refused(_) => Some(ResultType::StarttlsNotSupported),
             Self::Failed(_) => Some(ResultType::ValidationFailure),
             Self::On(_) => None,
+        }
+    }
+
+    /// What is known about the TLS session, when there is one.
+    pub fn facts(&self) -> Option<&TlsFacts> {
+        match self {
+            Self::On(facts) => Some(facts),
+            Self::NotOffered | Self::Refused(_) | Self::Failed(_) => None,
         }
     }
 }
@@ -173,6 +181,8 @@ pub struct Judgement {
     pub promise: Option<Promise>,
     /// What an exception let pass: the session does not meet what was asked for.
     pub waived: Option<Waived>,
+    /// What an exception or `TLS-Required: No` let pass, as the log names it; `None` where nothing was missing.
+    pub let_pass: Option<ResultType>,
     /// An exception is in force, and the session meets all that it lets be missing.
     pub exception_unneeded: bool,
 }
@@ -251,18 +261,21 @@ pub fn judge(policy: &TlsPolicy, evidence: &Evidence) -> Judgement {
     });
     // A message that looks away from promises, and a policy that cannot be had, say nothing about the domain.
     let telling = policy.message.heeds_policies() && policy.fetch_failure.is_none();
-    let certificate = match &evidence.tls {
-        TlsState::On(facts) => facts.certificate.clone(),
-        _ => None,
-    };
+    let facts = evidence.tls.facts();
+    let waived = missing.as_ref().and_then(Option::as_ref);
+    let let_pass = waived.and_then(TlsFailure::result_type).or_else(|| overlooked(policy, &found));
     Judgement {
         verdicts: verdicts(policy, &found),
         exception_unneeded: telling && matches!(missing, Some(None)),
         // What is kept back all the same was let off nothing.
         waived: policy.waiver.as_ref().filter(|_| blocking.is_none()).zip(missing.flatten()).map(
-            |(waiver, failure)| Waived::new(&waiver.exception, failure.clause(policy, certificate.as_ref())),
+            |(waiver, failure)| {
+                let certificate = facts.and_then(|f| f.certificate.as_ref());
+                Waived::new(&waiver.exception, failure.clause(policy, certificate))
+            },
         ),
-        promise: promise(policy, &found, certificate),
+        promise: promise(policy, &found, facts),
+        let_pass: let_pass.filter(|_| blocking.is_none()),
         cleared: match blocking {
             None => Ok(Clearance { level: found.level, requiretls }),
             Some(f) => Err(f),

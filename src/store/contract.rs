@@ -101,6 +101,7 @@ pub(super) fn diagnosis(text: &str) -> Diagnosis {
         maybe_delivered: false,
         security: None,
         waived: None,
+        unmet: None,
         promise: None,
         session: None,
         remote_id: None,

@@ -10,6 +10,7 @@ use sealpost::security::Level;
 use sealpost::security::decide::Demand;
 use sealpost::security::exception::{Allow, Exception, Exceptions};
 use sealpost::smtp::sasl::Credentials;
+use sealpost::tlsrpt::ResultType;
 
 use crate::authority::Authority;
 use crate::server::{Manners, count, serve};
@@ -53,6 +54,7 @@ async fn an_exception_delivers_over_a_broken_certificate_and_reports_it() {
     assert_eq!((waived.allow, &*waived.reason, &*waived.by), (Allow::Encrypt, "ticket 4711", "ops"));
     assert!(waived.failure.contains("expired"), "{}", waived.failure);
     assert!(d.promise.as_ref().unwrap().broken.is_some());
+    assert_eq!(d.tls_failure, Some(ResultType::CertificateExpired), "the log names what was let pass");
     // RFC 8460 §4.3: what the domain is told is what happened.
     let entries: Vec<_> = {
         let records = w.notes.records.lock().unwrap();

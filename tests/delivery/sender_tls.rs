@@ -363,6 +363,11 @@ async fn mail_with_tls_required_no_passes_broken_promises_that_are_still_reporte
         let records = std::mem::take(&mut *w.notes.records.lock().unwrap());
         assert_eq!(records.len(), 1, "{row}: {records:?}");
         assert_eq!(records[0].verdicts[0].details[0].result, result, "{row}");
+        assert_eq!(outcome.diagnosis().tls_failure, Some(result), "{row}: the log names what was let pass");
+        w.promises("a.example", Mode::Testing, &[listed]);
+        let outcome = send(&w, "a.example", SenderTls::Optional).await;
+        assert_eq!(outcome.diagnosis().tls_failure, None, "{row}: nobody was asked to look away");
+        w.enforce("a.example", &[listed]);
         assert_eq!(send(&w, "a.example", SenderTls::Unsaid).await.word(), "deferred", "{row}");
     }
 }
@@ -414,4 +419,8 @@ async fn what_the_operator_demands_outranks_the_header() {
     let outcome = send(&w, "a.example", SenderTls::Optional).await;
     assert_eq!((outcome.word(), enhanced(&outcome)), ("deferred", "4.7.5".to_owned()));
     assert_eq!(mails(&ears).len(), 0);
+    let d = outcome.diagnosis();
+    let unmet = d.unmet.as_ref().unwrap();
+    assert!(unmet.is_own_rule() && !unmet.next_hop && unmet.fixed.is_none(), "{unmet:?}");
+    assert!(d.certificate().is_some_and(|c| c.names == ["mx.example.net"]), "what was shown is told");
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use sealpost::delivery::attempt::AttemptSettings;
 use sealpost::mail::Origin;
 use sealpost::queue::Outcome;
+use sealpost::queue::unmet::Fixed;
 use sealpost::route::smart_host::{Rule, SmartHost};
 use sealpost::route::source::Source;
 use sealpost::route::{Route, RouteKind};
 use sealpost::security::Level;
-use sealpost::security::decide::Demand;
+use sealpost::security::decide::{Demand, Reason};
 use sealpost::smtp::sasl::Credentials;
 
 use crate::authority::Authority;
@@ -143,8 +144,14 @@ async fn a_password_is_shown_to_nobody_who_has_not_proven_who_he_is() {
         let w = World::new(1, ours.tls());
         routed(&w, "a.example", &Rule { minimum, credentials: credentials(), ..rule(port, here) });
         let (_, outcomes) = w.deliver("a.example", 1).await;
-        let Outcome::Deferred(reason, _) = &outcomes[0] else { panic!("{name}: {outcomes:?}") };
+        let Outcome::Deferred(reason, d) = &outcomes[0] else { panic!("{name}: {outcomes:?}") };
         assert_eq!(reason.as_str(), cause, "{name}");
+        // The operator reads whose rule it is, that nothing lowers it, and which certificate was shown.
+        let unmet = d.unmet.as_ref().unwrap();
+        assert_eq!((&*unmet.by, unmet.next_hop), (&[Reason::Operator][..], true), "{name}");
+        assert_eq!(unmet.fixed, Some(Fixed::Password), "{name}");
+        assert_eq!(d.certificate().is_some(), cause == "tls_certificate", "{name}");
+        assert!(!d.promised() && !d.advice(*reason).contains("lower minimum_tls"), "{name}");
         assert_eq!(count(&ears, "AUTH") + count(&ears, "MAIL"), 0, "{name}");
     }
 }

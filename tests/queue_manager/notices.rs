@@ -96,6 +96,7 @@ async fn a_warning_tells_the_broken_promise_and_the_certificate() {
         expires: Some(w.clock.now().after(DAY)),
         broken: Some("the certificate expired".into()),
         certificate: Some(certificate),
+        would_match: Vec::new(),
     };
     w.deliverer.promised(promise);
     w.deliverer.plan("late.example", Plan::Defer(DeferReason::TlsCertificate));

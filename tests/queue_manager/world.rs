@@ -74,6 +74,7 @@ impl Scripted {
             maybe_delivered: false,
             security: None,
             waived: None,
+            unmet: None,
             promise: self.promise.lock().unwrap().clone(),
             session: None,
             remote_id: None,

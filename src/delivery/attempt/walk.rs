@@ -234,7 +234,7 @@ impl<'a> Walk<'a> {
                     policy
                 }
                 Gate::Refuse(policy, failure) => {
-                    self.refuse_host(host, &policy, failure);
+                    self.refuse_host(route, host, &policy, failure);
                     continue;
                 }
             };
@@ -279,13 +279,13 @@ impl<'a> Walk<'a> {
     }
 
     /// R3, R5: not contacted, and recorded as an attempted session (RPT-20).
-    fn refuse_host(&mut self, host: &Host, policy: &TlsPolicy, failure: TlsFailure) {
+    fn refuse_host(&mut self, route: &Route, host: &Host, policy: &TlsPolicy, failure: TlsFailure) {
         let judgement = refused(policy, failure);
         self.record(policy, &judgement, None);
         let mut base = self.base(Some(host), None);
         base.promise = judgement.promise;
         if let Err(failure) = judgement.cleared {
-            self.fail(&HostFailure::Tls(&failure), policy, base);
+            self.fall_short(&failure, policy, route, None, base);
         }
     }
 

@@ -1,12 +1,13 @@
 //! What a verdict leaves behind: the report's entries (R12) and the words about the promise, from the same findings
 //! as the verdict itself, so that delivery and report cannot disagree.
 
-use super::{Findings, Judgement};
-use crate::dane::TlsaAnswer;
+use super::{Findings, Judgement, TlsFacts};
+use crate::dane::tlsa::would_match;
+use crate::dane::{DaneFault, TlsaAnswer};
 use crate::mail::Domain;
-use crate::queue::outcome::{CertificateFacts, Promise};
+use crate::queue::outcome::Promise;
 use crate::security::Level;
-use crate::security::decide::{StsPolicy, TlsPolicy};
+use crate::security::decide::{MessageKind, StsPolicy, TlsPolicy};
 use crate::security::failure::TlsFailure;
 use crate::tlsrpt::{AppliedPolicy, FailureDetail, PolicyVerdict, ResultType};
 
@@ -34,7 +35,10 @@ pub fn refused(policy: &TlsPolicy, failure: TlsFailure) -> Judgement {
     };
     let promised = match &failure {
         TlsFailure::NotListed => policy.sts.as_ref().map(sts_promise),
-        TlsFailure::NameNotAssured { .. } | TlsFailure::PolicyNotFetched(_) => None,
+        // Nobody promised the records that the operator alone asks for.
+        TlsFailure::NameNotAssured { .. } | TlsFailure::PolicyNotFetched(_) | TlsFailure::DaneRequired => {
+            None
+        }
         _ => Some(dane_promise(policy)),
     };
     Judgement {
@@ -42,6 +46,7 @@ pub fn refused(policy: &TlsPolicy, failure: TlsFailure) -> Judgement {
         promise: promised.map(|p| Promise { broken: Some(failure.clause(policy, None)), ..p }),
         cleared: Err(failure),
         waived: None,
+        let_pass: None,
         exception_unneeded: false,
     }
 }
@@ -153,22 +158,20 @@ fn seen_by_sts(sts: &StsPolicy, found: &Findings) -> Vec<TlsFailure> {
 }
 
 /// What was promised and how it was broken; of several promises the one that was broken.
-pub(super) fn promise(
-    policy: &TlsPolicy,
-    found: &Findings,
-    certificate: Option<CertificateFacts>,
-) -> Option<Promise> {
+pub(super) fn promise(policy: &TlsPolicy, found: &Findings, facts: Option<&TlsFacts>) -> Option<Promise> {
+    let certificate = facts.and_then(|f| f.certificate.as_ref());
     let told = |promised: Promise, seen: &[TlsFailure]| {
-        let clauses: Vec<String> = seen.iter().map(|f| f.clause(policy, certificate.as_ref())).collect();
+        let clauses: Vec<String> = seen.iter().map(|f| f.clause(policy, certificate)).collect();
         Promise {
             broken: (!clauses.is_empty()).then(|| clauses.join("; ")),
-            certificate: certificate.clone(),
+            certificate: certificate.cloned(),
             ..promised
         }
     };
     let dane = matches!(policy.tlsa, TlsaAnswer::Found(_)).then(|| {
         let seen = if policy.dane().is_some() { &found.dane } else { &found.tls };
-        told(dane_promise(policy), seen.as_slice())
+        let would_match = facts.map(|facts| alternatives(policy, found, facts)).unwrap_or_default();
+        Promise { would_match, ..told(dane_promise(policy), seen.as_slice()) }
     });
     let sts = policy.sts.as_ref().map(|s| told(sts_promise(s), &seen_by_sts(s, found)));
     match (dane, sts) {
@@ -176,6 +179,31 @@ pub(super) fn promise(
         (Some(dane), _) => Some(dane),
         (None, sts) => sts,
     }
+}
+
+/// The records that the certificate would match, where it is those that it does not.
+fn alternatives(policy: &TlsPolicy, found: &Findings, facts: &TlsFacts) -> Vec<String> {
+    let unproven =
+        |f: &TlsFailure| matches!(f, TlsFailure::Dane(faults) if faults.contains(&DaneFault::Unproven));
+    match (policy.dane(), &found.dane, facts.chain.certificates.first()) {
+        (Some(set), Some(failure), Some(leaf)) if !unproven(failure) => would_match(&set.usable(), leaf),
+        _ => Vec::new(),
+    }
+}
+
+/// What a message with `TLS-Required: No` was let pass with: the first of what the domain's promises have against the session,
+/// a policy in testing mode not among them.
+pub(super) fn overlooked(policy: &TlsPolicy, found: &Findings) -> Option<ResultType> {
+    if policy.message != MessageKind::TlsOptional {
+        return None;
+    }
+    let dane = match (&policy.tlsa, policy.dane()) {
+        (TlsaAnswer::Found(_), Some(_)) => found.dane.clone(),
+        (TlsaAnswer::Found(_), None) => found.tls.clone(),
+        (TlsaAnswer::None | TlsaAnswer::Failed(_), _) => None,
+    };
+    let enforced = policy.sts.iter().filter(|s| s.stored.policy.mode == crate::mtasts::Mode::Enforce);
+    dane.into_iter().chain(enforced.flat_map(|s| seen_by_sts(s, found))).find_map(|f| f.result_type())
 }
 
 /// What the TLSA records of a host promise.
@@ -193,6 +221,7 @@ fn dane_promise(policy: &TlsPolicy) -> Promise {
         expires: None,
         broken: None,
         certificate: None,
+        would_match: Vec::new(),
     }
 }
 
@@ -206,6 +235,7 @@ fn sts_promise(StsPolicy { stored, .. }: &StsPolicy) -> Promise {
         expires: Some(stored.expires),
         broken: None,
         certificate: None,
+        would_match: Vec::new(),
     }
 }
 

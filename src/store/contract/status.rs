@@ -29,6 +29,7 @@ fn expired() -> Outcome {
         expires: None,
         broken: Some("it has expired".to_owned()),
         certificate: Some(certificate),
+        would_match: Vec::new(),
     };
     let d = Diagnosis { code: None, promise: Some(promise), ..diagnosis("it has expired") };
     Outcome::Deferred(DeferReason::TlsCertificate, d)

@@ -396,3 +396,22 @@ async fn a_report_passes_broken_records_unrecorded() {
         assert_eq!(all_entries(&w), Vec::<String>::new());
     }
 }
+
+// DANE-24: what was shown is told in the form of what is published, so that people can compare the two.
+#[tokio::test]
+async fn a_mismatch_tells_the_records_that_the_certificate_would_match() {
+    let authority = Authority::new();
+    let (shown, published) = (authority.leaf(HOST, |_| {}), authority.leaf(HOST, |_| {}));
+    let (w, _) = signed(with(shown.server(rustls::DEFAULT_VERSIONS)), &[&published.tlsa()]).await;
+    let (_, outcomes) = w.deliver("a.example", 1).await;
+    let d = outcomes[0].diagnosis();
+    let promise = d.broken_promise().unwrap();
+    assert_eq!((&promise.mx, &promise.would_match), (&vec![published.tlsa()], &vec![shown.tlsa()]));
+    // A copy of the right certificate already matches: what lacks is its key.
+    let copied = authority.leaf(HOST, |_| {});
+    let record = copied.tlsa();
+    let (w, _) = signed(with(copied.without_its_key().server(rustls::DEFAULT_VERSIONS)), &[&record]).await;
+    let (_, outcomes) = w.deliver("a.example", 1).await;
+    assert_eq!(words(&outcomes), ["deferred"]);
+    assert!(outcomes[0].diagnosis().promise.as_ref().is_none_or(|p| p.would_match.is_empty()));
+}

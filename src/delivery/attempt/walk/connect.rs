@@ -10,7 +10,7 @@ use crate::security::verdict::{Evidence, HandshakeFault, TlsState, judge};
 
 use super::super::{has_our_name, host_failure, opening};
 use super::{Flow, Try, Walk};
-use crate::delivery::classify::{self, HostFailure};
+use crate::delivery::classify;
 use crate::delivery::pool::{Grant, HostKey, Key};
 use crate::delivery::session::{OpenFault, Session, Unopened};
 use crate::delivery::transcript::Fault;
@@ -100,7 +100,9 @@ impl Walk<'_> {
                             continue;
                         }
                         Ok(_) => {}
-                        Err(failure) => self.fail(&HostFailure::Tls(&failure), t.policy, base),
+                        Err(failure) => {
+                            self.fall_short(&failure, t.policy, t.route, Some(&seen.evidence), base);
+                        }
                     }
                     return None;
                 }

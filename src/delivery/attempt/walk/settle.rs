@@ -8,9 +8,9 @@ use crate::dns::{DnsError, DnsErrorKind};
 use crate::mail::{Domain, Origin};
 use crate::queue::outcome::{Diagnosis, Outcome, Stage};
 use crate::queue::{LeasedRecipient, Step};
-use crate::route::Host;
+use crate::route::{Host, Route};
 use crate::security::decide::TlsPolicy;
-use crate::security::verdict::Judgement;
+use crate::security::verdict::{Evidence, Judgement, TlsFailure};
 use crate::tlsrpt::{AppliedPolicy, FailureDetail, PolicyVerdict, ResultType, SessionRecord};
 
 use super::super::blank;
@@ -62,6 +62,23 @@ impl Walk<'_> {
                 .map(|(_, ruling, base)| ruling.clone().into_outcome(base.clone()).diagnosis().clone());
         }
         self.settle(settled).await;
+    }
+
+    /// A host does not meet what is demanded; `evidence`: what was seen of it.
+    pub(super) fn fall_short(
+        &mut self,
+        failure: &TlsFailure,
+        policy: &TlsPolicy,
+        route: &Route,
+        evidence: Option<&Evidence>,
+        mut base: Diagnosis,
+    ) {
+        let mut unmet = policy.unmet(failure, route.smart_host().is_some());
+        if base.promise.is_none() {
+            unmet.certificate = evidence.and_then(|e| e.tls.facts()).and_then(|f| f.certificate.clone());
+        }
+        base.unmet = Some(unmet);
+        self.fail(&HostFailure::Tls(failure), policy, base);
     }
 
     pub(super) fn fail(&mut self, failure: &HostFailure<'_>, policy: &TlsPolicy, base: Diagnosis) {

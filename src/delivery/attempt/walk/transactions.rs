@@ -35,6 +35,7 @@ impl Walk<'_> {
         base.source_ip = session.seen.local;
         base.promise = judgement.promise;
         base.waived = judgement.waived;
+        base.tls_failure = judgement.let_pass;
         if judgement.exception_unneeded && judgement.cleared.is_ok() {
             self.end_exception(t.policy).await;
         }
@@ -47,8 +48,8 @@ impl Walk<'_> {
         let cleared = match judgement.cleared {
             Ok(cleared) => cleared,
             Err(failure) => {
+                self.fall_short(&failure, t.policy, t.route, Some(&session.seen.evidence), base);
                 session.quit();
-                self.fail(&HostFailure::Tls(&failure), t.policy, base);
                 return Some(Flow::On);
             }
         };
