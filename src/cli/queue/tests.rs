@@ -19,7 +19,8 @@ fn shown(cause: &str, last: Diagnosis) -> String {
     };
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let now = Timestamp::from_millis(0);
-    let mut io = Io { input: &mut &b""[..], interactive: false, out: &mut out, err: &mut err, now };
+    let mut io =
+        Io { input: &mut &b""[..], interactive: false, out: &mut out, terminal: false, err: &mut err, now };
     print_recipient(&recipient, &mut io).unwrap();
     String::from_utf8(out).unwrap()
 }
