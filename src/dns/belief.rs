@@ -1,4 +1,5 @@
-//! [`Belief`]: whether the AD bit, or our own validation, is believed now, and [`Believing`], a resolver whose answers are no securer than that.
+//! [`Belief`]: whether the AD bit, or our own validation, is believed now, and [`Believing`], a resolver whose answers are no
+//! securer than that, and whose failures blame no domain for what is wrong here.
 //!
 //! It stands in front of the cache, so that a change is felt at once by answers that were kept before it.
 
@@ -10,7 +11,7 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use super::self_test::{Trouble, Verdict};
-use super::{Answer, DnsResult, Dnssec, Family, Mx, Resolver};
+use super::{Answer, DnsError, DnsErrorKind, DnsResult, Dnssec, Family, Mx, Resolver};
 use crate::dane::Tlsa;
 use crate::mail::Domain;
 
@@ -78,6 +79,11 @@ impl Belief {
         self.found.lock().unwrap_or_else(PoisonError::into_inner).1
     }
 
+    /// Whether the last self-test found that not even a sound name holds.
+    fn nothing_holds(&self) -> bool {
+        self.trouble() == Some(Trouble::DoesNotHold)
+    }
+
     /// Takes in what a self-test found; `true` when the belief has changed.
     pub fn learn(&self, verdict: &Verdict) -> bool {
         let found = (verdict.text.clone(), verdict.trouble);
@@ -122,8 +128,13 @@ impl<R> Believing<R> {
     }
 
     async fn doubted<T: Send>(&self, asked: BoxFuture<'_, DnsResult<T>>) -> DnsResult<T> {
-        let answer = asked.await?;
-        Ok(Answer { secure: answer.secure && self.belief.holds(), ..answer })
+        match asked.await {
+            Ok(answer) => Ok(Answer { secure: answer.secure && self.belief.holds(), ..answer }),
+            Err(error) if error.kind == DnsErrorKind::Bogus && self.belief.nothing_holds() => {
+                Err(DnsError { kind: DnsErrorKind::WrongKeys, ..error })
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -208,6 +219,25 @@ mod tests {
         assert!(!belief.holds());
         assert!(belief.learn(&verdict(Some(true))));
         assert_eq!(ask(), (true, true, true));
+    }
+
+    // RPT-21, D01: with a wrong key of the root every name is bogus, and no domain is to be told that it is broken.
+    #[test]
+    fn what_fails_where_nothing_holds_is_blamed_on_no_domain() {
+        let zone = "example.net MX BOGUS\nother.example MX SERVFAIL";
+        let belief = Arc::new(Belief::new(Mode::Validate, "so it is".to_owned()));
+        let dns = Believing::new(ZoneResolver::new(zone).unwrap(), Arc::clone(&belief));
+        let kind =
+            |name: &str| dns.mx(&Domain::parse_host(name).unwrap()).now_or_never().unwrap().unwrap_err().kind;
+        for (trouble, bogus) in [
+            (None, DnsErrorKind::Bogus),
+            (Some(Trouble::Partial), DnsErrorKind::Bogus),
+            (Some(Trouble::DoesNotHold), DnsErrorKind::WrongKeys),
+            (None, DnsErrorKind::Bogus),
+        ] {
+            belief.learn(&Verdict { trouble, ..verdict(None) });
+            assert_eq!((kind("example.net"), kind("other.example")), (bogus, DnsErrorKind::Servfail));
+        }
     }
 
     // RTLS-29: before the first answer, under a resolver that authenticates nothing, and where DANE is off, an answer

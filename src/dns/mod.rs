@@ -144,6 +144,8 @@ pub struct DnsError {
 pub enum DnsErrorKind {
     /// DNSSEC validation failed.
     Bogus,
+    /// DNSSEC validation fails for everything, the root included: the keys that are believed or the clock are wrong, not this name.
+    WrongKeys,
     /// The validator of this process could not settle it.
     Undecided,
     /// The resolver denies names that exist, so that its denial of this one says nothing (OUT-04).
@@ -164,6 +166,10 @@ impl fmt::Display for DnsErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Bogus => "DNSSEC validation failed",
+            Self::WrongKeys => {
+                "DNSSEC validation fails for every name, the self-test's too: the root keys that are believed \
+                 (dns.trust_anchor, or those of the resolver) or the clock are wrong"
+            }
             Self::Undecided => {
                 "the DNSSEC validator gave up on it (a known weakness of hickory 0.26, no verdict on the domain)"
             }

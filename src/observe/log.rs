@@ -35,7 +35,9 @@ fn directives(level: &str) -> String {
         word if word.parse::<LevelFilter>().is_ok() => format!("{}={word}", env!("CARGO_CRATE_NAME")),
         named => named.to_owned(),
     };
-    level.split(',').fold("error".to_owned(), |all, part| all + "," + &one(part))
+    // What the DNS library calls an error is what a stranger's zone says, a thousand times for one name if it likes.
+    let quiet = "error,hickory_net=off,hickory_proto=off,hickory_resolver=off";
+    level.split(',').fold(quiet.to_owned(), |all, part| all + "," + &one(part))
 }
 
 fn subscriber<W>(
@@ -131,21 +133,32 @@ mod tests {
     #[test]
     fn libraries_tell_of_errors_only_unless_they_are_named() {
         let tell = || {
-            tracing::error!(target: "hickory_net::dnssec", "library error");
+            tracing::error!(target: "rusqlite", "library error");
+            tracing::error!(target: "hickory_net::dnssec", "stranger's error");
             tracing::warn!(target: "hickory_net::dnssec", "library warning");
             tracing::info!(target: "refinery_core", "library word");
             tracing::warn!("our warning");
             tracing::info!("our word");
             tracing::debug!("our detail");
         };
-        let all =
-            ["library error", "library warning", "library word", "our warning", "our word", "our detail"];
+        let all = [
+            "library error",
+            "stranger's error",
+            "library warning",
+            "library word",
+            "our warning",
+            "our word",
+            "our detail",
+        ];
         for (level, want) in [
             ("info", &["library error", "our warning", "our word"][..]),
             ("WARN", &["library error", "our warning"]),
             ("debug", &["library error", "our warning", "our word", "our detail"]),
             ("warn, sealpost::observe=debug", &["library error", "our warning", "our word", "our detail"]),
-            ("info,hickory_net=warn", &["library error", "library warning", "our warning", "our word"]),
+            (
+                "info,hickory_net=warn",
+                &["library error", "stranger's error", "library warning", "our warning", "our word"],
+            ),
             ("off", &[]),
             ("off,sealpost=warn", &["our warning"]),
         ] {

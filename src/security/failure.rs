@@ -51,6 +51,8 @@ impl TlsFailure {
         let one = |result, reason: Option<String>| vec![FailureDetail { result, reason }];
         match self {
             Self::NotListed => one(ResultType::ValidationFailure, Some("sts-mx-mismatch".to_owned())),
+            // No fault of the domain's.
+            Self::TlsaLookup(failed) if failed.error.kind == DnsErrorKind::WrongKeys => Vec::new(),
             Self::TlsaLookup(failed) => {
                 one(ResultType::DnssecInvalid, Some(token(failed.error.kind).to_owned()))
             }
@@ -154,6 +156,7 @@ impl TlsFailure {
 const fn token(kind: DnsErrorKind) -> &'static str {
     match kind {
         DnsErrorKind::Bogus => "bogus",
+        DnsErrorKind::WrongKeys => "wrong-keys",
         DnsErrorKind::Undecided => "undecided",
         DnsErrorKind::Lying => "denies-everything",
         DnsErrorKind::Servfail => "servfail",

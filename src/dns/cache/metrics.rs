@@ -75,7 +75,7 @@ impl DnsMetrics {
             Ok(Data::NoData) => Came::NoData,
             Ok(Data::NxDomain) => Came::NxDomain,
             Err(error) => match error.kind {
-                DnsErrorKind::Bogus => Came::Bogus,
+                DnsErrorKind::Bogus | DnsErrorKind::WrongKeys => Came::Bogus,
                 DnsErrorKind::Undecided => Came::Undecided,
                 DnsErrorKind::Lying => Came::Lying,
                 DnsErrorKind::Servfail => Came::Servfail,

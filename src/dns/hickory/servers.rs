@@ -111,6 +111,6 @@ const fn telling(kind: DnsErrorKind) -> u8 {
         DnsErrorKind::Servfail => 4,
         DnsErrorKind::Lying => 5,
         DnsErrorKind::Undecided => 6,
-        DnsErrorKind::Bogus => 7,
+        DnsErrorKind::Bogus | DnsErrorKind::WrongKeys => 7,
     }
 }
