@@ -63,9 +63,8 @@ impl SelfTesting {
             let proven = self.belief.proven().is_believed();
             self.asker.self_test(&self.names.secure, &self.names.bogus, proven).await
         };
-        // RTLS-29: what was kept without authentication before this proof says nothing about its domain, so it must be
-        // gone before anybody takes it for conclusive.
-        if verdict.proven == Some(true) && !self.belief.proven().is_believed() {
+        // Gone before anybody takes it for authentic or for conclusive.
+        if self.belief.outdates_answers(&verdict) {
             self.answers.inner().clear();
         }
         self.belief.learn(&verdict);

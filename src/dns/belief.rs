@@ -84,6 +84,13 @@ impl Belief {
         self.trouble() == Some(Trouble::DoesNotHold)
     }
 
+    /// Whether `verdict` makes answers that were kept mean something else: they were learnt from a resolver that was, or was
+    /// not, to be believed, and say nothing under the other belief (DANE-02, RTLS-29).
+    pub fn outdates_answers(&self, verdict: &Verdict) -> bool {
+        let turns = verdict.believe.is_some_and(|believe| (believe && self.configured()) != self.holds());
+        turns || verdict.proven == Some(true) && !self.proven.is_believed()
+    }
+
     /// Takes in what a self-test found; `true` when the belief has changed.
     pub fn learn(&self, verdict: &Verdict) -> bool {
         let found = (verdict.text.clone(), verdict.trouble);
@@ -128,8 +135,10 @@ impl<R> Believing<R> {
     }
 
     async fn doubted<T: Send>(&self, asked: BoxFuture<'_, DnsResult<T>>) -> DnsResult<T> {
+        // Asked while nobody was to be believed, an answer is no securer because somebody is by the time it comes.
+        let held = self.belief.holds();
         match asked.await {
-            Ok(answer) => Ok(Answer { secure: answer.secure && self.belief.holds(), ..answer }),
+            Ok(answer) => Ok(Answer { secure: answer.secure && held && self.belief.holds(), ..answer }),
             Err(error) if error.kind == DnsErrorKind::Bogus && self.belief.nothing_holds() => {
                 Err(DnsError { kind: DnsErrorKind::WrongKeys, ..error })
             }
@@ -237,6 +246,23 @@ mod tests {
         ] {
             belief.learn(&Verdict { trouble, ..verdict(None) });
             assert_eq!((kind("example.net"), kind("other.example")), (bogus, DnsErrorKind::Servfail));
+        }
+    }
+
+    // DANE-02: a resolver that called everything authentic has left answers behind; whoever is believed after it, proven or
+    // not, has not said them.
+    #[test]
+    fn answers_kept_under_another_belief_are_outdated() {
+        let said = |believe, proven| Verdict { proven, ..verdict(believe) };
+        let belief = Belief::new(Mode::TrustAd, "so it is".to_owned());
+        belief.learn(&said(Some(true), Some(true)));
+        assert!(!belief.outdates_answers(&said(Some(true), Some(true))), "nothing is new");
+        assert!(!belief.outdates_answers(&said(None, None)), "silence changes nothing");
+        assert!(belief.outdates_answers(&said(Some(false), Some(false))), "forged ones do not stay");
+        belief.learn(&said(Some(false), Some(false)));
+        assert!(!belief.outdates_answers(&said(Some(false), Some(false))));
+        for proven in [None, Some(false), Some(true)] {
+            assert!(belief.outdates_answers(&said(Some(true), proven)), "believed again, {proven:?}");
         }
     }
 

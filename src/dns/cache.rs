@@ -4,6 +4,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -57,6 +58,8 @@ pub struct CachingResolver<R> {
     inner: Arc<R>,
     settings: CacheSettings,
     clock: Arc<dyn Clock>,
+    /// How often it was cleared. What was asked before a clearing is neither kept after it nor shared with who asks after it.
+    cleared: AtomicU64,
     mx: Shelf<Mx>,
     v4: Shelf<IpAddr>,
     v6: Shelf<IpAddr>,
@@ -74,6 +77,7 @@ impl<R: Resolver + 'static> CachingResolver<R> {
             inner: Arc::new(inner),
             settings,
             clock,
+            cleared: AtomicU64::new(0),
             mx: Shelf::new(RecordType::Mx, size, |_| 300),
             v4: Shelf::new(RecordType::A, size, |_| 20),
             v6: Shelf::new(RecordType::Aaaa, size, |_| 20),
@@ -91,6 +95,7 @@ impl<R: Resolver + 'static> CachingResolver<R> {
 
     /// Drops everything: what was kept was learnt under another belief about DNSSEC.
     pub fn clear(&self) {
+        self.cleared.fetch_add(1, Ordering::AcqRel);
         self.mx.kept.invalidate_all();
         self.v4.kept.invalidate_all();
         self.v6.kept.invalidate_all();
@@ -123,6 +128,7 @@ impl<R: Resolver + 'static> CachingResolver<R> {
             self.settings.metrics.hits.count(());
             return Ok(answer);
         }
+        let cleared = self.cleared.load(Ordering::Acquire);
         let start = || {
             let (asked, record) = (ask(Arc::clone(&self.inner), name.clone()), shelf.record);
             let (metrics, clock) = (self.settings.metrics.clone(), Arc::clone(&self.clock));
@@ -136,14 +142,16 @@ impl<R: Resolver + 'static> CachingResolver<R> {
             }
             .boxed()
         };
-        let mut answer = shelf.flights.join(name, start).await?;
+        let mut answer = shelf.flights.join(&(name.clone(), cleared), start).await?;
         let most = match answer.data {
             Data::Records(_) => self.settings.cap,
             Data::NoData | Data::NxDomain => self.settings.denial_cap,
         };
         let floor = if shelf.exact || answer.secure { Duration::ZERO } else { self.settings.floor };
         answer.ttl = answer.ttl.max(floor).min(most);
-        shelf.put(name, &answer, self.clock.monotonic());
+        if cleared == self.cleared.load(Ordering::Acquire) {
+            shelf.put(name, &answer, self.clock.monotonic());
+        }
         Ok(answer)
     }
 }
@@ -195,7 +203,7 @@ struct Shelf<T: Clone + Send + Sync + 'static> {
     /// Kept no longer than the TTL says, however short that is (DANE-39).
     exact: bool,
     kept: moka::sync::Cache<Domain, (Answer<T>, Duration)>,
-    flights: Flights<Domain, DnsResult<T>>,
+    flights: Flights<(Domain, u64), DnsResult<T>>,
 }
 
 impl<T: Clone + Send + Sync + 'static> Shelf<T> {
@@ -245,6 +253,8 @@ const ENTRY: usize = 400;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
     use super::*;
     use crate::clock::{ManualClock, Timestamp};
     use crate::dns::zone::ZoneResolver;
@@ -371,6 +381,63 @@ mod tests {
         }
         assert_eq!(counted.value("sealpost_dns_cache_hits_total"), 1.0);
         assert_eq!(counted.value("sealpost_dns_lookup_duration_seconds_count"), 5.0);
+    }
+
+    /// A zone that answers MX questions when it is told to.
+    struct Slow {
+        zone: ZoneResolver,
+        told: tokio::sync::Semaphore,
+        asked: AtomicUsize,
+    }
+
+    impl Resolver for Slow {
+        fn mx<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, DnsResult<Mx>> {
+            async {
+                self.asked.fetch_add(1, Ordering::SeqCst);
+                self.told.acquire().await.unwrap().forget();
+                self.zone.mx(name).await
+            }
+            .boxed()
+        }
+        fn addresses<'a>(&'a self, name: &'a Domain, family: Family) -> BoxFuture<'a, DnsResult<IpAddr>> {
+            self.zone.addresses(name, family)
+        }
+        fn txt<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, DnsResult<Vec<u8>>> {
+            self.zone.txt(name)
+        }
+        fn tlsa<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, DnsResult<Tlsa>> {
+            self.zone.tlsa(name)
+        }
+        fn cname<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, DnsResult<Domain>> {
+            self.zone.cname(name)
+        }
+        fn ptr<'a>(&'a self, name: &'a Domain) -> BoxFuture<'a, DnsResult<Domain>> {
+            self.zone.ptr(name)
+        }
+        fn forget(&self, name: &Domain) {
+            self.zone.forget(name);
+        }
+    }
+
+    // RTLS-29, DANE-02: what was asked under another belief is not kept past the clearing.
+    #[tokio::test]
+    async fn what_was_under_way_when_the_cache_was_cleared_is_not_kept() {
+        let clock = Arc::new(ManualClock::new(Timestamp::from_millis(0)));
+        let zone = ZoneResolver::new("d.example MX 10 mx.d.example").unwrap();
+        let slow = Slow { zone, told: tokio::sync::Semaphore::new(0), asked: AtomicUsize::new(0) };
+        let cache = Arc::new(CachingResolver::new(slow, CacheSettings::default(), clock));
+        let asking = tokio::spawn({
+            let cache = Arc::clone(&cache);
+            async move { cache.mx(&name("d.example")).await }
+        });
+        while cache.inner().asked.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        cache.clear();
+        cache.inner().told.add_permits(2);
+        asking.await.unwrap().unwrap();
+        cache.mx(&name("d.example")).await.unwrap();
+        assert_eq!(cache.inner().asked.load(Ordering::SeqCst), 2, "asked anew");
     }
 
     #[tokio::test]

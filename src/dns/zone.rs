@@ -57,6 +57,8 @@ enum Rdata {
     Tlsa(Tlsa),
     Ptr(Domain),
     Fails(DnsErrorKind),
+    /// The name is said not to exist, to questions of this type alone.
+    Denied,
 }
 
 /// A line that is no zone text.
@@ -148,6 +150,9 @@ impl ZoneResolver {
                 _ => None,
             }) {
                 return Err(fail(kind));
+            }
+            if typed().any(|l| matches!(l.data, Rdata::Denied)) {
+                return Ok(Answer { data: Data::NxDomain, secure, ttl, expanded: expanded(at) });
             }
             let found: Vec<T> = typed().filter_map(|l| pick(&l.data)).collect();
             if !found.is_empty() {
@@ -248,6 +253,7 @@ fn parse_line(owner: &str, rest: &[&str], line: &str) -> Result<Line, ZoneError>
     };
     let [record, args @ ..] = rest else { return Err(bad()) };
     let data = match (*record, args) {
+        (_, ["NXDOMAIN"]) => Rdata::Denied,
         (_, ["BOGUS"]) => Rdata::Fails(DnsErrorKind::Bogus),
         (_, ["SERVFAIL"]) => Rdata::Fails(DnsErrorKind::Servfail),
         (_, ["REFUSED"]) => Rdata::Fails(DnsErrorKind::Refused),

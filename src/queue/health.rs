@@ -23,7 +23,7 @@ const SUSPICION: Duration = Duration::from_secs(300);
 pub enum Trouble {
     /// No connection or no greeting: the next host is taken.
     Dial,
-    /// At MAIL, DATA or the dot: the domain's other mail waits, and does not move on to the next MX.
+    /// At AUTH, MAIL, DATA or the dot: the domain's other mail waits, and does not move on to the next MX.
     Dialogue,
 }
 

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use super::mx::{self, MxSet};
 use super::smart_host::SmartHost;
 use super::{Families, Host, NoAddress, Route, RouteFailure, RouteKind, RouteSettings};
-use crate::dns::{Answer, Data, Family, Resolver};
+use crate::dns::{Answer, Data, DnsError, DnsErrorKind, Family, Resolver};
 use crate::mail::Domain;
 
 /// The route of `domain`, to its configured next hop where there is one. `seed` decides the order of equal preferences: draw a new one for every attempt.
@@ -36,6 +36,10 @@ pub async fn resolve(
     }
     let Answer { data, secure, expanded, .. } = resolver.mx(domain).await.map_err(RouteFailure::Dns)?;
     let (kind, names) = match data {
+        Data::NxDomain if !secure && is_there(resolver, domain).await => {
+            let (kind, name) = (DnsErrorKind::Lying, domain.clone());
+            return Err(RouteFailure::Dns(DnsError { kind, name, record: "MX", server: None }));
+        }
         Data::NxDomain => return Err(RouteFailure::NoSuchDomain { secure }),
         // Only a definite "no MX record" makes the domain its own host.
         Data::NoData => (RouteKind::ImplicitMx, vec![(0, domain.clone())]),
@@ -54,6 +58,13 @@ pub async fn resolve(
     }
     let hosts = mx::cut(hosts, settings)?;
     Ok(Route { next_hop: domain.clone(), kind, mx_secure: secure, expanded, hosts, rule })
+}
+
+/// Whether a name that was denied is there after all. A denial is about the name, not about the type that was asked for
+/// (RFC 8020 §2), so an answer to another question gives the lie to it, and no mail is returned for it (OUT-04).
+async fn is_there(resolver: &dyn Resolver, domain: &Domain) -> bool {
+    let answer = resolver.addresses(domain, Family::V4).await;
+    answer.is_ok_and(|a| !matches!(a.data, Data::NxDomain))
 }
 
 /// The configured next hop: no MX question, exempt from `deny_networks`, and never a reason to return mail, for what
@@ -95,7 +106,6 @@ mod tests {
 
     use super::*;
     use crate::config::network::nets_of;
-    use crate::dns::DnsErrorKind;
     use crate::dns::zone::ZoneResolver;
     use crate::route::smart_host::{Rule, Rules};
 
@@ -147,6 +157,13 @@ mod tests {
             ("d.example TXT x\n d.example A SERVFAIL", "dns Servfail A"),
             ("other.example A 192.0.2.1", "NoSuchDomain { secure: false }"),
             ("secure d.example", "NoSuchDomain { secure: true }"),
+            ("d.example MX NXDOMAIN\n d.example A 192.0.2.1", "dns Lying MX"),
+            ("d.example MX NXDOMAIN\n d.example TXT x", "dns Lying MX"),
+            ("d.example MX NXDOMAIN\n d.example A SERVFAIL", "NoSuchDomain { secure: false }"),
+            (
+                "secure d.example\n d.example MX NXDOMAIN\n d.example A 192.0.2.1",
+                "NoSuchDomain { secure: true }",
+            ),
             ("d.example MX SERVFAIL\n d.example A 192.0.2.1", "dns Servfail MX"),
             ("d.example MX TIMEOUT\n d.example A 192.0.2.1", "dns Timeout MX"),
             ("d.example MX REFUSED\n d.example A 192.0.2.1", "dns Refused MX"),
