@@ -72,6 +72,13 @@ async fn each_kind_of_domain_is_explained() {
     }
     let (text, _) = check(&relay, &["sound.example"]).await;
     assert!(text.contains("TLS is required") && text.contains("add --probe"), "{text}");
+    // What is examined is the file; what the relay does is what stood there at its start.
+    assert!(!text.contains("restart it"), "{text}");
+    let file = std::fs::read_to_string(relay.config()).unwrap();
+    std::fs::write(relay.config(), file + "\n# a word\n").unwrap();
+    let (text, report) = check(&relay, &["sound.example"]).await;
+    assert!(text.ends_with("and the relay runs with that of its start: restart it.\n"), "{text}");
+    assert!(report["configuration_changed"].is_string(), "{text}");
     for host in [&sound, &expired, &stripped, &testing] {
         let seen = host.seen();
         assert_eq!(seen.mail_commands(true) + seen.mail_commands(false), 0, "{} saw MAIL", host.name());

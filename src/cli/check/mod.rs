@@ -13,7 +13,7 @@ use super::print::json;
 use super::{Failure, Io, failed, relay, standing};
 use crate::app::dnssec::SelfTesting;
 use crate::app::{self, outbound};
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::dane::TlsaAnswer;
 use crate::delivery::attempt::{self, DnsTlsa, Prober, Terms, TlsaRecords};
@@ -26,7 +26,7 @@ use crate::route::{Host, Route, RouteFailure};
 use crate::security::decide::{Gate, MessageKind, Reason, TlsPolicy};
 use crate::security::exception::{Exceptions, Waived};
 use crate::security::verdict::{self, Clearance, Judgement};
-use crate::status::Exception;
+use crate::status::{Exception, Status};
 use crate::store::sqlite::SqliteStore;
 
 mod cache;
@@ -37,13 +37,20 @@ use report::{Answer, HostReport, PolicyReport, Probe, Report, RequireTlsReport, 
 
 pub(super) fn run(command: Command, config: &Config, io: &mut Io<'_>) -> Result<u8, Failure> {
     let Some(domain) = &command.domain else { return standing::own(command.probe, command.json, config, io) };
-    let report = relay::block_on(examine(&command, domain, config))?.map_err(failed)?;
+    let mut report = relay::block_on(examine(&command, domain, config))?.map_err(failed)?;
+    report.configuration_changed = changed_since_start(config);
     if command.json {
         json(io.out, &report)?;
     } else {
         text::print(&report, io)?;
     }
     Ok(u8::from(report.answer != Answer::Delivered))
+}
+
+/// When the configuration was changed under a relay that runs: it does not do what is examined here.
+fn changed_since_start(config: &Config) -> Option<Timestamp> {
+    let status = relay::asked(config, |client| client.get::<Status>("/v1/status")).ok()?.ok()??;
+    status.configuration?.changed
 }
 
 /// What the examination works with.
@@ -129,6 +136,7 @@ async fn examine(command: &Command, domain: &Domain, config: &Config) -> Result<
         answer: Answer::Wait,
         sentence: String::new(),
         advice: None,
+        configuration_changed: None,
     };
     let both = |ruling: &Ruling| (say(ORDINARY, domain, ruling, true), say(REQUIRETLS, domain, ruling, true));
     let (conclusion, requiretls) = match (&route, applicable) {

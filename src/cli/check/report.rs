@@ -49,6 +49,8 @@ pub(super) struct Report {
     pub(super) answer: Answer,
     pub(super) sentence: String,
     pub(super) advice: Option<&'static str>,
+    /// When the file was changed under a relay that runs with what stood there before.
+    pub(super) configuration_changed: Option<Timestamp>,
 }
 
 /// The operator's rule for the domain.

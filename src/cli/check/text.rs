@@ -32,6 +32,12 @@ pub(super) fn print(report: &Report, io: &mut Io<'_>) -> Result<(), Failure> {
     if let Some(advice) = report.advice {
         writeln!(io.out, "What to do: {advice}")?;
     }
+    if let Some(at) = report.configuration_changed {
+        writeln!(
+            io.out,
+            "The configuration was changed at {at}, and the relay runs with that of its start: restart it."
+        )?;
+    }
     Ok(())
 }
 
