@@ -19,6 +19,7 @@ mod sender_tls;
 mod server;
 mod short_key;
 mod smart_host;
+mod starttls;
 mod transfer;
 mod unproven;
 mod walk;

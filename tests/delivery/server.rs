@@ -22,6 +22,8 @@ pub(crate) struct Manners {
     pub(crate) silent_after_dot: bool,
     /// Answers the first message of TLS with an alert.
     pub(crate) alert: bool,
+    /// Says nothing to the first message of TLS.
+    pub(crate) silent_in_handshake: bool,
     /// Says nothing to DATA.
     pub(crate) silent_at_data: bool,
     /// Reads nothing of the content and keeps the connection; when notified, it reads to the end and notes
@@ -160,6 +162,10 @@ pub(crate) async fn serve(ip: &str, port: u16, manners: Manners) -> (u16, Ears) 
                     tcp
                 };
                 let acceptor = tokio_rustls::TlsAcceptor::from(manners.tls.clone().unwrap());
+                if manners.silent_in_handshake {
+                    let _tcp = tcp;
+                    return std::future::pending().await;
+                }
                 if manners.alert {
                     let mut tcp = tcp;
                     // Fatal alert protocol_version (RFC 8446 §6), as of a server that knows TLS 1.1 at best.
