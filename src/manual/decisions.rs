@@ -26,10 +26,25 @@
 //! DS records answered by the wrong server, a wildcard right above the name. The first keeps its own name here, the second
 //! is called undecided, the third is proven by ourselves; and a denial that the library takes from records of some other
 //! unsigned zone is refused. Nothing that is not proven unsigned counts as unsigned. Where opt-out covers a denial it is not
-//! authenticated. Price: several questions for the first name of a zone, and the library's faults make mail wait, by name.
+//! authenticated.
+//!
+//! Nor does the library always ask whose proof it is: a denial of any signed zone, a registry's opt-out record below a signed
+//! delegation, or a wildcard's records below a zone cut pass it. So the relay walks the DS records from the root down for what
+//! is denied or unsigned, and believes only the very zone of the name. What one name may cost is bounded: questions, those
+//! answered from memory too, octets, signatures in a message, iterations of NSEC3. Price: several questions for the first
+//! name of a zone, and the library's faults make mail wait, by name.
 //!
 //! **A self-test may withdraw trust, silence may not.** Only data with the AD bit for a name with broken signatures, or
 //! answers without signatures where the relay validates, switch DANE off; who drops packets or answers SERVFAIL achieves nothing. Price: the operator has to name such a name.
+//!
+//! Where not even a sound name holds, the keys of the root or the clock are wrong here: mail waits, and no domain is reported
+//! as broken. Answers that were kept under one belief are dropped when it turns. Price: whoever can strip signatures from the
+//! very first self-test of a start has validation switched off until a sound one, within a minute; the log and `status` say so.
+//!
+//! **A denial is doubted before it returns mail.** "No such domain" is believed of a resolver that knows the root, and of a name
+//! that is not there for another type of question either (RFC 8020). A host of our own name is us once nobody answers there
+//! three times in 20 seconds, unless somebody has since the start: another mail server of this machine may be starting. Price:
+//! one more question for a domain that does not exist.
 //!
 //! **DANE as Postfix does it, with one other word.** The scenario `dane_over_real_dns` sends to the same signed domains
 //! with Postfix (`smtp_tls_security_level = dane`) and compares. Verdicts are alike in every row, down to TLSA records at
