@@ -29,6 +29,8 @@ pub enum AuthFault {
     NotOffered,
     /// Other than 235.
     Refused(Reply),
+    /// It was refused a moment ago, and is not shown again for a while.
+    Withheld,
     /// The dialogue broke off.
     Broken(Fault),
 }

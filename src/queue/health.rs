@@ -23,8 +23,10 @@ const SUSPICION: Duration = Duration::from_secs(300);
 pub enum Trouble {
     /// No connection or no greeting: the next host is taken.
     Dial,
-    /// At AUTH, MAIL, DATA or the dot: the domain's other mail waits, and does not move on to the next MX.
+    /// At MAIL, DATA or the dot: the domain's other mail waits, and does not move on to the next MX.
     Dialogue,
+    /// Our password was refused: to show it for each message would lock the account (OUT-56).
+    Auth,
 }
 
 /// A host that is left alone.

@@ -186,6 +186,11 @@ fn auth(fault: &AuthFault, host: &Domain) -> Ruling {
             let text = format!("no password is given to {host}: it has not proven who it is");
             deferred(DeferReason::Auth, Stage::Auth, None, refused, text)
         }
+        AuthFault::Withheld => {
+            let text =
+                format!("{host} refused our user and password a moment ago, and is not asked again so soon");
+            deferred(DeferReason::Auth, Stage::Auth, None, refused, text)
+        }
         AuthFault::Refused(reply) if reply.is_permanent() => {
             let text = format!("{host} refused our user and password: {reply}");
             deferred(DeferReason::Auth, Stage::Auth, Some(reply.code), refused, text)

@@ -10,10 +10,10 @@ use crate::security::verdict::{Evidence, HandshakeFault, TlsState, judge};
 
 use super::super::{has_our_name, host_failure, opening};
 use super::{Flow, Try, Walk};
-use crate::delivery::classify;
+use crate::delivery::classify::{self, HostFailure};
 use crate::delivery::pool::{Grant, HostKey, Key};
 use crate::delivery::session::{OpenFault, Session, Unopened};
-use crate::delivery::transcript::Fault;
+use crate::delivery::transcript::{AuthFault, Fault};
 
 /// A host of our own name that refuses is dialled so often before it counts as us: another server may be starting there.
 const DIALS_OF_OUR_NAME: u32 = 3;
@@ -28,10 +28,18 @@ impl Walk<'_> {
                 Grant::Full => return Flow::HandBack(None),
                 Grant::Paused(pause) => {
                     self.first_pause = Some(self.first_pause.map_or(pause.until, |p| p.min(pause.until)));
-                    if pause.trouble == Trouble::Dialogue {
-                        return Flow::HandBack(Some(self.moment(pause.until)));
+                    let shows_password = t.route.rule.as_ref().is_some_and(|rule| rule.credentials.is_some());
+                    match pause.trouble {
+                        // Each message that waits says what it waits for.
+                        Trouble::Auth if shows_password => {
+                            let base = self.base(Some(t.host), Some(t.to));
+                            self.fail(&HostFailure::Auth(&AuthFault::Withheld), t.policy, base);
+                        }
+                        Trouble::Auth | Trouble::Dialogue => {
+                            return Flow::HandBack(Some(self.moment(pause.until)));
+                        }
+                        Trouble::Dial => self.skip(t),
                     }
-                    self.skip(t);
                     return Flow::On;
                 }
                 Grant::Session(mut session, slot) => {

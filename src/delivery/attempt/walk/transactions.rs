@@ -68,9 +68,9 @@ impl Walk<'_> {
                 tracing::error!(event = "auth-refused", next_hop = %t.host.name, user = credentials.user, reason = ?fault, "mail for this next hop waits");
             }
             session.quit();
-            if matches!(fault, AuthFault::Refused(_)) {
-                // It says so to each message alike, and locks out who asks too often.
-                self.parts.pool.trouble(&self.key(t).host, Trouble::Dialogue);
+            // It says so to each message alike, and locks out who asks too often.
+            if matches!(&fault, AuthFault::Refused(reply) if reply.is_permanent()) {
+                self.parts.pool.trouble(&self.key(t).host, Trouble::Auth);
             }
             self.fail(&HostFailure::Auth(&fault), t.policy, base);
             return Some(Flow::On);
