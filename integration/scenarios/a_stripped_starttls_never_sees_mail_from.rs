@@ -12,7 +12,7 @@ async fn no_envelope_without_starttls() {
     for (domain, starttls, failure) in [
         ("stripped.example", StartTls::Stripped, "starttls-not-supported"),
         ("refused.example", StartTls::Refused, "starttls-not-supported"),
-        ("broken.example", StartTls::Broken, "validation-failure"),
+        ("broken.example", StartTls::Octets(b"no handshake\r\n"), "validation-failure"),
     ] {
         let host = world.enforcing_domain(domain).await;
         host.behave(|b| b.starttls = starttls);

@@ -294,10 +294,10 @@ fn demands() -> Vec<Row> {
             "D55, DANE-37",
             |s| {
                 s.pinned(Flaw::None);
-                s.hosts[0].behave(|b| b.starttls = StartTls::Broken);
+                s.hosts[0].behave(|b| b.starttls = StartTls::Octets(b"no handshake\r\n"));
             },
             ("deferred", "4.7.5"),
-            &["tlsa +0 -1 validation-failure/starttls-injection"],
+            &["tlsa +0 -1 validation-failure/tls-invalid-message"],
         )
         .connections(1),
         row(

@@ -12,13 +12,11 @@ pub enum StartTls {
     Stripped,
     /// Offers it and answers 454.
     Refused,
-    /// Offers it, answers 220, and then sends no TLS.
-    Broken,
     /// Offers it, answers 220, and then says nothing.
     Stalled,
     /// Offers it, and gives this reply; nothing when empty, but the end of the connection.
     Reply(&'static str),
-    /// Offers it, answers 220, and meets the handshake with these octets.
+    /// Offers it, answers 220, and meets the ClientHello with these octets.
     Octets(&'static [u8]),
 }
 

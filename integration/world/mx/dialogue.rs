@@ -45,10 +45,9 @@ impl<'a> Dialogue<'a> {
         }
         let Next::StartTls = self.commands(&mut stream).await? else { return Ok(()) };
         match self.host.behaviour().starttls {
-            StartTls::Broken => return stream.write_all(b"this is no handshake at all\r\n").await,
             StartTls::Stalled => return std::future::pending().await,
             StartTls::Octets(octets) => {
-                // Closing on unread input would reset the connection before the octets are read.
+                // Octets that came with the 220 would be an injection, and closing on unread input would reset the connection.
                 let mut hello = [0; 4096];
                 let _ = stream.read(&mut hello).await?;
                 return stream.write_all(octets).await;
