@@ -1,7 +1,5 @@
 //! The admin interface over a real socket and the real store: who is let in, what is answered, what is bounded.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail loudly")]
-
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,8 +11,7 @@ use sealpost::admin::client::{Client, ClientError};
 use sealpost::admin::http::{self, AdminState, Limits, RetryRequest};
 use sealpost::admin::metrics::{self, Metrics, MetricsState};
 use sealpost::admin::view::{Message, Policy, PolicyDetail, Retried, Row};
-use sealpost::admin::{AdminActions, Readiness, Reports};
-use sealpost::cli::{Io, Next, run};
+use sealpost::admin::{AdminActions, Readiness};
 use sealpost::clock::{Clock, ManualClock, Timestamp};
 use sealpost::config::Secret;
 use sealpost::mail::{Domain, Envelope, EnvelopeRecipient, ForwardPath, Origin, QueueId, ReversePath};
@@ -22,36 +19,19 @@ use sealpost::mtasts::{self, Mode, PolicyStore, StoredPolicy};
 use sealpost::queue::{Filter, NewMessage, QueueStore};
 use sealpost::status::{Place, Running};
 use sealpost::store::sqlite::{SqliteSettings, SqliteStore};
-use sealpost::tlsrpt::service::{Preview, SendSummary};
-use sealpost::tlsrpt::{Day, ListedReport, ReportFilter, ReportNo, ReportStoreError};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-const TOKEN: &str = "a-token-of-this-test";
+use crate::doubles::NoReports;
 
-/// The command line, with `answer` on stdin from a person at a terminal: status, stdout, stderr.
-fn command(config: &str, words: &[&str], answer: &str) -> (u8, String, String) {
-    let (mut out, mut err) = (Vec::new(), Vec::new());
-    let mut io = Io {
-        input: &mut std::io::Cursor::new(answer.as_bytes()),
-        interactive: !answer.is_empty(),
-        terminal: false,
-        out: &mut out,
-        err: &mut err,
-        now: now(),
-    };
-    let Next::Exit(status) = run(["sealpost", "--config", config].iter().chain(words), &mut io) else {
-        panic!("{words:?} serves");
-    };
-    (status, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
-}
+pub(crate) const TOKEN: &str = "a-token-of-this-test";
 
 /// The running relay, as far as the admin interface asks it.
 #[derive(Default)]
-struct Relay {
-    retried: Mutex<Vec<Filter>>,
+pub(crate) struct Relay {
+    pub(crate) retried: Mutex<Vec<Filter>>,
     disk_full: Mutex<bool>,
 }
 
@@ -82,7 +62,7 @@ impl AdminActions for Relay {
     }
 
     fn standing(&self, _: Timestamp) -> (Place, Running) {
-        panic!("tests/status.rs asks for this");
+        panic!("the tests of `status` ask for this");
     }
 }
 
@@ -92,26 +72,7 @@ impl Metrics for Relay {
     }
 }
 
-/// Reports have tests of their own; here there are none.
-impl Reports for Relay {
-    fn preview(&self, _: Option<Day>, _: Option<Domain>) -> BoxFuture<'_, Result<Preview, String>> {
-        async { Ok(Preview::default()) }.boxed()
-    }
-
-    fn send(&self, _: Option<Day>, _: Option<Domain>, _: bool) -> BoxFuture<'_, Result<SendSummary, String>> {
-        async { Err("no reports here".to_owned()) }.boxed()
-    }
-
-    fn list(&self, _: ReportFilter, _: usize) -> BoxFuture<'_, Result<Vec<ListedReport>, ReportStoreError>> {
-        async { Ok(Vec::new()) }.boxed()
-    }
-
-    fn octets(&self, _: ReportNo) -> BoxFuture<'_, Result<Option<Bytes>, ReportStoreError>> {
-        async { Ok(None) }.boxed()
-    }
-}
-
-fn policy(domain: &str) -> StoredPolicy {
+pub(crate) fn policy(domain: &str) -> StoredPolicy {
     let text = format!("version: STSv1\r\nmode: enforce\r\nmx: mx.{domain}\r\nmax_age: 604800\r\n");
     StoredPolicy {
         domain: Domain::parse(domain).unwrap(),
@@ -123,19 +84,19 @@ fn policy(domain: &str) -> StoredPolicy {
     }
 }
 
-fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     Timestamp::parse_rfc3339("2026-11-22T08:00:00Z").unwrap()
 }
 
-struct World {
+pub(crate) struct World {
     _dir: tempfile::TempDir,
-    store: Arc<SqliteStore>,
-    relay: Arc<Relay>,
+    pub(crate) store: Arc<SqliteStore>,
+    pub(crate) relay: Arc<Relay>,
     address: SocketAddr,
     stop: CancellationToken,
 }
 
-async fn world(limits: Limits) -> World {
+pub(crate) async fn world(limits: Limits) -> World {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::new(now())) as Arc<dyn Clock>;
     let store = Arc::new(SqliteStore::open(&SqliteSettings::new(dir.path()), Arc::clone(&clock)).unwrap());
@@ -143,7 +104,7 @@ async fn world(limits: Limits) -> World {
     let state = AdminState {
         queue: Arc::clone(&store) as _,
         policies: Arc::clone(&store) as _,
-        reports: Arc::clone(&relay) as _,
+        reports: Arc::new(NoReports),
         actions: Arc::clone(&relay) as _,
         metrics: Arc::clone(&relay) as _,
         token: Secret::new(TOKEN),
@@ -161,7 +122,7 @@ async fn world(limits: Limits) -> World {
 
 impl World {
     /// The path of a configuration that leads here.
-    fn config(&self) -> String {
+    pub(crate) fn config(&self) -> String {
         let dir = self._dir.path();
         let text = format!(
             "hostname = \"relay.example.net\"\ndata_dir = \"{}\"\n[admin]\nlisten = \"{}\"\ntoken = \"{TOKEN}\"\n",
@@ -173,7 +134,7 @@ impl World {
         file.to_str().unwrap().to_owned()
     }
 
-    async fn submit(&self, n: u8, to: &[&str]) -> QueueId {
+    pub(crate) async fn submit(&self, n: u8, to: &[&str]) -> QueueId {
         let id = QueueId::from_bytes([n; 16]);
         let recipients = to.iter().map(|a| EnvelopeRecipient {
             path: ForwardPath::parse(a).unwrap(),
@@ -424,82 +385,4 @@ async fn a_crowd_of_silent_clients_cannot_shut_out_the_operator() {
     let answer = tokio::time::timeout(Duration::from_secs(20), world.get("/healthz", "")).await;
     assert_eq!(answer.unwrap().0, 200);
     drop(crowd);
-}
-
-#[tokio::test]
-async fn the_command_line_asks_before_it_touches_many_and_says_when_rows_were_cut() {
-    let world = world(Limits::default()).await;
-    let to: Vec<String> = (0..101).map(|n| format!("u{n}@a.example")).collect();
-    let id = world.submit(1, &to.iter().map(String::as_str).collect::<Vec<_>>()).await.to_string();
-    let config = world.config();
-    let relay = Arc::clone(&world.relay);
-    let check = move || {
-        let touched = || relay.retried.lock().unwrap().len();
-        let retry =
-            |words: &[&str], answer: &str| command(&config, &[&["queue", "retry"], words].concat(), answer);
-        let (status, _, err) = retry(&[&id], "");
-        assert!(status == 1 && err.contains("more than 100 recipients") && err.contains("--yes"), "{err}");
-        let (status, _, err) = retry(&["--all"], "n\n");
-        assert!(status == 1 && err.contains("[y/N]") && err.contains("nothing was changed"), "{err}");
-        assert_eq!(touched(), 0);
-        let (status, out, _) = retry(&[&id], "y\n");
-        assert!(status == 0 && out.starts_with("101 recipients of 1 message: due now"), "{out}");
-        let (status, out, _) = retry(&["--recipient", "u7@a.example"], "");
-        assert!(status == 0 && out.starts_with("1 recipient of 1 message:"), "{out}");
-        assert_eq!(retry(&[&id, "--yes"], "").0, 0);
-        let before = touched();
-        let nobody = QueueId::from_bytes([99; 16]).to_string();
-        let (status, out, err) = retry(&[&id, &nobody, "--yes"], "");
-        assert_eq!((status, out.as_str()), (1, ""));
-        assert!(err.contains(&format!("no message {nobody} in queue or history")), "{err}");
-        assert_eq!(touched(), before, "nothing was changed");
-        assert_eq!(touched(), 3);
-
-        let list = |words: &[&str]| command(&config, &[&["queue", "list"], words].concat(), "");
-        let (_, out, err) = list(&["--limit", "100"]);
-        assert!(out.lines().count() == 101 && err.contains("only the 100 oldest rows"), "{err}");
-        let (_, out, err) = list(&["--limit", "100", "--json"]);
-        let rows: Vec<Row> = serde_json::from_str(&out).unwrap();
-        assert!(rows.len() == 100 && err.contains("--limit"), "{err}");
-        let (_, out, err) = list(&["--limit", "101"]);
-        assert!(out.lines().count() == 102 && err.is_empty(), "{err}");
-
-        // Another relay's configuration: a token that this one does not know.
-        let text = std::fs::read_to_string(&config).unwrap();
-        std::fs::write(&config, text.replace(TOKEN, "another-token")).unwrap();
-        for words in
-            [&["queue", "list"][..], &["policy", "list", "--json"], &["queue", "retry", "--all", "--yes"]]
-        {
-            let (status, out, err) = command(&config, words, "");
-            assert_eq!((status, out.as_str()), (1, ""), "{words:?}");
-            assert!(err.contains("refuses the token") && err.contains(&config), "{words:?}: {err}");
-        }
-    };
-    tokio::task::spawn_blocking(check).await.unwrap();
-}
-
-// STS-50: an operator sees which policies cannot be refreshed, before they run out.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_list_of_policies_shows_whose_refreshes_fail() {
-    let world = world(Limits::default()).await;
-    for domain in ["ill.example", "sound.example"] {
-        PolicyStore::save(&*world.store, policy(domain), None).await.unwrap();
-    }
-    let since = now().before(Duration::from_secs(3 * 3600));
-    let memory = mtasts::DomainMemory { refresh_failing_since: Some(since), ..Default::default() };
-    world.store.remember(Domain::parse("ill.example").unwrap(), memory).await.unwrap();
-    let config = world.config();
-    let check = move || {
-        let (status, out, _) = command(&config, &["policy", "list", "--json"], "");
-        let rows: Vec<Policy> = serde_json::from_str(&out).unwrap();
-        let failing: Vec<_> = rows.iter().map(|p| p.refresh_failing_since).collect();
-        assert_eq!((status, failing), (0, vec![Some(since), None]));
-        let (_, out, _) = command(&config, &["policy", "list"], "");
-        assert!(
-            out.lines().any(|l| l.contains("ill.example") && l.contains("failing since 3h ago")),
-            "{out}"
-        );
-        assert!(out.lines().any(|l| l.contains("sound.example") && l.contains("ok")), "{out}");
-    };
-    tokio::task::spawn_blocking(check).await.unwrap();
 }

@@ -1,7 +1,5 @@
 //! The report commands over a real socket, the real service and the real store, and over the database alone.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail loudly")]
-
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,10 +8,8 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use sealpost::admin::http::{self, AdminState, Limits};
-use sealpost::admin::metrics::Metrics;
 use sealpost::admin::reports::Desk;
 use sealpost::admin::{AdminActions, Readiness};
-use sealpost::cli::{Io, Next, run};
 use sealpost::clock::{Clock, ManualClock, Timestamp};
 use sealpost::config::Secret;
 use sealpost::dkim::{Algorithm, Signers, SigningKey, keygen};
@@ -31,6 +27,8 @@ use sealpost::tlsrpt::{
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+use crate::doubles::{NoMetrics, command};
 
 const NOON: &str = "2026-11-22T12:00:00Z";
 
@@ -84,13 +82,7 @@ impl AdminActions for Idle {
     }
 
     fn standing(&self, _: Timestamp) -> (Place, Running) {
-        panic!("tests/status.rs asks for this");
-    }
-}
-
-impl Metrics for Idle {
-    fn scrape(&self) -> BoxFuture<'_, Arc<str>> {
-        async { "".into() }.boxed()
+        panic!("the tests of `status` ask for this");
     }
 }
 
@@ -161,7 +153,7 @@ async fn world() -> World {
         policies: Arc::clone(&store) as _,
         reports: Arc::new(Desk { service: service.clone(), store: Arc::clone(&store) as _ }),
         actions: Arc::new(Idle),
-        metrics: Arc::new(Idle),
+        metrics: Arc::new(NoMetrics),
         token: Secret::new("t"),
         overview: Arc::clone(&store) as _,
         clock: Arc::clone(&clock),
@@ -180,18 +172,7 @@ fn path(file: &Path) -> String {
 impl World {
     /// `report` and these words: status, stdout, stderr.
     async fn report(&self, words: &[&str]) -> (u8, String, String) {
-        let mut line: Vec<String> =
-            ["sealpost", "--config", &self.config, "report"].map(str::to_owned).into();
-        line.extend(words.iter().map(|w| (*w).to_owned()));
-        let work = move || {
-            let (mut out, mut err) = (Vec::new(), Vec::new());
-            let input = &mut std::io::Cursor::new(b"");
-            let mut io =
-                Io { input, interactive: false, out: &mut out, terminal: false, err: &mut err, now: now() };
-            let Next::Exit(status) = run(line, &mut io) else { panic!("serves") };
-            (status, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
-        };
-        tokio::task::spawn_blocking(work).await.unwrap()
+        command(now(), &self.config, &[&["report"], words].concat()).await
     }
 
     async fn json(&self, words: &[&str]) -> Value {

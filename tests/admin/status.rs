@@ -1,7 +1,5 @@
 //! `sealpost status` over a real socket and the real store, and over the database alone.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail loudly")]
-
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,9 +8,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use sealpost::admin::http::{self, AdminState, Limits};
-use sealpost::admin::metrics::Metrics;
-use sealpost::admin::{AdminActions, Readiness, Reports};
-use sealpost::cli::{Io, Next, run};
+use sealpost::admin::{AdminActions, Readiness};
 use sealpost::clock::{Clock, ManualClock, Timestamp};
 use sealpost::config::Secret;
 use sealpost::dns::belief::Mode;
@@ -26,11 +22,11 @@ use sealpost::queue::{
 };
 use sealpost::status::{ConfigurationFile, Disk, Dnssec, Listening, Place, Relay, Running, Status};
 use sealpost::store::sqlite::{SqliteSettings, SqliteStore};
-use sealpost::tlsrpt::service::{Preview, SendSummary};
-use sealpost::tlsrpt::{Day, ListedReport, ReportFilter, ReportNo, ReportStoreError};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+use crate::doubles::{NoMetrics, NoReports, command};
 
 fn now() -> Timestamp {
     Timestamp::parse_rfc3339("2026-11-22T08:00:00Z").unwrap()
@@ -91,32 +87,6 @@ impl AdminActions for RunningRelay {
     }
 }
 
-/// Metrics have tests of their own.
-impl Metrics for RunningRelay {
-    fn scrape(&self) -> BoxFuture<'_, Arc<str>> {
-        async { Arc::from("") }.boxed()
-    }
-}
-
-/// Reports have tests of their own.
-impl Reports for RunningRelay {
-    fn preview(&self, _: Option<Day>, _: Option<Domain>) -> BoxFuture<'_, Result<Preview, String>> {
-        async { Ok(Preview::default()) }.boxed()
-    }
-
-    fn send(&self, _: Option<Day>, _: Option<Domain>, _: bool) -> BoxFuture<'_, Result<SendSummary, String>> {
-        async { Err("no reports here".to_owned()) }.boxed()
-    }
-
-    fn list(&self, _: ReportFilter, _: usize) -> BoxFuture<'_, Result<Vec<ListedReport>, ReportStoreError>> {
-        async { Ok(Vec::new()) }.boxed()
-    }
-
-    fn octets(&self, _: ReportNo) -> BoxFuture<'_, Result<Option<Bytes>, ReportStoreError>> {
-        async { Ok(None) }.boxed()
-    }
-}
-
 struct World {
     dir: tempfile::TempDir,
     store: Arc<SqliteStore>,
@@ -134,10 +104,10 @@ async fn world() -> World {
     let state = AdminState {
         queue: Arc::clone(&store) as _,
         policies: Arc::clone(&store) as _,
-        reports: Arc::clone(&relay) as _,
+        reports: Arc::new(NoReports),
         overview: Arc::clone(&store) as _,
         actions: Arc::clone(&relay) as _,
-        metrics: Arc::clone(&relay) as _,
+        metrics: Arc::new(NoMetrics),
         token: Secret::new("t"),
         clock,
         max_age: Duration::from_secs(5 * 86_400),
@@ -211,17 +181,7 @@ async fn waiting(store: &SqliteStore) {
 
 /// `sealpost status` and these words: status, stdout, stderr.
 async fn status(config: &str, words: &[&str]) -> (u8, String, String) {
-    let mut line: Vec<String> = ["sealpost", "--config", config, "status"].map(str::to_owned).into();
-    line.extend(words.iter().map(|w| (*w).to_owned()));
-    let work = move || {
-        let (mut out, mut err) = (Vec::new(), Vec::new());
-        let input = &mut std::io::Cursor::new(b"");
-        let mut io =
-            Io { input, interactive: false, out: &mut out, terminal: false, err: &mut err, now: now() };
-        let Next::Exit(status) = run(line, &mut io) else { panic!("serves") };
-        (status, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
-    };
-    tokio::task::spawn_blocking(work).await.unwrap()
+    command(now(), config, &[&["status"], words].concat()).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
