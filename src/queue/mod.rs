@@ -7,7 +7,6 @@
 //! Pure: [`state`], [`schedule`], [`select`], [`rate`], [`health`]. Orchestration: [`manager`]. The port is
 //! [`QueueStore`]; the store, not its caller, judges leases and time.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +19,9 @@ use crate::mail::{
 };
 
 mod advice;
+mod content;
 pub mod health;
+mod listing;
 pub mod manager;
 pub mod outcome;
 pub mod rate;
@@ -30,6 +31,8 @@ pub mod select;
 pub mod state;
 pub mod unmet;
 
+pub use content::ContentSource;
+pub use listing::{Filter, ListedRecipient, ShownMessage, Touched};
 pub use outcome::{DeferReason, Diagnosis, FailReason, Outcome};
 pub use schedule::RetrySchedule;
 pub use state::RecipientState;
@@ -165,51 +168,6 @@ pub struct NewMessage {
     pub content: Arc<dyn ContentSource>,
     /// Unique for ever, for messages that must not be made twice (`tlsrpt/…`).
     pub origin_key: Option<String>,
-}
-
-/// Content that can be read from anywhere, so that a large message never lies in memory as a whole.
-pub trait ContentSource: Send + Sync {
-    /// Octets.
-    fn len(&self) -> u64;
-
-    /// Whether there is nothing.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Fills `buf` from `offset` on and says how much there was; short only at the end.
-    ///
-    /// # Errors
-    /// Of the file behind it.
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
-
-    /// The whole content, when it is small enough to lie in memory already. The fast path to a worker.
-    fn in_memory(&self) -> Option<Bytes>;
-
-    /// Asked within the commit: whether the message is still to be stored. Never again `true` once the sender was
-    /// told that it is not (DUR-06).
-    fn is_wanted(&self) -> bool {
-        true
-    }
-}
-
-impl ContentSource for Bytes {
-    fn len(&self) -> u64 {
-        self.as_ref().len() as u64
-    }
-
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        let rest = usize::try_from(offset).ok().and_then(|o| self.get(o..)).unwrap_or_default();
-        let n = rest.len().min(buf.len());
-        if let (Some(to), Some(from)) = (buf.get_mut(..n), rest.get(..n)) {
-            to.copy_from_slice(from);
-        }
-        Ok(n)
-    }
-
-    fn in_memory(&self) -> Option<Bytes> {
-        Some(self.clone())
-    }
 }
 
 /// How leased rows look while they are leased.
@@ -430,71 +388,6 @@ pub struct Delayed {
     pub cause: String,
     /// The suspension of its domain, whose error speaks for a message that was never tried itself.
     pub suspension: Option<Suspension>,
-}
-
-/// Which recipients an operator means. Empty: all that are still owed a delivery.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Filter {
-    /// These messages.
-    pub ids: Vec<QueueId>,
-    /// This recipient address, as stored.
-    pub recipient: Option<String>,
-    /// This recipient domain.
-    pub domain: Option<Domain>,
-    /// This state.
-    pub state: Option<RecipientState>,
-    /// This envelope sender, as stored (empty: the null sender).
-    pub sender: Option<String>,
-    /// This cause ([`DeferReason::as_str`]).
-    pub cause: Option<String>,
-}
-
-/// A row of `queue list`.
-#[derive(Debug, Clone)]
-pub struct ListedRecipient {
-    /// The message.
-    pub message: Arc<MessageMeta>,
-    /// Its place in the envelope.
-    pub no: u32,
-    /// The address.
-    pub path: ForwardPath,
-    /// Where it stands.
-    pub state: RecipientState,
-    /// Attempts so far, a running one included.
-    pub attempts: u32,
-    /// When it is due, the end of its domain's suspension heeded; `None` in a terminal state.
-    pub next_attempt: Option<Timestamp>,
-    /// The cause it waits for or ended by. Before the first attempt that of its domain's suspension, else empty.
-    pub cause: String,
-    /// The last diagnosis; before the first attempt that of its domain's suspension, if there is one.
-    pub last: Option<Diagnosis>,
-}
-
-/// `queue show`.
-#[derive(Debug, Clone)]
-pub struct ShownMessage {
-    /// The message.
-    pub message: Arc<MessageMeta>,
-    /// Who handed it in.
-    pub submitter: String,
-    /// All recipients, finished ones too.
-    pub recipients: Vec<ListedRecipient>,
-    /// Oldest first.
-    pub timeline: Vec<TimelineEntry>,
-    /// The header section, as far as it lies in the first part; empty once the content is gone.
-    pub header: String,
-}
-
-/// What an operator's command did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Touched {
-    /// Recipients changed.
-    pub recipients: u64,
-    /// Messages they belong to.
-    pub messages: u64,
-    /// Recipients in flight, left alone.
-    pub in_flight: u64,
 }
 
 /// How the store feels.
