@@ -372,4 +372,6 @@ const MOST_RECORDS: usize = 256;
 const MAX_CHAIN: usize = 8;
 
 #[cfg(test)]
+mod scripted;
+#[cfg(test)]
 mod tests;

@@ -127,7 +127,7 @@ mod tests {
     use hickory_resolver::proto::rr::RData;
     use hickory_resolver::proto::rr::rdata::MX;
 
-    use super::super::tests::{Act, Server, address, fqdn, host, put, resolver, soa};
+    use super::super::scripted::{Act, Server, address, fqdn, host, put, resolver, soa};
     use super::*;
     use crate::dns::{Data, DnsErrorKind, Resolver as _};
 

@@ -10,7 +10,7 @@ use hickory_resolver::proto::op::ResponseCode;
 use super::tests::{Lie, honest, ok, resolver, says, told, unsigned_soa};
 use super::world::{SignedWorld, Signing, fqdn};
 use super::*;
-use crate::dns::hickory::tests::Act;
+use crate::dns::hickory::scripted::Act;
 
 const NSEC3: Signing = Signing::Nsec3 { opt_out: false, iterations: 5 };
 

@@ -7,7 +7,7 @@ use hickory_resolver::proto::rr::rdata::{A, SOA};
 
 use super::world::{SignedWorld, Signing, fqdn};
 use super::*;
-use crate::dns::hickory::tests::{Act, Server};
+use crate::dns::hickory::scripted::{Act, Server};
 use crate::dns::hickory::{DnsSettings, HickoryResolver, Trust};
 use crate::dns::{Data, Dnssec, Family, Resolver as _};
 use crate::mail::Domain;

@@ -15,7 +15,7 @@ use hickory_resolver::proto::serialize::binary::{BinEncodable as _, BinEncoder};
 
 use super::zones::base32hex;
 use crate::dns::anchor::Anchor;
-use crate::dns::hickory::tests::tlsa_record;
+use crate::dns::hickory::scripted::tlsa_record;
 
 pub(super) fn fqdn(text: &str) -> Name {
     Name::from_ascii(text).unwrap()
