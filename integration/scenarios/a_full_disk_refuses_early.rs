@@ -1,11 +1,10 @@
 //! DUR-11: on a full disk new mail gets 452 4.3.1, what waits goes out, and space brings mail back.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::world::client::Client;
 use crate::world::relay::{Setup, session_counts};
-use crate::world::{World, eventually};
+use crate::world::{PATIENCE, World, eventually};
 use crate::{SENDER, can_run, relay_with};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -42,23 +41,23 @@ async fn new_mail_gets_452_while_the_disk_is_full() {
         let reply = client.command(&format!("MAIL FROM:<{SENDER}>")).await.ok()?;
         (reply.code == code).then_some(reply)
     };
-    let refused = eventually(Duration::from_secs(10), async || mail(452).await).await.expect("452");
+    let refused = eventually(PATIENCE, async || mail(452).await).await.expect("452");
     assert!(refused.lines[0].starts_with("4.3.1"), "{refused:?}");
     relay.json(&["queue", "retry", row["id"].as_str().unwrap()]).await;
     relay.gone("u@a.example").await;
     assert_eq!(host.saw(), (0, 1));
-    let copy = world.dir.path().join("copy");
-    std::fs::create_dir(&copy).unwrap();
+    // Two files, one copied after the other: where a checkpoint came between, the copy is broken, and the next one is not.
     let counted = async || {
+        let copy = tempfile::tempdir_in(world.dir.path()).ok()?;
         for file in ["queue.db", "queue.db-wal"] {
-            std::fs::copy(inside.join(file), copy.join(file)).unwrap();
+            std::fs::copy(inside.join(file), copy.path().join(file)).ok()?;
         }
-        let mut database = rusqlite::Connection::open(copy.join("queue.db")).unwrap();
-        let (verified, failed) = session_counts(&mut database, "a.example");
+        let mut database = rusqlite::Connection::open(copy.path().join("queue.db")).ok()?;
+        let (verified, failed) = session_counts(&mut database, "a.example").ok()?;
         (verified >= 1 && failed == 0).then_some(())
     };
-    eventually(Duration::from_secs(10), counted).await.expect("the sessions are counted on a full disk");
+    eventually(PATIENCE, counted).await.expect("the sessions are counted on a full disk");
 
     std::fs::remove_file(inside.join("ballast")).unwrap();
-    eventually(Duration::from_secs(10), async || mail(250).await).await.expect("250 again");
+    eventually(PATIENCE, async || mail(250).await).await.expect("250 again");
 }

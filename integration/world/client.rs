@@ -3,7 +3,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,10 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::provider;
-
-/// How long any reply may take before the client gives up with an error.
-const PATIENCE: Duration = Duration::from_secs(60);
+use super::{PATIENCE, provider};
 
 /// A complete reply.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
-use super::eventually;
+use super::{PATIENCE, eventually};
 
 /// A running daemon. Dropping it ends its process group.
 pub struct Daemon {
@@ -24,7 +24,7 @@ impl Daemon {
         command.stdout(file.try_clone().unwrap()).stderr(file);
         let daemon = Self { child: command.spawn().unwrap_or_else(|e| panic!("{program}: {e}")) };
         let listening = async || TcpStream::connect(ready).await.ok().map(drop);
-        let found = eventually(Duration::from_secs(30), listening).await;
+        let found = eventually(PATIENCE, listening).await;
         let said = std::fs::read_to_string(log).unwrap_or_default();
         assert!(found.is_some(), "{program} does not listen: {said}");
         daemon

@@ -3,11 +3,11 @@
 //! Names and faults can be changed at any time. Everything that was asked is kept in a log.
 
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hickory_resolver::proto::op::{Message, OpCode, ResponseCode};
+use hickory_resolver::proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_resolver::proto::rr::rdata::tlsa::{CertUsage, Matching, Selector};
 use hickory_resolver::proto::rr::rdata::{CNAME, MX, PTR, SOA, TLSA, TXT};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
@@ -251,6 +251,25 @@ impl Zone {
             deny(answer, if exists { ResponseCode::NoError } else { ResponseCode::NXDomain });
         }
     }
+}
+
+/// What another server says to one question over UDP, the AD flag where it has validated; `None` when nothing comes.
+pub async fn ask(server: SocketAddr, name: &str, kind: RecordType) -> Option<Message> {
+    let mut query = Message::new(1, MessageType::Query, OpCode::Query);
+    query.metadata.recursion_desired = true;
+    let mut edns = Edns::new();
+    edns.set_max_payload(1232).set_dnssec_ok(true);
+    query.set_edns(edns);
+    query.add_query(Query::query(fqdn(name), kind));
+    let exchange = async {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.ok()?;
+        socket.connect(server).await.ok()?;
+        socket.send(&query.to_vec().ok()?).await.ok()?;
+        let mut buffer = [0; 4096];
+        let length = socket.recv(&mut buffer).await.ok()?;
+        Message::from_vec(&buffer[..length]).ok()
+    };
+    tokio::time::timeout(Duration::from_secs(10), exchange).await.ok()?
 }
 
 /// A denial, with the SOA record that lets it be cached (RFC 2308 §3).

@@ -1,8 +1,8 @@
 //! The private internet: an authority, DNS, policy hosts, MX hosts and receivers of reports, all on loopback and without root.
 //!
 //! A [`World`] owns one port number and one network 127.x.y.0/24 that nobody else uses: the port is held on
-//! 127.0.0.1 as long as the world lives, and x.y is made from it. So any number of worlds run side by side, and
-//! one number serves as `delivery.port`, `mta_sts.port` and the port of everything else.
+//! 127.0.0.1, TCP and UDP, as long as the world lives, and x.y is made from it. So any number of worlds run side by
+//! side, and one number serves as `delivery.port`, `mta_sts.port` and the port of everything else.
 //!
 //! | address | what |
 //! | --- | --- |
@@ -13,6 +13,7 @@
 //! | .5 to .9 | real daemons of a scenario |
 //! | .10 and up | MX hosts |
 //! | .254 | nothing: connections are refused |
+//! | ::1 | an MX host, where a scenario wants one |
 
 pub mod ca;
 pub mod client;
@@ -25,14 +26,13 @@ pub mod postfix;
 pub mod relay;
 pub mod scrape;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use rustls::crypto::CryptoProvider;
 use tempfile::TempDir;
-use tokio::net::TcpListener;
 
 use ca::{Authority, Flaw};
 use collector::Collector;
@@ -42,6 +42,10 @@ use policy_host::PolicyHost;
 use relay::{HOSTNAME, Setup};
 use sealpost::dkim::{Algorithm, SigningKey, keygen};
 use sealpost::mail::Domain;
+
+/// How long anything may take that has to come. It is there to end a test that fails; on a machine that is slow and
+/// loaded everything takes its time, and whoever waits for what comes goes on at once.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The last octet of the first MX host.
 const FIRST_HOST: u8 = 10;
@@ -61,15 +65,48 @@ pub struct World {
     /// Scratch space; holds `ca.pem` and whatever a relay or daemon writes.
     pub dir: TempDir,
     next_host: AtomicU16,
-    more_networks: Mutex<Vec<std::net::TcpListener>>,
-    _held: TcpListener,
+    more_networks: Mutex<Vec<TcpListener>>,
+    held: Held,
+}
+
+/// What keeps the port of a world from everybody else. A socket on all addresses cannot have it while it is held on one.
+struct Held {
+    tcp: TcpListener,
+    _udp: UdpSocket,
+    /// That of ::1, until a host takes it; nothing where the machine has no IPv6.
+    v6: Mutex<Option<TcpListener>>,
+}
+
+impl Held {
+    /// A port that is free on all of them.
+    fn take() -> Self {
+        // Kept until the end, so that no number is tried twice.
+        let mut partly_free = Vec::new();
+        for _ in 0..100 {
+            let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let port = tcp.local_addr().unwrap().port();
+            let udp = free(UdpSocket::bind((Ipv4Addr::LOCALHOST, port)));
+            let v6 = free(TcpListener::bind((Ipv6Addr::LOCALHOST, port)));
+            if let (Some(udp), Some(v6)) = (udp, v6) {
+                return Self { tcp, _udp: udp.unwrap(), v6: Mutex::new(v6.ok()) };
+            }
+            partly_free.push(tcp);
+        }
+        panic!("no port is free for TCP and UDP on 127.0.0.1 and for TCP on ::1");
+    }
+}
+
+/// `None` when somebody else has the port.
+fn free<T>(bound: std::io::Result<T>) -> Option<std::io::Result<T>> {
+    let in_use = bound.as_ref().is_err_and(|e| e.kind() == std::io::ErrorKind::AddrInUse);
+    (!in_use).then_some(bound)
 }
 
 impl World {
     /// Starts DNS and the policy hosts; there is no domain yet.
     pub async fn start() -> Self {
-        let held = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let port = held.local_addr().unwrap().port();
+        let held = Held::take();
+        let port = held.tcp.local_addr().unwrap().port();
         let ca = Authority::new("Lab authority");
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("ca.pem"), ca.pem()).unwrap();
@@ -81,7 +118,7 @@ impl World {
             dir,
             next_host: AtomicU16::new(0),
             more_networks: Mutex::default(),
-            _held: held,
+            held,
         }
     }
 
@@ -102,6 +139,16 @@ impl World {
         MxHost::open(name, at, &self.ca.issue(Flaw::None, &[name]))
     }
 
+    /// A sound MX host of this name on ::1, with an address in DNS. There is one such place in a world.
+    pub fn open_mx_host_v6(&self, name: &str) -> MxHost {
+        let free = self.held.v6.lock().unwrap().take();
+        let listener =
+            free.expect("::1 is free: no other host has it, and this machine has IPv6 on its loopback");
+        let host = MxHost::on(name, listener, &self.ca.issue(Flaw::None, &[name]));
+        self.dns.a(name, host.address().ip());
+        host
+    }
+
     /// An address that no host has yet. When those of the world's own network are used up it takes another
     /// network, in the same way as the first: by holding the port that the network is made from.
     pub fn next_address(&self) -> SocketAddr {
@@ -113,7 +160,7 @@ impl World {
         }
         let mut more = self.more_networks.lock().unwrap();
         while more.len() < usize::from(network) {
-            more.push(std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+            more.push(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
         }
         let made_from = more[usize::from(network) - 1].local_addr().unwrap().port();
         SocketAddr::new(address(made_from, last).ip(), self.port)
@@ -192,6 +239,17 @@ pub async fn eventually<T>(limit: Duration, condition: impl AsyncFn() -> Option<
             return None;
         }
         tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+}
+
+/// Returns at once, unless the UTC day is about to end: then when the new one has begun. For scenarios that count in one
+/// moment what they call "today so far" in a later one; from here on they have ten minutes of the same day.
+pub async fn clear_of_midnight() {
+    const DAY: u64 = 86_400;
+    const NEEDED: u64 = 600;
+    let left = || DAY - UNIX_EPOCH.elapsed().unwrap().as_secs() % DAY;
+    while left() < NEEDED {
+        tokio::time::sleep(Duration::from_secs(left())).await;
     }
 }
 

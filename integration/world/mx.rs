@@ -98,16 +98,21 @@ impl MxHost {
 
     /// The like, for those who cannot wait; inside a runtime all the same.
     pub fn open(name: &str, address: SocketAddr, leaf: &Leaf) -> Self {
+        Self::on(name, std::net::TcpListener::bind(address).unwrap(), leaf)
+    }
+
+    /// The like, on a place that is held for it.
+    pub fn on(name: &str, listener: std::net::TcpListener, leaf: &Leaf) -> Self {
         let host = Self(Arc::new(Inner {
             name: name.to_owned(),
-            address,
+            address: listener.local_addr().unwrap(),
             behaviour: Mutex::default(),
             tls: Mutex::new(leaf.server_config()),
             seen: Mutex::default(),
             epoch: watch::Sender::new(0),
             listening: Mutex::default(),
         }));
-        host.bind();
+        host.serve(listener);
         host
     }
 
@@ -160,11 +165,10 @@ impl MxHost {
 
     /// Listens, at first or again after [`MxHost::stop`].
     pub async fn listen(&self) {
-        self.bind();
+        self.serve(std::net::TcpListener::bind(self.0.address).unwrap());
     }
 
-    fn bind(&self) {
-        let listener = std::net::TcpListener::bind(self.0.address).unwrap();
+    fn serve(&self, listener: std::net::TcpListener) {
         listener.set_nonblocking(true).unwrap();
         let listener = TcpListener::from_std(listener).unwrap();
         let host = self.clone();

@@ -14,10 +14,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use super::client::{self, Client, Reply};
-use super::{World, eventually};
-
-/// How long a start, a stop or a command may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+use super::{PATIENCE, World, eventually};
 
 /// Its name.
 pub const HOSTNAME: &str = "relay.lab.example";
@@ -185,6 +182,14 @@ impl Relay {
         found.unwrap_or_else(|| panic!("no delivery line {n} for {recipient}:\n{}", self.log_text()))
     }
 
+    /// Waits for the `delivery` line that says that a recipient's mail was delivered, at whichever attempt. It comes after
+    /// the commit that takes the recipient off the queue.
+    pub async fn delivered(&self, recipient: &str) -> Map<String, Value> {
+        let found = async || self.deliveries_to(recipient).into_iter().find(|d| d["outcome"] == "delivered");
+        let found = eventually(PATIENCE, found).await;
+        found.unwrap_or_else(|| panic!("no delivery to {recipient}:\n{}", self.log_text()))
+    }
+
     /// Runs a command of the program with this relay's configuration.
     pub async fn cli(&self, words: &[&str]) -> io::Result<Output> {
         let mut command = Command::new(&self.program);
@@ -253,7 +258,7 @@ impl Relay {
 
     /// The sessions counted for the report domain `domain`, folded or not: successes and failures.
     pub fn session_counts(&self, domain: &str) -> (i64, i64) {
-        session_counts(&mut self.database(), domain)
+        session_counts(&mut self.database(), domain).unwrap()
     }
 
     /// Waits until as many successes and failures are counted; records are stored behind the mail.
@@ -272,15 +277,18 @@ impl Relay {
 }
 
 /// See [`Relay::session_counts`].
-pub fn session_counts(database: &mut rusqlite::Connection, domain: &str) -> (i64, i64) {
+///
+/// # Errors
+/// Of the database.
+pub fn session_counts(database: &mut rusqlite::Connection, domain: &str) -> rusqlite::Result<(i64, i64)> {
     // One snapshot of both: folding moves rows from the first to the second.
-    let snapshot = database.transaction().unwrap();
+    let snapshot = database.transaction()?;
     let query = "SELECT coalesce(sum(success), 0), coalesce(sum(failure), 0) FROM (
            SELECT success, failure FROM counted_policy p JOIN counted_day c ON c.id = p.counted WHERE domain = ?1
            UNION ALL
            SELECT v.value ->> 'success', NOT (v.value ->> 'success')
            FROM session_record, json_each(body, '$.verdicts') v WHERE body ->> 'report_domain' = ?1)";
-    snapshot.query_row(query, [domain], |r| Ok((r.get(0)?, r.get(1)?))).unwrap()
+    snapshot.query_row(query, [domain], |r| Ok((r.get(0)?, r.get(1)?)))
 }
 
 fn configuration(world: &World, setup: &Setup, data_dir: &Path) -> String {

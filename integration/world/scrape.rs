@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+use super::PATIENCE;
 
 /// Labels by name.
 pub type Labels = BTreeMap<String, String>;
@@ -154,7 +155,7 @@ pub async fn get(address: SocketAddr, path: &str, token: Option<&str>) -> io::Re
         stream.read_to_string(&mut answer).await?;
         Ok::<_, io::Error>(answer)
     };
-    let answer = timeout(Duration::from_secs(30), exchange).await??;
+    let answer = timeout(PATIENCE, exchange).await??;
     let (head, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::InvalidData)?;
     let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
     Ok((status, head.to_ascii_lowercase(), body.to_owned()))

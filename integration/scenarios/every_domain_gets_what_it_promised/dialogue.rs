@@ -3,7 +3,6 @@
 use super::row::{FREE, Row, delivered, returned, row, unless, waits};
 use crate::SENDER;
 use crate::world::mx::Behaviour;
-use crate::world::mx::MxHost;
 
 /// A host that says something else than 250 at some point; TLS is sound.
 macro_rules! said {
@@ -325,15 +324,9 @@ fn oddities() -> Vec<Row> {
             "ipv6-refused.example",
             "OUT-40",
             |s| {
-                let v6 = std::net::SocketAddr::new("::1".parse().unwrap(), s.world.port);
                 s.mx();
-                let refuses = MxHost::open(
-                    "mx.ipv6-refused.example",
-                    v6,
-                    &s.world.ca.issue(crate::world::ca::Flaw::None, &["mx.ipv6-refused.example"]),
-                );
+                let refuses = s.world.open_mx_host_v6("mx.ipv6-refused.example");
                 refuses.behave(|b| mail(b, "550 5.7.1 no PTR"));
-                s.dns().a(refuses.name(), v6.ip());
                 s.hosts.push(refuses);
             },
             OK,
