@@ -19,7 +19,7 @@ mod world;
 
 use std::collections::HashMap;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use sealpost::tlsrpt::read::{ReceivedReport, read};
 use sealpost::tlsrpt::report::Summary;
@@ -29,7 +29,7 @@ use world::ca::{Flaw, Leaf};
 use world::collector::Collector;
 use world::mx::{MxHost, StartTls};
 use world::relay::Relay;
-use world::{World, eventually};
+use world::{PATIENCE, World, clear_of_midnight, eventually};
 
 /// The name of the envelope sender's domain.
 const SENDER: &str = "app@sender.example";
@@ -92,6 +92,7 @@ fn main() -> ExitCode {
 }
 
 async fn show(stay: bool) -> ExitCode {
+    clear_of_midnight().await;
     let begun = Instant::now();
     let say = |text: &str| println!("{:5.1} s  {text}", begun.elapsed().as_secs_f32());
 
@@ -346,7 +347,7 @@ async fn reports(relay: &Relay, hosts: &HashMap<&'static str, MxHost>, collector
                 "mail" => by_mail(&hosts[domain]),
                 _ => by_https(collector, domain),
             };
-            match eventually(Duration::from_secs(20), arrived).await {
+            match eventually(PATIENCE, arrived).await {
                 Some(report) => print_report(domain, way, &report),
                 None => {
                     println!("{domain:18} {way:6} did not arrive");

@@ -1,13 +1,14 @@
 //! A report goes by mail to a domain under an enforce policy whose certificate has run out: it arrives all the same,
 //! and leaves no trace in the next report.
 
-use crate::world::World;
 use crate::world::ca::Flaw;
+use crate::world::{World, clear_of_midnight};
 use crate::{SENDER, relay_with};
 
 // RPT-27, RPT-84, RPT-85, RPT-86
 #[tokio::test(flavor = "multi_thread")]
 async fn reports_do_not_wait_for_what_they_tell_of() {
+    clear_of_midnight().await;
     let world = World::start().await;
     world.domain("sender.example").await;
     world.domain("a.example").await;

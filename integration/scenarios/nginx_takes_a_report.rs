@@ -1,13 +1,12 @@
 //! nginx takes a report by HTTPS, octet for octet what `report show` prints; `report check` finds nothing to mend.
 
 use std::path::Path;
-use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::world::ca::Flaw;
 use crate::world::daemon::Daemon;
-use crate::world::{World, eventually};
+use crate::world::{PATIENCE, World, clear_of_midnight, eventually};
 use crate::{SENDER, can_run, is_root, path_of, relay_with};
 
 /// A real HTTPS server of reports: takes what is posted to /tlsrpt, keeps the body as a file, answers 201.
@@ -65,6 +64,7 @@ async fn the_body_arrives_as_it_was_made() {
     if !can_run("nginx takes a report", &["nginx"], false) {
         return;
     }
+    clear_of_midnight().await;
     let world = World::start().await;
     world.domain("sender.example").await;
     world.enforcing_domain("a.example").await;
@@ -87,11 +87,13 @@ async fn the_body_arrives_as_it_was_made() {
         let list = relay.json(&["report", "list"]).await;
         (list[0]["state"] == "delivered").then(|| list[0].clone())
     };
-    let listed: Value = eventually(Duration::from_secs(30), delivered).await.expect("nginx takes it");
+    let listed: Value = eventually(PATIENCE, delivered).await.expect("nginx takes it");
     assert_eq!(listed["destinations"][0]["reply"], "HTTP 201 Created", "{listed}");
 
-    let log = std::fs::read_to_string(folder.join("access.log")).unwrap();
-    assert!(log.starts_with("POST /tlsrpt application/tlsrpt+gzip ") && log.ends_with(" 201\n"), "{log}");
+    // nginx answers first and then writes its line.
+    let log = || std::fs::read_to_string(folder.join("access.log")).unwrap();
+    let logged = eventually(PATIENCE, async || Some(log()).filter(|l| l.ends_with(" 201\n"))).await;
+    assert!(logged.is_some_and(|l| l.starts_with("POST /tlsrpt application/tlsrpt+gzip ")), "{}", log());
     let bodies: Vec<_> =
         std::fs::read_dir(folder.join("bodies")).unwrap().map(|e| e.unwrap().path()).collect();
     assert_eq!(bodies.len(), 1, "{bodies:?}");
