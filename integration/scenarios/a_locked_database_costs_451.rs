@@ -9,7 +9,7 @@ async fn a_held_lock_is_a_temporary_refusal() {
     let host = world.enforcing_domain("a.example").await;
     let relay = relay(&world).await;
     let intruder = rusqlite::Connection::open(relay.data_dir().join("queue.db")).unwrap();
-    intruder.busy_timeout(std::time::Duration::from_secs(5)).unwrap();
+    intruder.busy_timeout(std::time::Duration::from_secs(60)).unwrap();
     intruder.execute_batch("BEGIN IMMEDIATE").unwrap();
     // Each waits for the lock as long as SQLite does, 5 s.
     for _ in 0..count(12) {

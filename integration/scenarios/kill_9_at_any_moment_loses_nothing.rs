@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::world::client::{self, Client};
-use crate::world::{World, eventually};
+use crate::world::{PATIENCE, World, eventually};
 use crate::{SENDER, count, relay};
 
 /// Sessions that one host may have at once, so the most messages between dot and commit at one kill.
@@ -37,13 +37,14 @@ async fn nothing_acknowledged_is_lost() {
     for kill in 0..kills {
         let before = acknowledged.lock().unwrap().len();
         let flowing = async || (acknowledged.lock().unwrap().len() > before + kill % 7).then_some(());
-        eventually(Duration::from_secs(30), flowing).await.expect("mail flows");
+        eventually(PATIENCE, flowing).await.expect("mail flows");
         // Not a wait for anything: the moment of each kill is to differ.
         tokio::time::sleep(Duration::from_millis(u64::try_from(kill * 13 % 61).unwrap())).await;
         let from = Instant::now();
         relay.kill().await;
-        deaths.push((from, Instant::now()));
         relay.run().await;
+        // Not before: what the dead one has written, its dot perhaps, still waits for the host to read it.
+        deaths.push((from, Instant::now()));
     }
     stop.store(true, Ordering::Relaxed);
     for client in clients {
@@ -53,7 +54,7 @@ async fn nothing_acknowledged_is_lost() {
         relay.cli(&["queue", "retry", "--all", "--yes"]).await.unwrap();
         relay.queue().await.is_empty().then_some(())
     };
-    eventually(Duration::from_secs(120), empty).await.expect("the queue drains");
+    eventually(PATIENCE, empty).await.expect("the queue drains");
 
     let mut copies: HashMap<String, Vec<Instant>> = HashMap::new();
     for message in &host.seen().messages {
