@@ -33,6 +33,8 @@ async fn a_real_resolver_finds_everything() {
   use-syslog: no
   do-daemonize: no
   do-not-query-localhost: no
+  infra-keep-probing: yes
+  infra-cache-max-rtt: 1000
   module-config: \"iterator\"
 remote-control:
   control-enable: no

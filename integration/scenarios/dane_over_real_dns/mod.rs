@@ -6,7 +6,6 @@ mod rows;
 mod signed;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -19,7 +18,7 @@ use crate::world::client::{self, Client};
 use crate::world::dns::Fault;
 use crate::world::postfix::Postfix;
 use crate::world::relay::{Relay, Setup};
-use crate::world::{World, eventually};
+use crate::world::{PATIENCE, World, eventually};
 use crate::{SENDER, can_run, path_of, relay_with, run};
 
 /// The programs that must be there.
@@ -131,7 +130,7 @@ async fn relay(world: &World, rows: &[Row], keys: &str) -> Relay {
         demanding.map(|r| format!("[[destination]]\ndomain = \"{}\"\nminimum_tls = \"dane\"\n", r.domain));
     let relay = relay_with(world, Setup { keys, sections: rules.collect(), ..Setup::default() }).await;
     let believed = async || relay.log_text().contains("the self-test found that it validates").then_some(());
-    assert!(eventually(Duration::from_secs(10), believed).await.is_some(), "{}", relay.log_text());
+    assert!(eventually(PATIENCE, believed).await.is_some(), "{}", relay.log_text());
     relay
 }
 
@@ -186,7 +185,7 @@ async fn check(relay: &Relay, row: &Row, stage: &Stage<'_>) -> Vec<String> {
         }
     }
     let same = async || (records(relay, row.domain) == row.records).then_some(());
-    if eventually(Duration::from_secs(5), same).await.is_none() {
+    if eventually(PATIENCE, same).await.is_none() {
         wrong.push(format!("records are {:?}, not {:?}", records(relay, row.domain), row.records));
     }
     for (i, host) in stage.hosts.iter().enumerate() {
@@ -238,7 +237,7 @@ async fn postfix(world: &World, dns: &SignedDns, rows: &[Row]) -> Vec<(String, S
             let log = postfix.log();
             log.lines().find(|l| l.contains(&to) && l.contains("status=")).map(str::to_owned)
         };
-        let line = eventually(Duration::from_secs(60), done).await;
+        let line = eventually(PATIENCE, done).await;
         let line = line.unwrap_or_else(|| panic!("nothing about {to}: {}", postfix.log()));
         let words = line.split_once("status=").unwrap().1.to_owned();
         let relay = line.split_once("relay=").unwrap().1.split('[').next().unwrap().to_owned();
@@ -265,7 +264,7 @@ async fn fingers(world: &World, dns: &SignedDns, rows: &[Row]) -> Vec<String> {
     for row in rows {
         let target = format!("{}:{}", row.domain, world.port);
         let words: Vec<&str> = command.iter().skip(1).map(String::as_str).collect();
-        let more = ["-l", "dane", "-F", &ca, "-t", "10", "-T", "10", "-L", "summary", &target];
+        let more = ["-l", "dane", "-F", &ca, "-t", "50", "-T", "50", "-L", "summary", &target];
         let said = run(&command[0], &[&words[..], &more].concat()).await;
         let verdict = if said.contains("Verified TLS connection") { "dane" } else { "-" };
         all.push(verdict.to_owned());
@@ -286,7 +285,7 @@ async fn a_resolver_that_authenticates_everything_switches_dane_off() {
     let keys = vec![("dns", dns)];
     let relay = relay_with(&world, Setup { keys, ..Setup::default() }).await;
     let off = async || relay.log_text().contains("DANE is off").then_some(());
-    assert!(eventually(Duration::from_secs(10), off).await.is_some(), "{}", relay.log_text());
+    assert!(eventually(PATIENCE, off).await.is_some(), "{}", relay.log_text());
     relay.submit(SENDER, "u@a.example", "flows").await;
     let line = relay.delivery("u@a.example", 1).await;
     assert_eq!((&line["outcome"], &line["security"]), (&"delivered".into(), &"encrypted".into()), "{line:?}");
@@ -319,7 +318,7 @@ async fn a_self_test_without_an_answer_leaves_dane_on() {
     let keys = vec![("dns", dns)];
     let relay = relay_with(&world, Setup { keys, ..Setup::default() }).await;
     let told = async || relay.log_text().contains("gave no answer to the self-test").then_some(());
-    assert!(eventually(Duration::from_secs(10), told).await.is_some(), "{}", relay.log_text());
+    assert!(eventually(PATIENCE, told).await.is_some(), "{}", relay.log_text());
     relay.submit(SENDER, "u@a.example", "waits").await;
     let line = relay.delivery("u@a.example", 1).await;
     assert_eq!((&line["outcome"], &line["enhanced"]), (&"deferred".into(), &"4.7.5".into()), "{line:?}");

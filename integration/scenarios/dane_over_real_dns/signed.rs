@@ -7,8 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::rr::RecordType;
+
 use crate::world::daemon::Daemon;
-use crate::world::{World, eventually};
+use crate::world::dns::ask;
+use crate::world::{PATIENCE, World, eventually};
 
 /// How a zone is signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +97,7 @@ impl SignedDns {
             let done = |z: &&Zone| std::fs::read_to_string(file(&folder, z.0)).unwrap().contains("RRSIG");
             signed.iter().all(done).then_some(())
         };
-        let done = eventually(Duration::from_secs(30), all_signed).await;
+        let done = eventually(PATIENCE, all_signed).await;
         assert!(done.is_some(), "{}", std::fs::read_to_string(folder.join("knot-1.log")).unwrap());
         drop(first);
         for (name, signing, _) in zones {
@@ -118,11 +122,28 @@ impl SignedDns {
             let log = folder.join(format!("{name}.log"));
             unbound.push(Daemon::start(&crate::path_of("unbound"), &words, at, &log).await);
         }
+        // An unbound that has found no way to knot yet answers SERVFAIL, and a relay that asks it then looks again an hour
+        // later.
+        for zone in zones.iter().filter(|z| z.1 == Signing::Expired) {
+            for (at, validates) in [(resolver, true), (without_validation, false)] {
+                let right = async || knows(at, validates, zone.0).await.then_some(());
+                assert!(eventually(PATIENCE, right).await.is_some(), "the unbound at {at}");
+            }
+        }
         let resolv_conf = folder.join("resolv.conf");
         let text = format!("nameserver {}\noptions trust-ad edns0\n", resolver.ip());
         std::fs::write(&resolv_conf, text).unwrap();
         Self { resolver, resolv_conf, without_validation, root_key, _knot: knot, _unbound: unbound }
     }
+}
+
+/// Whether a resolver has the root, authenticated where it validates, and answers about a zone whose signatures have run
+/// out as it must.
+async fn knows(resolver: SocketAddr, validates: bool, expired: &str) -> bool {
+    let root = ask(resolver, ".", RecordType::SOA).await;
+    let root = root.is_some_and(|m| !m.answers.is_empty() && m.metadata.authentic_data == validates);
+    let broken = ask(resolver, expired, RecordType::A).await.map(|m| m.metadata.response_code);
+    root && broken.is_some_and(|code| (code == ResponseCode::ServFail) == validates)
 }
 
 /// The zone that delegates `child`.
@@ -234,6 +255,8 @@ fn unbound_conf(folder: &Path, at: SocketAddr, authority: IpAddr, root_key: &str
   use-syslog: no
   do-daemonize: no
   do-not-query-localhost: no
+  infra-keep-probing: yes
+  infra-cache-max-rtt: 1000
   module-config: \"{modules}\"
   trust-anchor: \"{root_key}\"
   val-sig-skew-min: 0
