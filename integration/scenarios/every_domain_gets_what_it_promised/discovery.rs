@@ -215,7 +215,7 @@ fn policy_host() -> Vec<Row> {
         unfetched!(
             "http-slow.example",
             "STS-22",
-            |s| s.serve(Page { delay: Duration::from_secs(30), ..Page::policy(&s.name(POLICY)) }),
+            |s| s.serve(Page { delay: Duration::from_secs(3600), ..Page::policy(&s.name(POLICY)) }),
             "sts +0 -1 sts-policy-fetch-error/timeout"
         ),
         row(
@@ -321,8 +321,9 @@ fn policy_host() -> Vec<Row> {
                 r.line == "GET /.well-known/mta-sts.txt HTTP/1.1"
                     && !r.headers.to_ascii_lowercase().contains("if-none-match")
             });
+            // A question to the DNS is repeated when no answer comes in time; a request to the policy host is not.
             unless(
-                requests.len() == 1 && good && s.dns().asked(&s.txt_name(), RecordType::TXT) == 1,
+                requests.len() == 1 && good && s.dns().asked(&s.txt_name(), RecordType::TXT) >= 1,
                 "the requests",
             )
         }),

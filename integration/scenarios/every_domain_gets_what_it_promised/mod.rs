@@ -18,13 +18,12 @@ mod stage;
 mod starttls;
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use futures_util::future::join_all;
 
 use crate::world::client::Client;
 use crate::world::relay::{Relay, Setup};
-use crate::world::{World, eventually};
+use crate::world::{PATIENCE, World, eventually};
 use crate::{SENDER, relay_with};
 use row::{Row, Want, check, check_again};
 use stage::Stage;
@@ -38,7 +37,7 @@ fn setup() -> Setup {
         keys: vec![
             ("dns", "dnssec = \"trust-ad\"".to_owned()),
             ("delivery", "deny_networks = [\"private\", \"link-local\", \"127.0.0.0/24\"]".to_owned()),
-            ("mta_sts", "fetch_timeout = \"3s\"".to_owned()),
+            ("mta_sts", "fetch_timeout = \"20s\"".to_owned()),
         ],
         ..Setup::default()
     }
@@ -82,7 +81,7 @@ async fn every_domain_gets_what_it_promised() {
     // What was returned came back, and nothing else did.
     let returned = rows.iter().filter(|r| r.wants.iter().any(Want::is_bounce)).count();
     let dsns = async || (sender.seen().messages.len() >= returned).then_some(());
-    assert!(eventually(Duration::from_secs(20), dsns).await.is_some(), "not all returned mail came back");
+    assert!(eventually(PATIENCE, dsns).await.is_some(), "not all returned mail came back");
     assert_eq!(sender.seen().messages.len(), returned, "DSNs");
     let wrong = second_attempts(&relay, &rows, &stages).await;
     assert!(wrong.is_empty(), "at the second attempt {} domains:\n{}", wrong.len(), wrong.join("\n"));

@@ -103,7 +103,7 @@ pub(super) fn rows() -> Vec<Row> {
         .to("a@bücher.example", " SMTPUTF8")
         .more(|s| {
             unless(
-                s.asked_txt("_mta-sts.xn--bcher-kva.example") == 1 && s.requests() == 1,
+                s.asked_txt("_mta-sts.xn--bcher-kva.example") >= 1 && s.requests() == 1,
                 "the policy of the A-label was not asked for",
             )
         }),

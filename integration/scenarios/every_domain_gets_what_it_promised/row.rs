@@ -1,13 +1,12 @@
 //! A row: a domain, how it is set up, and what must become of its mail.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde_json::{Map, Value};
 
 use super::stage::Stage;
-use crate::world::eventually;
 use crate::world::relay::Relay;
+use crate::world::{PATIENCE, eventually};
 
 /// The session of a domain that promised nothing, when it is encrypted.
 pub(super) const FREE: &[&str] = &["no-policy-found +1 -0"];
@@ -214,7 +213,7 @@ pub(super) async fn check(relay: &Relay, row: &Row, stage: &Stage<'_>) -> Vec<St
     let mut texts = Vec::new();
     for (recipient, want) in row.recipients().zip(&row.wants) {
         let first = async || relay.deliveries_to(&recipient).into_iter().next();
-        let Some(line) = eventually(Duration::from_secs(30), first).await else {
+        let Some(line) = eventually(PATIENCE, first).await else {
             wrong.push(format!("{recipient}: no attempt"));
             continue;
         };
@@ -224,7 +223,7 @@ pub(super) async fn check(relay: &Relay, row: &Row, stage: &Stage<'_>) -> Vec<St
     wrong.extend(check_hosts(row, stage, true));
     let want: Vec<String> = row.records.iter().map(|r| (*r).to_owned()).collect();
     let same = async || alike(&records(relay, row.domain), &want).then_some(());
-    if eventually(Duration::from_secs(5), same).await.is_none() {
+    if eventually(PATIENCE, same).await.is_none() {
         wrong.push(format!("records are {:?}, not {want:?}", records(relay, row.domain)));
     }
     wrong.extend(row.more.map(|more| more(stage)).unwrap_or_default());
@@ -259,7 +258,7 @@ pub(super) async fn check_again(relay: &Relay, row: &Row, stage: &Stage<'_>) -> 
     let waiting = row.recipients().zip(&row.wants).filter(|(_, w)| w.outcome == "deferred");
     for (recipient, _) in waiting {
         let second = async || relay.deliveries_to(&recipient).into_iter().nth(1);
-        let Some(line) = eventually(Duration::from_secs(30), second).await else {
+        let Some(line) = eventually(PATIENCE, second).await else {
             wrong.push(format!("{recipient}: no second attempt"));
             continue;
         };
