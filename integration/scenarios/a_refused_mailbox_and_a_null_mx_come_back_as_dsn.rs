@@ -1,11 +1,9 @@
 //! Permanent failures return a DSN that Python's email package can read.
 
-use std::time::Duration;
-
 use serde_json::Value;
 
 use crate::world::mx::MxHost;
-use crate::world::{World, eventually};
+use crate::world::{PATIENCE, World, eventually};
 use crate::{SENDER, can_run, relay, run};
 
 /// Reads a message file and prints what RFC 3464 promises about it.
@@ -72,7 +70,7 @@ fn report_separator(report: &Value) -> &'static str {
 /// The n-th message that the sender's own host got, as Python reads it.
 async fn dsn(world: &World, sender: &MxHost, n: usize) -> Value {
     let content = async || sender.seen().messages.get(n - 1).map(|m| m.content.clone());
-    let content = eventually(Duration::from_secs(30), content).await.expect("a DSN");
+    let content = eventually(PATIENCE, content).await.expect("a DSN");
     let file = world.dir.path().join(format!("dsn-{n}.eml"));
     std::fs::write(&file, content).unwrap();
     let said = run("python3", &["-c", READER, file.to_str().unwrap()]).await;

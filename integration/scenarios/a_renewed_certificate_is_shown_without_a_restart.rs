@@ -1,11 +1,9 @@
 //! DUR-23: a renewed certificate is shown to new clients by itself or at SIGHUP; one that is no use is not.
 
-use std::time::Duration;
-
 use crate::world::ca::{Authority, Flaw, Leaf};
 use crate::world::client::{Client, message};
 use crate::world::relay::Setup;
-use crate::world::{World, eventually};
+use crate::world::{PATIENCE, World, eventually};
 use crate::{SENDER, relay_with};
 
 /// The name that clients expect.
@@ -33,15 +31,15 @@ async fn new_clients_see_the_new_one_and_old_sessions_go_on() {
     place(&leaves[1], &leaves[0]);
     relay.signal("HUP").await;
     let kept = async || relay.log_text().contains("certificate-not-reloaded").then_some(());
-    eventually(Duration::from_secs(10), kept).await.expect("it says so");
+    eventually(PATIENCE, kept).await.expect("it says so");
     assert!(connect(0).await.is_some() && connect(1).await.is_none(), "the old one stays");
 
     place(&leaves[1], &leaves[1]);
     relay.signal("HUP").await;
-    eventually(Duration::from_secs(10), async || connect(1).await).await.expect("the second certificate");
+    eventually(PATIENCE, async || connect(1).await).await.expect("the second certificate");
 
     place(&leaves[2], &leaves[2]);
-    eventually(Duration::from_secs(30), async || connect(2).await).await.expect("the third, by itself");
+    eventually(PATIENCE, async || connect(2).await).await.expect("the third, by itself");
     assert!(connect(0).await.is_none() && connect(1).await.is_none());
 
     let content = message(SENDER, "u@a.example", "old-session");

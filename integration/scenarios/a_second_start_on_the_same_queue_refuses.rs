@@ -1,6 +1,6 @@
 //! DUR-14: one queue, one process; the second says who has it.
 
-use crate::world::World;
+use crate::world::{PATIENCE, World};
 use crate::{SENDER, relay};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -16,7 +16,7 @@ async fn the_second_names_the_first_and_ends() {
     std::fs::write(&config, text).unwrap();
     let mut second = tokio::process::Command::new(crate::program());
     second.args(["serve", "--config"]).arg(&config).kill_on_drop(true);
-    let output = tokio::time::timeout(std::time::Duration::from_secs(30), second.output()).await;
+    let output = tokio::time::timeout(PATIENCE, second.output()).await;
     let output = output.expect("it ends by itself").unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let said =

@@ -14,7 +14,7 @@ async fn others_go_on_and_the_domain_is_delivered_after_the_limit() {
     let page = Page { delay: Duration::from_secs(3600), ..Page::policy("") };
     world.policies.answer("mta-sts.stalled.example", page);
     let sound = world.enforcing_domain("sound.example").await;
-    let keys = vec![("mta_sts", "fetch_timeout = \"5s\"".to_owned())];
+    let keys = vec![("mta_sts", "fetch_timeout = \"30s\"".to_owned())];
     let relay = relay_with(&world, Setup { keys, ..Setup::default() }).await;
     relay.submit(SENDER, "u@stalled.example", "stalled").await;
     relay.submit(SENDER, "u@sound.example", "sound").await;

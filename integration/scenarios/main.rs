@@ -153,7 +153,7 @@ fn is_root() -> bool {
 async fn run(program: impl AsRef<Path>, words: &[&str]) -> String {
     let mut command = tokio::process::Command::new(program.as_ref());
     command.args(words).stdin(std::process::Stdio::null()).kill_on_drop(true);
-    let output = tokio::time::timeout(std::time::Duration::from_secs(60), command.output()).await;
+    let output = tokio::time::timeout(std::time::Duration::from_secs(300), command.output()).await;
     let output = output.expect("the program ends").unwrap();
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }

@@ -1,10 +1,9 @@
 //! DUR-01: strace sees the write-ahead log synced before the 250 is written.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use crate::world::relay::Setup;
-use crate::world::{World, eventually};
+use crate::world::{PATIENCE, World, eventually};
 use crate::{SENDER, can_run, relay_with};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -27,7 +26,7 @@ async fn the_log_is_synced_first() {
         let text = std::fs::read_to_string(&trace).unwrap_or_default();
         (text.matches("queued as").count() >= 5).then_some(text)
     };
-    let text = eventually(Duration::from_secs(30), complete).await.expect("a trace");
+    let text = eventually(PATIENCE, complete).await.expect("a trace");
 
     let mut messages: Vec<Progress> = vec![Progress::default(); 5];
     let mut syncing: HashMap<&str, Vec<usize>> = HashMap::new();

@@ -4,7 +4,7 @@ use crate::world::ca::Flaw;
 use crate::world::dns::Fault;
 use crate::world::mx::StartTls;
 use crate::world::postfix::Postfix;
-use crate::world::{World, eventually};
+use crate::world::{PATIENCE, World, eventually};
 use crate::{can_run, run};
 
 #[tokio::test]
@@ -21,7 +21,7 @@ async fn dig_gets_every_kind_of_answer() {
     let at = world.dns.address();
     let (server, port) = (format!("@{}", at.ip()), at.port().to_string());
     let dig = async |more: &[&str]| {
-        run("dig", &[&[&*server, "-p", &*port, "+tries=1", "+time=5"], more].concat()).await
+        run("dig", &[&[&*server, "-p", &*port, "+tries=1", "+time=60"], more].concat()).await
     };
     assert!(dig(&["MX", "a.example"]).await.contains("10 mx.a.example."));
     assert!(dig(&["+tcp", "MX", "A.Example"]).await.contains("10 mx.a.example."));
@@ -144,9 +144,8 @@ async fn swaks_delivers_and_everything_is_remembered() {
     host.stop().await;
     assert!(swaks("u@a.example").await.contains("refused"));
     host.listen().await;
-    let taken = eventually(std::time::Duration::from_secs(5), async || {
-        swaks("u@a.example").await.contains("250 2.0.0 taken").then_some(())
-    });
+    let taken =
+        eventually(PATIENCE, async || swaks("u@a.example").await.contains("250 2.0.0 taken").then_some(()));
     assert!(taken.await.is_some());
 }
 
@@ -165,5 +164,5 @@ async fn postfix_takes_mail_with_our_certificate() {
     let said = run("swaks", &words).await;
     assert!(said.contains("queued as") && said.contains("CN=mx.a.example"), "{said}");
     let arrived = async || postfix.mailbox().contains("for <u@a.example>").then_some(());
-    assert!(eventually(std::time::Duration::from_secs(10), arrived).await.is_some(), "{}", postfix.log());
+    assert!(eventually(PATIENCE, arrived).await.is_some(), "{}", postfix.log());
 }
