@@ -218,6 +218,8 @@ pub(crate) struct World {
     known: Arc<Known>,
     /// The TLSA records of hosts, and who was asked for.
     pub(crate) zone: Arc<ZoneResolver>,
+    /// Whether answers of `zone` are believed to be authenticated.
+    pub(crate) believed: Dnssec,
     pub(crate) notes: Arc<Notes>,
     pub(crate) pool: Arc<Pool>,
     pub(crate) attempts: Attempts,
@@ -239,8 +241,9 @@ impl World {
         let (known, notes) = (Arc::new(Known::default()), Arc::new(Notes::default()));
         let zone = Arc::new(ZoneResolver::new("").unwrap());
         let pool = Pool::new(PoolSettings::default(), Arc::clone(&clock));
+        let believed = Dnssec::new(true);
         let parts = Parts {
-            tlsa: Arc::new(DnsTlsa::new(Some(Arc::clone(&zone) as Arc<dyn Resolver>))),
+            tlsa: Arc::new(DnsTlsa::new(Some(Arc::clone(&zone) as Arc<dyn Resolver>), believed.clone())),
             routes: Arc::clone(&known) as Arc<dyn Routes>,
             policies: Arc::clone(&known) as Arc<dyn Policies>,
             pool: Arc::clone(&pool),
@@ -250,7 +253,7 @@ impl World {
             exceptions,
             clock,
         };
-        Self { known, zone, notes, pool, attempts: Attempts::new(settings, parts) }
+        Self { known, zone, believed, notes, pool, attempts: Attempts::new(settings, parts) }
     }
 
     /// Mail for `name` goes to these hosts, in this order.
