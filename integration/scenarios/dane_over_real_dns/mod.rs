@@ -2,14 +2,16 @@
 //! becomes of mail to each, what its hosts saw and what the report will say. Then Postfix, which many trust with DANE,
 //! sends to the same domains, and its verdicts are compared with ours.
 
+mod row;
 mod rows;
+mod rows_dns;
 mod signed;
 
 use std::collections::BTreeMap;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use rows::{Row, Stage};
+use row::{Row, Stage};
 use signed::{SignedDns, Signing};
 
 use crate::every_domain_gets_what_it_promised::records;
