@@ -11,7 +11,7 @@ use sealpost::dns::{DnsError, DnsErrorKind};
 use sealpost::mail::{Domain, Reply};
 use sealpost::queue::outcome::{DeferReason, FailReason, Stage};
 use sealpost::route::{NoAddress, RouteFailure};
-use sealpost::security::decide::{Demand, MessageKind, TlsPolicy};
+use sealpost::security::decide::{Asked, Demand, MessageKind, TlsPolicy};
 use sealpost::security::pkix::PkixFault;
 use sealpost::security::verdict::{HandshakeFault, TlsFailure};
 use sealpost::tlsrpt::ResultType;
@@ -170,6 +170,8 @@ fn demanded(enforce: bool) -> TlsPolicy {
         sts: None,
         fetch_failure: None,
         name_assured: false,
+        dane_stands: false,
+        asked: Asked::All,
         recorded: true,
         tlsa: TlsaAnswer::None,
         references: Vec::new(),

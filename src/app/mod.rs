@@ -25,6 +25,7 @@ use crate::delivery::attempt::metrics::AttemptMetrics;
 use crate::delivery::pool::Pool;
 use crate::dkim::Signers;
 use crate::dns::Dnssec;
+use crate::dns::belief::Mode;
 use crate::dns::cache::metrics::DnsMetrics;
 use crate::mtasts::PolicyStore;
 use crate::mtasts::service::metrics::PolicyMetrics;
@@ -167,7 +168,13 @@ async fn start(config: &Config) -> Result<Relay, String> {
         .map_err(|e| format!("admin.token: cannot be read or made in {}: {e}", config.data_dir.display()))?;
     let (resolver, self_test) = outbound::resolver(config, &clock, DnsMetrics::new(&counting))?;
     let (belief, answers) = (Arc::clone(&self_test.belief), Arc::clone(&self_test.answers));
-    tracing::info!(event = "dnssec", "DNSSEC {}", belief.words());
+    match belief.mode() {
+        // Nobody asked for it to be off.
+        Mode::NotLocal => tracing::warn!(event = "dnssec", "DNSSEC {}", belief.words()),
+        Mode::Off | Mode::TrustAd | Mode::Validate => {
+            tracing::info!(event = "dnssec", "DNSSEC {}", belief.words());
+        }
+    }
     let believed = belief.proven();
     let roots = Arc::new(trust::load(config.trust.roots, &config.trust.extra_roots)?);
     let certificate = certificate(config)?;
@@ -194,7 +201,7 @@ async fn start(config: &Config) -> Result<Relay, String> {
         store: Arc::clone(&queue),
         exceptions: Arc::clone(&exceptions),
         clock: Arc::clone(&clock),
-        dnssec: believed.clone(),
+        belief: Arc::clone(&belief),
         metrics: AttemptMetrics::new(&counting),
     }
     .attempts(config)?;

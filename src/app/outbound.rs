@@ -12,16 +12,16 @@ use super::{settings, trust};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::attempt::metrics::AttemptMetrics;
-use crate::delivery::attempt::{AttemptSettings, Attempts, DnsRoutes, DnsTlsa, Parts};
+use crate::delivery::attempt::{Asking, AttemptSettings, Attempts, DnsRoutes, DnsTlsa, Parts};
 use crate::delivery::pool::{Pool, PoolSettings};
 use crate::delivery::starttls::Tls;
 use crate::delivery::{AttemptReport, Ledger};
-use crate::dns::belief::Believing;
+use crate::dns::Resolver;
+use crate::dns::belief::{Belief, Believing};
 use crate::dns::cache::alarm::Alarm;
 use crate::dns::cache::metrics::DnsMetrics;
 use crate::dns::cache::{CacheSettings, CachingResolver};
 use crate::dns::hickory::HickoryResolver;
-use crate::dns::{Dnssec, Resolver};
 use crate::mail::Domain;
 use crate::mtasts::PolicyStore;
 use crate::mtasts::fetch::{FetchSettings, HttpsFetcher};
@@ -108,7 +108,7 @@ pub fn route_settings(config: &Config) -> RouteSettings {
 }
 
 /// What attempts are told.
-pub fn attempt_settings(config: &Config, dnssec: Dnssec) -> AttemptSettings {
+pub fn attempt_settings(config: &Config, belief: &Belief) -> AttemptSettings {
     let route = settings::route(config);
     AttemptSettings {
         port: route.port,
@@ -120,15 +120,18 @@ pub fn attempt_settings(config: &Config, dnssec: Dnssec) -> AttemptSettings {
             .map(|s| Source { address: s.address, ehlo: s.ehlo.clone() })
             .collect(),
         require_both: config.dane.require_both,
-        dnssec,
+        asking: Asking {
+            everybody: config.mta_sts.enabled && config.dane.enabled,
+            dnssec: belief.configured().then(|| belief.proven()),
+        },
         ..AttemptSettings::new(config.hostname.clone())
     }
 }
 
 /// Who looks for TLSA records: nobody with `dane.enabled = false`. Where no answer is believed to be authenticated,
 /// nobody is asked either (DANE-01, DANE-07).
-pub fn tlsa(config: &Config, resolver: &Arc<dyn Resolver>) -> DnsTlsa {
-    DnsTlsa::new(config.dane.enabled.then(|| Arc::clone(resolver)))
+pub fn tlsa(config: &Config, resolver: &Arc<dyn Resolver>, belief: &Belief) -> DnsTlsa {
+    DnsTlsa::new(config.dane.enabled.then(|| Arc::clone(resolver)), belief.now())
 }
 
 /// The authorities of hosts: `[trust]`, and in its place the `roots` of rules that have some.
@@ -173,8 +176,8 @@ pub struct Outbound {
     pub exceptions: Arc<Exceptions>,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// Whether DNSSEC answers are believed.
-    pub dnssec: Dnssec,
+    /// What is believed about DNSSEC.
+    pub belief: Arc<Belief>,
     /// What is counted.
     pub metrics: AttemptMetrics,
 }
@@ -186,7 +189,7 @@ impl Outbound {
     /// One sentence, when the TLS stack cannot be set up.
     pub fn attempts(self, config: &Config) -> Result<Attempts, String> {
         let parts = Parts {
-            tlsa: Arc::new(tlsa(config, &self.resolver)),
+            tlsa: Arc::new(tlsa(config, &self.resolver, &self.belief)),
             routes: Arc::new(DnsRoutes::new(self.resolver, route_settings(config))),
             policies: Arc::new(self.policies),
             pool: self.pool,
@@ -196,7 +199,7 @@ impl Outbound {
             exceptions: self.exceptions,
             clock: self.clock,
         };
-        let settings = AttemptSettings { metrics: self.metrics, ..attempt_settings(config, self.dnssec) };
+        let settings = AttemptSettings { metrics: self.metrics, ..attempt_settings(config, &self.belief) };
         Ok(Attempts::new(settings, parts))
     }
 }

@@ -1,13 +1,13 @@
 //! The configuration as the rooms know it: each gets a small settings struct of its own.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::interfaces;
 use crate::config::{Config, Destination, Dnssec, IpFamily, Listener, ListenerAuth, MinimumTls, Protocol};
 use crate::dns;
-use crate::dns::belief::{Belief, Mode};
+use crate::dns::belief::{Belief, Mode, unvouched};
 use crate::dns::hickory::{DnsSettings, HickoryResolver, Trust};
 use crate::queue::RetrySchedule;
 use crate::queue::manager::ManagerSettings;
@@ -21,13 +21,6 @@ use crate::tlsrpt::service::ReportSettings;
 
 /// Connections per untrusted source, so that one client cannot take all of them (LIM-13).
 const PER_SOURCE: usize = 50;
-
-/// Forwarders that answer on loopback and validate nothing (DANE-01).
-const KNOWN_FORWARDERS: [IpAddr; 3] = [
-    IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11)),
-    IpAddr::V4(Ipv4Addr::new(127, 0, 0, 53)),
-    IpAddr::V4(Ipv4Addr::new(127, 0, 0, 54)),
-];
 
 /// What the submission server is told.
 pub(super) fn submission(config: &Config, dnssec: dns::Dnssec) -> submission::Settings {
@@ -47,7 +40,8 @@ pub(super) fn submission(config: &Config, dnssec: dns::Dnssec) -> submission::Se
         reserve: config.queue.reserve,
         users: users.collect(),
         data_dir: config.data_dir.clone(),
-        dnssec,
+        // Half of the names that can be vouched for could not be (RTLS-29).
+        dnssec: if config.mta_sts.enabled { dnssec } else { dns::Dnssec::default() },
         timers: submission::Timers::default(),
     }
 }
@@ -122,6 +116,8 @@ pub(crate) fn rules(config: &Config) -> Rules {
         minimum: d.minimum_tls.map(|minimum| match minimum {
             MinimumTls::None => Demand::NOTHING,
             MinimumTls::Encrypt => Demand::ENCRYPTED,
+            // A next hop proves itself by the chain and the name that its rule wrote down, and by nothing else.
+            MinimumTls::Verify if d.next_hop.is_some() => Demand::PKIX,
             MinimumTls::Verify => Demand::VERIFIED,
             MinimumTls::Dane => Demand::DANE,
         }),
@@ -141,14 +137,13 @@ pub(crate) fn rules(config: &Config) -> Rules {
 pub(crate) fn dns(config: &Config) -> (DnsSettings, Belief) {
     let base = DnsSettings { servers: config.dns.servers.clone(), ..DnsSettings::default() };
     let servers = if base.servers.is_empty() { system_servers() } else { base.servers.clone() };
-    let local = |s: &SocketAddr| s.ip().is_loopback() && !KNOWN_FORWARDERS.contains(&s.ip());
-    let vouched = |s: &SocketAddr| local(s) || config.dns.trusted_servers.contains(s);
+    let unvouched = unvouched(&servers, &config.dns.trusted_servers);
     let off = |mode, why: &str| (Trust::Nobody, Belief::new(mode, format!("off: {why}")));
     let resolvers = |why: &str| (Trust::Resolvers, Belief::new(Mode::TrustAd, format!("trust-ad: {why}")));
     let (trust, belief) = match config.dns.dnssec {
         Dnssec::Off => off(Mode::Off, "switched off by dns.dnssec"),
         Dnssec::TrustAd => resolvers("dns.dnssec says so"),
-        Dnssec::Auto if !servers.is_empty() && servers.iter().all(vouched) => {
+        Dnssec::Auto if !servers.is_empty() && unvouched.is_none() => {
             resolvers("every resolver is on this machine or in dns.trusted_servers")
         }
         Dnssec::Auto => {
@@ -173,4 +168,32 @@ fn system_servers() -> Vec<SocketAddr> {
 /// How long a commit waits for another process, and the like, that the store is told.
 pub(super) fn longest_wait(config: &Config) -> Duration {
     RetrySchedule::new(config.queue.retry.clone()).longest().max(Duration::from_secs(24 * 3600))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::cli::System;
+
+    // DANE-01
+    #[test]
+    fn the_ad_bit_is_believed_of_whom_somebody_vouches_for() {
+        for (keys, mode) in [
+            ("servers = [\"127.0.0.1:5353\"]", Mode::TrustAd),
+            ("servers = [\"127.0.0.11\"]", Mode::NotLocal),
+            ("servers = [\"192.0.2.53\"]", Mode::NotLocal),
+            ("servers = [\"192.0.2.53\"]\ntrusted_servers = [\"192.0.2.53\"]", Mode::TrustAd),
+            ("servers = [\"192.0.2.53\"]\ndnssec = \"trust-ad\"", Mode::TrustAd),
+            ("servers = [\"192.0.2.53\"]\ndnssec = \"validate\"", Mode::Validate),
+            ("servers = [\"127.0.0.1\"]\ndnssec = \"off\"", Mode::Off),
+        ] {
+            let text = format!("hostname = \"relay.example.net\"\n[dns]\n{keys}\n");
+            let config = Config::parse(&text, Path::new("sealpost.toml"), &System::RELAY).unwrap();
+            let (settings, belief) = dns(&config);
+            assert_eq!(belief.mode(), mode, "{keys}");
+            assert_eq!(matches!(settings.trust, Trust::Nobody), !belief.configured(), "{keys}");
+        }
+    }
 }

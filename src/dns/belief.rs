@@ -3,7 +3,7 @@
 //!
 //! It stands in front of the cache, so that a change is felt at once by answers that were kept before it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::FutureExt as _;
@@ -28,6 +28,20 @@ pub enum Mode {
     TrustAd,
     /// This process.
     Validate,
+}
+
+/// Forwarders that answer on loopback and validate nothing (DANE-01).
+const KNOWN_FORWARDERS: [IpAddr; 3] = [
+    IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11)),
+    IpAddr::V4(Ipv4Addr::new(127, 0, 0, 53)),
+    IpAddr::V4(Ipv4Addr::new(127, 0, 0, 54)),
+];
+
+/// The first of `servers` whose AD bit nobody vouches for: it is neither a resolver of this machine, as far as is known, nor
+/// `trusted` by the operator, over a path of his (RFC 7672 §2.1.1, DANE-01).
+pub fn unvouched<'a>(servers: &'a [SocketAddr], trusted: &[SocketAddr]) -> Option<&'a SocketAddr> {
+    let local = |s: &SocketAddr| s.ip().is_loopback() && !KNOWN_FORWARDERS.contains(&s.ip().to_canonical());
+    servers.iter().find(|s| !local(s) && !trusted.contains(s))
 }
 
 /// What is believed of the resolvers about DNSSEC.
@@ -189,6 +203,28 @@ mod tests {
 
     fn verdict(believe: Option<bool>) -> Verdict {
         Verdict { believe, proven: None, trouble: None, answered: true, text: "it was found out".to_owned() }
+    }
+
+    // DANE-01: a forwarder on loopback validates nothing, and an address elsewhere is vouched for by name and port.
+    #[test]
+    fn who_answers_from_elsewhere_or_forwards_is_vouched_for_by_nobody() {
+        let list =
+            |text: &str| -> Vec<SocketAddr> { text.split_whitespace().map(|s| s.parse().unwrap()).collect() };
+        for (servers, trusted, want) in [
+            ("127.0.0.1:53 [::1]:53", "", None),
+            ("127.0.0.2:5353", "", None),
+            ("127.0.0.1:53 127.0.0.11:53", "", Some("127.0.0.11:53")),
+            ("127.0.0.53:53", "", Some("127.0.0.53:53")),
+            ("127.0.0.54:53", "", Some("127.0.0.54:53")),
+            ("127.0.0.53:53", "127.0.0.53:53", None),
+            ("192.0.2.53:53", "", Some("192.0.2.53:53")),
+            ("192.0.2.53:53 127.0.0.1:53", "192.0.2.53:53", None),
+            ("192.0.2.53:53", "192.0.2.53:5353", Some("192.0.2.53:53")),
+            ("192.0.2.53:53 192.0.2.54:53", "192.0.2.53:53", Some("192.0.2.54:53")),
+        ] {
+            let found = unvouched(&list(servers), &list(trusted)).map(ToString::to_string);
+            assert_eq!(found.as_deref(), want, "{servers} / {trusted}");
+        }
     }
 
     // DANE-02: what was kept as secure is secure no more, mail flows as to unsigned domains, and nobody is asked for

@@ -171,22 +171,24 @@ pub fn judge_reach(looks: &[Look], secure: &str) -> Verdict {
 pub fn judge_validation(looks: &[Look], secure: &str, proven: bool) -> Verdict {
     let answered = answered(looks);
     let verdict = |believe, proven, trouble, text| Verdict { believe, proven, trouble, answered, text };
-    if let Some(broken) = looks.iter().find(|l| l.bogus == Some(Said::Data(true))) {
-        let text = format!(
-            "the answer of {} about dns.self_test.bogus is validly signed: that name is not broken, or this process does \
-             not validate as it should, and DANE is off",
-            broken.server
-        );
-        return verdict(Some(false), Some(false), Some(Trouble::Names), text);
-    }
     let who = |is: fn(Said) -> bool| looks.iter().find(|l| l.secure.is_some_and(is)).map(|l| l.server);
     let stripped = who(|said| said == Said::Unsigned);
     if who(|said| said == Said::Data(true)).is_some() {
-        let Some(server) = stripped else {
-            return verdict(Some(true), Some(true), None, "the self-test found that it validates".to_owned());
+        let mended = looks.iter().find(|l| l.bogus == Some(Said::Data(true))).map(|l| l.server);
+        let (trouble, text) = match (stripped, mended) {
+            (Some(server), _) => {
+                (Some(Trouble::Partial), format!("{server} hands out no signatures; the other resolvers do"))
+            }
+            // Whoever owns that name can sign it well: no reason to believe nobody any more.
+            (None, Some(server)) => (
+                Some(Trouble::Names),
+                format!(
+                    "what {server} says about dns.self_test.bogus is validly signed: that name is not broken any more"
+                ),
+            ),
+            (None, None) => (None, "the self-test found that it validates".to_owned()),
         };
-        let text = format!("{server} hands out no signatures; the other resolvers do");
-        return verdict(Some(true), Some(true), Some(Trouble::Partial), text);
+        return verdict(Some(true), Some(true), trouble, text);
     }
     if let Some(server) = stripped {
         let (believe, text) = if proven {
@@ -328,7 +330,7 @@ mod tests {
         }
     }
 
-    // DANE-02: with validation in this process only answers without signatures, or a broken name that holds, switch it off.
+    // DANE-02: with validation in this process only answers without signatures switch it off.
     #[test]
     fn only_answers_without_signatures_switch_validation_off() {
         let (yes, no) = (Some(true), Some(false));
@@ -336,7 +338,15 @@ mod tests {
         for (case, looks, believe, proven, trouble, answered) in [
             ("signed", vec![good()], yes, yes, None, true),
             ("and the broken name is broken", vec![look(Data(true), Nothing(Bogus))], yes, yes, None, true),
-            ("the broken name holds", vec![look(Data(true), Data(true))], no, no, Some(Names), true),
+            ("the broken name holds", vec![look(Data(true), Data(true))], yes, yes, Some(Names), true),
+            (
+                "and nothing else is heard",
+                vec![look(Nothing(Timeout), Data(true))],
+                None,
+                None,
+                Some(Partial),
+                true,
+            ),
             ("the broken name is not signed", vec![look(Data(true), Data(false))], yes, yes, None, true),
             ("stripped", vec![look(Said::Unsigned, Nothing(Bogus))], no, no, Some(NoSignatures), true),
             (

@@ -292,6 +292,11 @@ fn for_sender(message: &MessageMeta, r: &Reported<'_>, domain: &str, host: &str)
         (format!("No mail server of {domain}"), "promises", "offers")
     };
     let what = match (r.cause, r.diagnosis.enhanced.detail) {
+        // D90: nobody was asked, because nobody can be sure whom to ask.
+        ("requiretls_missing", 30) if r.diagnosis.stage == Stage::Policy => format!(
+            "Nothing proves which mail servers are those of {domain}: its records in the DNS are not signed (DNSSEC), and \
+             no policy of its own (MTA-STS) names them. So your message was not handed over."
+        ),
         ("requiretls_missing", 30) => {
             format!("{who} {promises} that, so your message was not handed over.")
         }

@@ -55,6 +55,15 @@
 //! | unsigned MX set, signed host with TLSA records that match | sent, called `Trusted` | sent, called `dane` with `mx_secure=false` | the same demand (RFC 7672 §2.2.1); the log says in another field that the MX name was not authenticated |
 //! | RSA key below 2048 bits, DANE-TA record | sent | waits (`weak-key`) | there an authority speaks for the key, as in PKIX, and none should for such a key (RFC 9325 §4.5) |
 //!
+//! **What nobody could look for may be promised.** REQUIRETLS mail is returned for a missing promise, and an exception ends
+//! with a kept one, only where everybody was asked: with MTA-STS or DANE off, DNSSEC unproven or a failed lookup of a policy
+//! such mail waits, and the exception stays. Price: without those, such mail may wait in vain until its lifetime ends.
+//!
+//! **`minimum_tls` is a level, not a method.** DANE of a host that DNSSEC proves to be the domain's is more than `verify` asks
+//! for, as it is more than an enforce policy asks for. A next hop is known by what its rule says, chain and name, and DANE
+//! does not replace that. `dane` wants a proven MX set: records of a host that anybody could have named prove nothing of the
+//! domain (RFC 7672 §2.2.1). Price: `verify` of an unsigned domain trusts its MX records, as everybody's does.
+//!
 //! A DANE-EE record names the key itself, so one of 1024 bits is good enough (RFC 7672 §3.1.1) when the host proves that it has
 //! it; below 1024 nothing proves anything. Under MTA-STS such a key is refused like any other that no authority should
 //! vouch for. The provider (aws-lc-rs) verifies nothing below 2048 bits, so the crate `rsa` does that, with public keys

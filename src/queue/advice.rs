@@ -93,8 +93,9 @@ impl Diagnosis {
         );
         match &self.unmet {
             _ if reason == DeferReason::TlsaLookup && self.tls_failure == Some(ResultType::DaneRequired) => {
-                "Your [[destination]] asks for DANE and the host has no TLSA records that can be used. Lower its \
-                 minimum_tls; \"verify\" asks for a certificate of a known authority."
+                "Your [[destination]] asks for DANE, which takes signed MX records and TLSA records of the host that can be \
+                 used; the domain does not publish both. Lower its minimum_tls; \"verify\" asks for a certificate of a known \
+                 authority."
                     .into()
             }
             _ if reason == DeferReason::TlsCertificate && dane => {

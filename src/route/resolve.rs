@@ -245,8 +245,11 @@ mod tests {
         let (zone, route) = via("relay.example", 587, "d.example MX 10 a.example\n relay.example A 10.0.0.1");
         assert_eq!((route.kind, route.next_hop.as_str()), (RouteKind::SmartHost, "relay.example"));
         assert_eq!(route.hosts[0].addresses, Ok(vec!["10.0.0.1".parse().unwrap()]));
-        assert_eq!((route.port(25), route.hosts.len()), (587, 1));
+        assert_eq!((route.port(25), route.hosts.len(), route.hosts[0].addresses_secure), (587, 1, false));
         assert!(!zone.queries().iter().any(|q| q.starts_with("MX") || q.contains("d.example")));
+        // DANE-17: what DNSSEC says of its addresses counts, for its TLSA records.
+        let (_, route) = via("relay.example", 587, "relay.example A 10.0.0.1\n secure relay.example");
+        assert!(route.hosts[0].addresses_secure);
         let (zone, route) = via("127.0.0.1", 10025, "d.example MX 10 a.example");
         assert_eq!(route.hosts[0].addresses, Ok(vec!["127.0.0.1".parse().unwrap()]));
         assert!(zone.queries().is_empty() && route.policy_domain().is_none());

@@ -81,7 +81,7 @@ impl Rule {
     /// (STS-60).
     pub fn demand(&self) -> Demand {
         let implied = match &self.next_hop {
-            Some(hop) if !hop.here => Demand::VERIFIED,
+            Some(hop) if !hop.here => Demand::PKIX,
             _ => Demand::NOTHING,
         };
         self.minimum.unwrap_or(implied).join(self.floor())
@@ -93,7 +93,7 @@ impl Rule {
         let auth = match (&self.credentials, self.minimum) {
             (None, _) => Demand::NOTHING,
             (Some(_), Some(minimum)) if minimum.dane => Demand::DANE,
-            (Some(_), _) => Demand::VERIFIED,
+            (Some(_), _) => Demand::PKIX,
         };
         match &self.next_hop {
             Some(hop) if hop.implicit_tls => auth.join(Demand::ENCRYPTED),
@@ -181,7 +181,7 @@ mod tests {
     fn what_a_rule_demands() {
         let password = Some(Credentials { user: "u".into(), password: "p".into() });
         let smtps = |h: &str| SmartHost { implicit_tls: true, ..hop(h) };
-        let (n, e, v, d) = (Demand::NOTHING, Demand::ENCRYPTED, Demand::VERIFIED, Demand::DANE);
+        let (n, e, v, d) = (Demand::NOTHING, Demand::ENCRYPTED, Demand::PKIX, Demand::DANE);
         for (name, minimum, next_hop, credentials, demand, floor) in [
             ("nothing", None, None, None, n, n),
             ("encrypt", Some(e), None, None, e, n),

@@ -30,7 +30,7 @@ impl TlsPolicy {
         match failure {
             TlsFailure::NotListed => vec![Reason::MtaSts],
             TlsFailure::TlsaLookup(_) => vec![Reason::Dane],
-            TlsFailure::DaneRequired => vec![Reason::Operator],
+            TlsFailure::DaneRequired(_) => vec![Reason::Operator],
             TlsFailure::NameNotAssured { .. }
             | TlsFailure::PolicyNotFetched(_)
             | TlsFailure::NoRequireTls => vec![Reason::Sender],
@@ -49,7 +49,7 @@ impl TlsPolicy {
             Reason::Dane => by_dane,
             Reason::Sender => self.dane().is_some() == by_dane,
             Reason::Operator if by_dane => self.operator.dane,
-            Reason::Operator => self.operator.pkix,
+            Reason::Operator => self.operator.verified,
         }
     }
 }
@@ -64,7 +64,7 @@ mod tests {
     use crate::dane::{DaneFault, Tlsa, TlsaAnswer, TlsaSet};
     use crate::mail::Domain;
     use crate::mtasts::{Mode, Policy, StoredPolicy};
-    use crate::security::decide::{Demand, Gate, MessageKind, Sources, decide};
+    use crate::security::decide::{Asked, Demand, Gate, MessageKind, Sources, decide};
     use crate::security::pkix::PkixFault;
     use crate::security::verdict::refused;
 
@@ -98,7 +98,7 @@ mod tests {
             floor,
             exception: None,
             message,
-            dnssec: true,
+            asked: Asked::All,
         })
     }
 

@@ -13,13 +13,15 @@ use crate::dane::{TlsaAnswer, TlsaSet};
 use crate::mail::{Domain, Origin, ReversePath, SenderTls};
 use crate::mtasts::{FetchFailure, Mode, StoredPolicy};
 use crate::security::exception::Exception;
-use crate::security::failure::TlsFailure;
+use crate::security::failure::{NoDane, TlsFailure};
 
 /// What a session must be before MAIL may be sent on it. A lattice: [`Demand::join`] is its union.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Demand {
     /// TLS, whoever the peer is.
     pub tls: bool,
+    /// TLS with a certificate that proves the host, by PKIX, or by DANE where that may stand for it (R6).
+    pub verified: bool,
     /// TLS with a chain to a trusted authority and a certificate for the host's name.
     pub pkix: bool,
     /// TLS with a certificate that matches a TLSA record of the host.
@@ -28,23 +30,30 @@ pub struct Demand {
 
 impl Demand {
     /// Nothing: TLS is used where it is offered.
-    pub const NOTHING: Self = Self { tls: false, pkix: false, dane: false };
+    pub const NOTHING: Self = Self { tls: false, verified: false, pkix: false, dane: false };
     /// TLS, the peer not authenticated.
     pub const ENCRYPTED: Self = Self { tls: true, ..Self::NOTHING };
+    /// TLS, authenticated by PKIX, or by DANE in its place.
+    pub const VERIFIED: Self = Self { verified: true, ..Self::ENCRYPTED };
     /// TLS, authenticated by PKIX.
-    pub const VERIFIED: Self = Self { pkix: true, ..Self::ENCRYPTED };
+    pub const PKIX: Self = Self { pkix: true, ..Self::VERIFIED };
     /// TLS, authenticated by DANE.
     pub const DANE: Self = Self { dane: true, ..Self::ENCRYPTED };
 
     /// Both demands together. Never weaker than either.
     #[must_use]
     pub const fn join(self, other: Self) -> Self {
-        Self { tls: self.tls || other.tls, pkix: self.pkix || other.pkix, dane: self.dane || other.dane }
+        Self {
+            tls: self.tls || other.tls,
+            verified: self.verified || other.verified,
+            pkix: self.pkix || other.pkix,
+            dane: self.dane || other.dane,
+        }
     }
 
     /// Whether the peer is to be authenticated, one way or another.
     pub const fn authenticated(self) -> bool {
-        self.pkix || self.dane
+        self.verified || self.pkix || self.dane
     }
 }
 
@@ -143,8 +152,20 @@ pub struct Sources<'a> {
     pub exception: Option<&'a Arc<Exception>>,
     /// What kind of message asks.
     pub message: MessageKind,
-    /// Whether DNSSEC answers are believed. Where they are not, a name that nothing assures may yet be sound.
-    pub dnssec: bool,
+    /// Whether all were asked who could have promised something.
+    pub asked: Asked,
+}
+
+/// Whether all were asked who could have promised something about a host. Where they were not, what nobody is known to have
+/// promised may be promised all the same (RTLS-29). The later, the fewer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Asked {
+    /// All, and all answered.
+    All,
+    /// All whom this relay ever asks: its configuration leaves out MTA-STS, DANE or DNSSEC.
+    AsConfigured,
+    /// Fewer than at other times: DNSSEC is not proven now, or whether there is a policy could not be found out.
+    Fewer,
 }
 
 /// The policy as it applies to one candidate.
@@ -181,6 +202,11 @@ pub struct TlsPolicy {
     pub fetch_failure: Option<FetchFailure>,
     /// Whether a matching certificate authenticates more than a name that anybody could have forged into the DNS.
     pub name_assured: bool,
+    /// Whether TLSA records that match stand for a certificate that PKIX proves: they can be used, and the host was
+    /// identified securely (R6).
+    pub dane_stands: bool,
+    /// Whether all were asked who could have promised something.
+    pub asked: Asked,
     /// Whether sessions leave records at all (RPT-27).
     pub recorded: bool,
     /// What kind of message asked.
@@ -212,10 +238,18 @@ impl TlsPolicy {
         self.tlsa.usable()
     }
 
-    /// Whether nobody but the sender has a say about TLS with this host: no policy of the domain, in force or perhaps, and no
-    /// rule of the operator.
+    /// Whether it is certain that nobody but the sender has a say about TLS with this host: no policy of the domain, in force
+    /// or perhaps, and no rule of the operator.
     pub fn is_senders_alone(&self) -> bool {
-        self.reasons == [Reason::Sender] && self.sts.is_none() && self.fetch_failure.is_none()
+        self.reasons == [Reason::Sender]
+            && self.sts.is_none()
+            && self.fetch_failure.is_none()
+            && self.asked == Asked::All
+    }
+
+    /// Whether nothing but a certificate that PKIX proves will do.
+    pub const fn wants_pkix(&self) -> bool {
+        self.demand.pkix || self.demand.verified && !self.dane_stands
     }
 
     /// Whether anybody asked for TLS, an exception or not: what such a host says before it proves itself may be
@@ -258,11 +292,11 @@ pub fn decide(sources: &Sources<'_>) -> Gate {
         TlsaAnswer::Found(_) => Demand::ENCRYPTED,
         TlsaAnswer::None | TlsaAnswer::Failed(_) => Demand::NOTHING,
     };
-    let sts_demand = if enforced { Demand::VERIFIED } else { Demand::NOTHING };
+    let sts_demand = if enforced { Demand::PKIX } else { Demand::NOTHING };
     // R9: authenticated by DANE where there are usable records, else by PKIX (RTLS-23, RTLS-24).
     let sender = match sources.message {
         MessageKind::RequireTls if usable => Demand::DANE,
-        MessageKind::RequireTls => Demand::VERIFIED,
+        MessageKind::RequireTls => Demand::PKIX,
         _ => Demand::NOTHING,
     };
     let mut demand = Demand::NOTHING;
@@ -284,19 +318,25 @@ pub fn decide(sources: &Sources<'_>) -> Gate {
     let name_assured = sources.name_assured || listed;
     // A cached policy of mode none lapses in silence (RFC 8461 §8.3, STS-51).
     let opted_out = sources.policy.is_some_and(|(p, _)| p.policy.mode == Mode::None);
+    // DANE-34: who forges an unsigned MX set could name a signed host of his own (RFC 7672 §2.2.1).
+    let lack = match (usable, sources.identified) {
+        (false, _) => Some(NoDane::NoRecords),
+        (true, false) => Some(NoDane::MxNotSigned),
+        (true, true) => None,
+    };
     let blocked = if let TlsaAnswer::Failed(failed) = sources.tlsa
         && heeds
     {
         Some(TlsFailure::TlsaLookup(failed.clone()))
-    } else if sources.operator.dane && !usable {
-        Some(TlsFailure::DaneRequired)
+    } else if let (true, Some(lack)) = (sources.operator.dane, lack) {
+        Some(TlsFailure::DaneRequired(lack))
     } else if enforced && !sts.as_ref().is_some_and(|s| s.lists_host) {
         Some(TlsFailure::NotListed)
     } else if sources.message == MessageKind::RequireTls && !name_assured {
         Some(match sources.fetch_failure {
             // D103: there may be a policy that lists the host.
             Some(failure) => TlsFailure::PolicyNotFetched(failure.clone()),
-            None => TlsFailure::NameNotAssured { conclusive: sources.dnssec },
+            None => TlsFailure::NameNotAssured { conclusive: sources.asked == Asked::All },
         })
     } else {
         None
@@ -321,6 +361,8 @@ pub fn decide(sources: &Sources<'_>) -> Gate {
         floor: sources.floor,
         fetch_failure: sources.fetch_failure.filter(|_| !opted_out && !replaced).cloned(),
         name_assured,
+        dane_stands: replaced,
+        asked: sources.asked,
         recorded: sources.message != MessageKind::TlsReport,
         message: sources.message,
         sts,
@@ -329,7 +371,7 @@ pub fn decide(sources: &Sources<'_>) -> Gate {
         waiver,
     };
     // The floor is no promise of the recipient's: an exception does not reach it.
-    let below_floor = sources.floor.dane && !usable;
+    let below_floor = sources.floor.dane && lack.is_some();
     match blocked.filter(|_| policy.waiver.is_none() || below_floor) {
         Some(failure) => Gate::Refuse(policy, failure),
         None => Gate::Contact(policy),

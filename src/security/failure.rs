@@ -21,8 +21,8 @@ pub enum TlsFailure {
     NotListed,
     /// Whether the host has TLSA records cannot be found out.
     TlsaLookup(TlsaLookupFailed),
-    /// The operator demands DANE, and the host has no TLSA records that can be used.
-    DaneRequired,
+    /// The operator demands DANE (RFC 7672 §6), and it does not go so far.
+    DaneRequired(NoDane),
     /// STARTTLS is not offered.
     NotOffered,
     /// STARTTLS was refused.
@@ -33,8 +33,7 @@ pub enum TlsFailure {
     Certificate(Vec<PkixFault>),
     /// The certificate does not match the TLSA records; at least one fault.
     Dane(Vec<DaneFault>),
-    /// REQUIRETLS: anybody may have put this name into the DNS. `conclusive`: DNSSEC answers are believed, so this one would
-    /// have said otherwise.
+    /// REQUIRETLS: anybody may have put this name into the DNS. `conclusive`: all were asked who could vouch for it.
     NameNotAssured {
         /// Whether that is known for certain.
         conclusive: bool,
@@ -43,6 +42,15 @@ pub enum TlsFailure {
     PolicyNotFetched(FetchFailure),
     /// REQUIRETLS: the EHLO reply inside TLS does not list it (RFC 8689 §4.2.1).
     NoRequireTls,
+}
+
+/// What DANE lacks where the operator demands it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoDane {
+    /// The host has no TLSA records that can be used.
+    NoRecords,
+    /// It has, but the MX records that name it are not signed: they prove a host, and not the domain's (RFC 7672 §2.2.1).
+    MxNotSigned,
 }
 
 impl TlsFailure {
@@ -56,7 +64,7 @@ impl TlsFailure {
             Self::TlsaLookup(failed) => {
                 one(ResultType::DnssecInvalid, Some(token(failed.error.kind).to_owned()))
             }
-            Self::DaneRequired => one(ResultType::DaneRequired, None),
+            Self::DaneRequired(_) => one(ResultType::DaneRequired, None),
             Self::NotOffered => one(ResultType::StarttlsNotSupported, None),
             Self::Refused(r) => {
                 one(ResultType::StarttlsNotSupported, Some(format!("starttls-reply-{}", r.code)))
@@ -81,9 +89,13 @@ impl TlsFailure {
         match self {
             Self::NotListed => format!("MX host {mx} is not allowed by the MTA-STS policy of {nh}"),
             Self::TlsaLookup(failed) => format!("TLSA lookup for {mx} failed: {}", failed.error),
-            Self::DaneRequired => {
+            Self::DaneRequired(NoDane::NoRecords) => {
                 format!("DANE is required by local policy for {nh}, but {mx} has no usable TLSA records")
             }
+            Self::DaneRequired(NoDane::MxNotSigned) => format!(
+                "DANE is required by local policy for {nh}, but its MX records are not signed (DNSSEC), so that anybody \
+                 could have named {mx}"
+            ),
             Self::NotOffered => {
                 format!("TLS is required by {by} policy for {nh}, but {mx} does not offer STARTTLS")
             }
@@ -102,7 +114,8 @@ impl TlsFailure {
                 "REQUIRETLS: neither DNSSEC nor an MTA-STS policy of {nh} vouches for the name of {mx}"
             ),
             Self::NameNotAssured { conclusive: false } => format!(
-                "REQUIRETLS: no MTA-STS policy of {nh} vouches for the name of {mx}, and this relay cannot ask DNSSEC"
+                "REQUIRETLS: nothing is known to vouch for the name of {mx}, but this relay cannot ask for all that might: \
+                 DNSSEC, an MTA-STS policy of {nh}"
             ),
             Self::PolicyNotFetched(f) => {
                 format!("REQUIRETLS: MTA-STS policy of {nh} could not be fetched: {}", f.detail)
@@ -119,7 +132,12 @@ impl TlsFailure {
             Self::TlsaLookup(failed) => {
                 format!("whether {mx} has TLSA records cannot be found out: {}", failed.error)
             }
-            Self::DaneRequired => format!("the mail server {mx} has no TLSA records that can be used"),
+            Self::DaneRequired(NoDane::NoRecords) => {
+                format!("the mail server {mx} has no TLSA records that can be used")
+            }
+            Self::DaneRequired(NoDane::MxNotSigned) => {
+                format!("the MX records that name the mail server {mx} are not signed (DNSSEC)")
+            }
             Self::NotOffered => format!("the mail server {mx} offers no encryption (STARTTLS)"),
             Self::Refused(r) => format!("the mail server {mx} refused encryption (STARTTLS): {r}"),
             Self::Handshake(h) => format!("the TLS handshake with {mx} failed: {}", h.words),

@@ -15,9 +15,9 @@ use crate::dane::verify::{self, Terms};
 use crate::mail::{Domain, Reply};
 use crate::queue::outcome::{CertificateFacts, Promise};
 use crate::security::Level;
-use crate::security::decide::{Demand, MessageKind, Reason, TlsPolicy};
+use crate::security::decide::{Asked, Demand, MessageKind, Reason, TlsPolicy};
 use crate::security::exception::Waived;
-pub use crate::security::failure::TlsFailure;
+pub use crate::security::failure::{NoDane, TlsFailure};
 use crate::security::pkix::PkixFault;
 use crate::tlsrpt::{PolicyVerdict, ResultType};
 
@@ -259,8 +259,9 @@ pub fn judge(policy: &TlsPolicy, evidence: &Evidence) -> Judgement {
         Some(failure) => Some(failure.clone()),
         None => shortcoming(policy, &found, w.full, true),
     });
-    // A message that looks away from promises, and a policy that cannot be had, say nothing about the domain.
-    let telling = policy.message.heeds_policies() && policy.fetch_failure.is_none();
+    // A message that looks away from promises, and promises that cannot be seen now, say nothing about the domain.
+    let telling =
+        policy.message.heeds_policies() && policy.fetch_failure.is_none() && policy.asked != Asked::Fewer;
     let facts = evidence.tls.facts();
     let waived = missing.as_ref().and_then(Option::as_ref);
     let let_pass = waived.and_then(TlsFailure::result_type).or_else(|| overlooked(policy, &found));
@@ -290,10 +291,12 @@ fn shortcoming(policy: &TlsPolicy, found: &Findings, demand: Demand, listing: bo
     if listing && unlisted && policy.reasons.contains(&Reason::MtaSts) {
         Some(TlsFailure::NotListed)
     } else if demand.dane && policy.dane().is_none() {
-        Some(TlsFailure::DaneRequired)
+        Some(TlsFailure::DaneRequired(NoDane::NoRecords))
     } else if demand.dane && found.dane.is_some() {
         found.dane.clone()
-    } else if demand.pkix && found.pkix.is_some() {
+    } else if (demand.pkix || demand.verified && !(policy.dane_stands && found.level == Level::Dane))
+        && found.pkix.is_some()
+    {
         found.pkix.clone()
     } else if demand.tls {
         found.tls.clone()

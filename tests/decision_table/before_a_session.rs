@@ -16,7 +16,7 @@ use sealpost::mtasts::record::NoRecord;
 use sealpost::mtasts::{DomainMemory, Mode, Policy, StoredPolicy};
 use sealpost::route::resolve::resolve;
 use sealpost::route::{Route, RouteFailure, RouteKind, RouteSettings};
-use sealpost::security::decide::{Demand, Gate, MessageKind, Sources, decide};
+use sealpost::security::decide::{Asked, Demand, Gate, MessageKind, Sources, decide};
 
 fn domain(name: &str) -> Domain {
     Domain::parse(name).unwrap()
@@ -96,7 +96,7 @@ fn d28_who_cannot_be_connected_to_is_passed_over_and_leaves_no_record() {
         floor: Demand::NOTHING,
         exception: None,
         message: MessageKind::Normal,
-        dnssec: true,
+        asked: Asked::All,
     });
     let Gate::Contact(policy) = gate else { panic!("it is to be contacted") };
     let at = "192.0.2.1:25".parse().unwrap();

@@ -1,6 +1,6 @@
 //! The columns of a row.
 
-use sealpost::security::decide::{Demand, MessageKind};
+use sealpost::security::decide::{Asked, Demand, MessageKind};
 use sealpost::security::pkix::PkixFault;
 use sealpost::tlsrpt::ResultType;
 
@@ -70,8 +70,7 @@ pub(super) struct Case {
     pub(super) require_both: bool,
     /// The EHLO reply inside TLS lists REQUIRETLS.
     pub(super) offered: bool,
-    /// DNSSEC answers are believed.
-    pub(super) dnssec: bool,
+    pub(super) asked: Asked,
 }
 
 impl Case {
@@ -87,7 +86,7 @@ impl Case {
             operator: Demand::NOTHING,
             require_both: false,
             offered: false,
-            dnssec: true,
+            asked: Asked::All,
         }
     }
 

@@ -119,6 +119,55 @@ fn dane_demanded_by_the_operator_needs_usable_records() {
         let (got, verdicts) = judged(Case { tlsa, ..n });
         assert_eq!((&*got, &*entry(&reported(&[verdicts]))), (outcome, report), "{tlsa:?}");
     }
+    // Whoever forges the MX set has a signed host of his own (RFC 7672 §2.2.1).
+    let (got, verdicts) = judged(Case { tlsa: DOK, identified: false, ..n });
+    assert_eq!(
+        (&*got, &*entry(&reported(&[verdicts]))),
+        ("NEXT 4.7.5", "tlsa F(dane-required)"),
+        "unsigned MX"
+    );
+}
+
+// R6: what replaces an enforce policy is enough for `minimum_tls = "verify"` as well, under the same conditions.
+#[test]
+fn dane_is_enough_where_the_operator_wants_a_verified_host() {
+    use MessageKind::{Normal, TlsOptional};
+    let (v, p) = (Demand::VERIFIED, Demand::PKIX);
+    for (what, operator, identified, require_both, tlsa, server, message, outcome) in [
+        ("it stands for PKIX", v, true, false, DOK, UNT, Normal, "DANE"),
+        ("not where the MX set is unsigned", v, false, false, DOK, UNT, Normal, "NEXT 4.7.5"),
+        ("then both are wanted", v, false, false, DOK, OK, Normal, "BOTH"),
+        ("not with require_both", v, true, true, DOK, UNT, Normal, "NEXT 4.7.5"),
+        (
+            "not for a next hop, which is verified by chain and name",
+            p,
+            true,
+            false,
+            DOK,
+            UNT,
+            Normal,
+            "NEXT 4.7.5",
+        ),
+        ("records that match nothing are never rescued", v, true, false, DNO, OK, Normal, "NEXT 4.7.5"),
+        (
+            "records that cannot be used prove nothing",
+            v,
+            true,
+            false,
+            Tlsa::Unusable,
+            UNT,
+            Normal,
+            "NEXT 4.7.5",
+        ),
+        ("no records", v, true, false, Tlsa::None, UNT, Normal, "NEXT 4.7.5"),
+        ("the sender looks away: DANE is enough", v, true, false, DOK, UNT, TlsOptional, "DANE"),
+        ("the sender looks away: PKIX is enough", v, true, false, DNO, OK, TlsOptional, "PKIX"),
+        ("the sender looks away: one of them it is", v, true, false, DNO, UNT, TlsOptional, "NEXT 4.7.5"),
+        ("no TLS", v, true, false, DOK, Server::NoStarttls, Normal, "NEXT 4.7.4"),
+    ] {
+        let case = Case { operator, identified, require_both, tlsa, ..Case::new(Sts::None, server, message) };
+        assert_eq!(judged(case).0, outcome, "{what}");
+    }
 }
 
 // `dane.require_both`.

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use sealpost::dane::TlsaAnswer;
 use sealpost::mail::Domain;
-use sealpost::security::decide::{Demand, Gate, MessageKind, Sources, decide};
+use sealpost::security::decide::{Asked, Demand, Gate, MessageKind, Sources, decide};
 use sealpost::security::exception::{Allow, Exception};
+use sealpost::security::verdict::{Evidence, judge};
 
 use super::columns::*;
 use super::judging::*;
@@ -36,7 +37,7 @@ fn no_exception_lets_a_host_off_what_the_sender_requires() {
             floor: Demand::NOTHING,
             exception: Some(&exception),
             message,
-            dnssec: true,
+            asked: Asked::All,
         });
         match gate {
             Gate::Contact(policy) => Some((policy.demand, policy.waiver.is_some())),
@@ -46,7 +47,7 @@ fn no_exception_lets_a_host_off_what_the_sender_requires() {
     let let_off = Some((Demand::NOTHING, true));
     assert_eq!(demanded(MessageKind::Normal, false), let_off);
     assert_eq!(demanded(MessageKind::RequireTlsNotice, false), let_off);
-    assert_eq!(demanded(MessageKind::RequireTls, true), Some((Demand::VERIFIED, false)));
+    assert_eq!(demanded(MessageKind::RequireTls, true), Some((Demand::PKIX, false)));
     assert_eq!(demanded(MessageKind::RequireTls, false), None);
 }
 
@@ -72,8 +73,40 @@ fn no_exception_reaches_below_the_floor() {
             floor: Demand::DANE,
             exception: Some(&exception),
             message: MessageKind::Normal,
-            dnssec: true,
+            asked: Asked::All,
         });
         assert_eq!(matches!(gate, Gate::Contact(_)), tlsa == DOK, "{tlsa:?}");
+    }
+}
+
+// A promise that cannot be seen now may be broken all the same: the next session in which it is seen would find no exception.
+#[test]
+fn an_exception_ends_only_where_all_promises_were_looked_for() {
+    let host = Domain::parse("mx.example.net").unwrap();
+    let (domain, until) = (host.clone(), NOW);
+    let exception = Exception { domain, allow: Allow::Encrypt, until, reason: "x".into(), by: "ops".into() };
+    for (asked, ends) in [(Asked::All, true), (Asked::AsConfigured, true), (Asked::Fewer, false)] {
+        let Gate::Contact(policy) = decide(&Sources {
+            next_hop: &host,
+            host: &host,
+            name_assured: false,
+            identified: false,
+            tlsa: &TlsaAnswer::None,
+            references: &[],
+            require_both: false,
+            policy: None,
+            fetch_failure: None,
+            // A rule of the operator's own, for every domain, that the session meets.
+            operator: Demand::ENCRYPTED,
+            floor: Demand::NOTHING,
+            exception: Some(&Arc::new(exception.clone())),
+            message: MessageKind::Normal,
+            asked,
+        }) else {
+            panic!("nothing stands against a connection");
+        };
+        let evidence =
+            Evidence { host: host.clone(), tls: session(UNT, &host, Vec::new()), requiretls: false };
+        assert_eq!(judge(&policy, &evidence).exception_unneeded, ends, "{asked:?}");
     }
 }

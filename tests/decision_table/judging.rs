@@ -108,6 +108,33 @@ pub(super) fn next(ruling: &HostRuling) -> String {
     }
 }
 
+/// What is seen of a server that shows this chain.
+pub(super) fn session(server: Server, mx: &Domain, chain: Vec<CertificateDer<'static>>) -> TlsState {
+    match server {
+        Server::NoStarttls => TlsState::NotOffered,
+        Server::Refused => TlsState::Refused(Reply::from_lines(454, &[b"no"])),
+        Server::Handshake => {
+            TlsState::Failed(HandshakeFault { token: "tls-alert-40".into(), words: "x".into() })
+        }
+        Server::Cert(_) | Server::Unproven => TlsState::On(Arc::new(TlsFacts {
+            version: "TLSv1.3".into(),
+            cipher: "x".into(),
+            sni: Some(mx.clone()),
+            signature_verified: server != Server::Unproven,
+            pkix: match server {
+                Server::Cert(fault) => fault.into_iter().collect(),
+                _ => Vec::new(),
+            },
+            certificate: None,
+            chain: PeerChain {
+                certificates: chain,
+                algorithms: rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms,
+                judged: NOW,
+            },
+        })),
+    }
+}
+
 /// The same, with all that is said about a host that gets no mail.
 pub(super) fn ruled(case: Case) -> (Result<String, HostRuling>, Vec<PolicyVerdict>) {
     let Case { host, identified, implicit, tlsa, sts, server, message, operator, require_both, .. } = case;
@@ -158,7 +185,7 @@ pub(super) fn ruled(case: Case) -> (Result<String, HostRuling>, Vec<PolicyVerdic
         floor: Demand::NOTHING,
         exception: None,
         message,
-        dnssec: case.dnssec,
+        asked: case.asked,
     });
     let (policy, judgement) = match gate {
         Gate::Refuse(policy, failure) => {
@@ -166,30 +193,7 @@ pub(super) fn ruled(case: Case) -> (Result<String, HostRuling>, Vec<PolicyVerdic
             (policy, judgement)
         }
         Gate::Contact(policy) => {
-            let tls = match server {
-                Server::NoStarttls => TlsState::NotOffered,
-                Server::Refused => TlsState::Refused(Reply::from_lines(454, &[b"no"])),
-                Server::Handshake => {
-                    TlsState::Failed(HandshakeFault { token: "tls-alert-40".into(), words: "x".into() })
-                }
-                Server::Cert(_) | Server::Unproven => TlsState::On(Arc::new(TlsFacts {
-                    version: "TLSv1.3".into(),
-                    cipher: "x".into(),
-                    sni: Some(mx.clone()),
-                    signature_verified: server != Server::Unproven,
-                    pkix: match server {
-                        Server::Cert(fault) => fault.into_iter().collect(),
-                        _ => Vec::new(),
-                    },
-                    certificate: None,
-                    chain: PeerChain {
-                        certificates: chain,
-                        algorithms: rustls::crypto::aws_lc_rs::default_provider()
-                            .signature_verification_algorithms,
-                        judged: NOW,
-                    },
-                })),
-            };
+            let tls = session(server, &mx, chain);
             let requiretls = case.offered && matches!(tls, TlsState::On(_));
             let judgement = judge(&policy, &Evidence { host: mx, tls, requiretls });
             (policy, judgement)
@@ -199,9 +203,9 @@ pub(super) fn ruled(case: Case) -> (Result<String, HostRuling>, Vec<PolicyVerdic
         Ok(cleared) => {
             let level = match cleared.level() {
                 Level::Plain => "PLAIN",
-                Level::Dane if policy.demand.pkix => "BOTH",
+                Level::Dane if policy.wants_pkix() => "BOTH",
                 Level::Dane => "DANE",
-                Level::Verified if policy.demand.pkix => "PKIX",
+                Level::Verified if policy.demand.verified => "PKIX",
                 _ => "ENC",
             };
             Ok(format!("{level}{}", if cleared.requiretls() { " +R" } else { "" }))

@@ -1,7 +1,7 @@
 //! What holds of all rows that there could be.
 
 use proptest::prelude::*;
-use sealpost::security::decide::{Demand, MessageKind};
+use sealpost::security::decide::{Asked, Demand, MessageKind};
 use sealpost::security::pkix::PkixFault;
 use sealpost::tlsrpt::ResultType;
 use sealpost::tlsrpt::aggregate::may_carry;
@@ -47,11 +47,13 @@ fn any_server() -> impl Strategy<Value = Server> {
 }
 
 fn any_demand() -> impl Strategy<Value = Demand> {
-    (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(tls, pkix, dane)| Demand {
-        tls: tls || pkix || dane,
-        pkix,
-        dane,
+    (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(tls, verified, pkix, dane)| {
+        Demand { tls: tls || verified || pkix || dane, verified: verified || pkix, pkix, dane }
     })
+}
+
+fn any_asked() -> impl Strategy<Value = Asked> {
+    prop_oneof![Just(Asked::All), Just(Asked::AsConfigured), Just(Asked::Fewer)]
 }
 
 proptest! {
@@ -83,9 +85,9 @@ proptest! {
     // at all.
     #[test]
     fn requiretls_is_all_or_nothing(
-        sts in any_sts(), server in any_server(), tlsa in any_tlsa(), identified: bool, implicit: bool, offered: bool, dnssec: bool
+        sts in any_sts(), server in any_server(), tlsa in any_tlsa(), identified: bool, implicit: bool, offered: bool, asked in any_asked()
     ) {
-        let case = Case { identified, implicit, tlsa, offered, dnssec, ..Case::requiretls(sts, server) };
+        let case = Case { identified, implicit, tlsa, offered, asked, ..Case::requiretls(sts, server) };
         let (got, _) = judged(case);
         let listed = matches!(sts, Sts::Enforce { listed: true, .. } | Sts::Testing { listed: true });
         let assured = identified || implicit || listed;
@@ -95,6 +97,7 @@ proptest! {
         // What the recipient's domain promised, or what failed, is never the reason for a bounce.
         if got == "ABSENT 5.7.10" {
             prop_assert!(server == Server::NoStarttls && matches!(sts, Sts::None | Sts::OptedOut));
+            prop_assert!(asked == Asked::All);
         }
         // Wherever it goes, ordinary mail goes too.
         let ordinary = judged(Case { message: MessageKind::Normal, ..case }).0;

@@ -4,7 +4,7 @@ use sealpost::dane::TlsaAnswer;
 use sealpost::delivery::classify::{self, Decision, HostFailure, HostRuling, Ruling, after_last_host};
 use sealpost::mail::Domain;
 use sealpost::queue::outcome::FailReason;
-use sealpost::security::decide::{Demand, Gate, MessageKind, Sources, decide};
+use sealpost::security::decide::{Asked, Demand, Gate, MessageKind, Sources, decide};
 use sealpost::tlsrpt::ResultType;
 
 use super::columns::*;
@@ -105,7 +105,7 @@ fn d93_a_host_that_does_not_offer_requiretls_lacks_it_for_good() {
 // RTLS-29: without DNSSEC nobody can know that a name is not assured.
 #[test]
 fn without_dnssec_a_missing_name_assurance_is_broken_and_not_absent() {
-    let off = |sts| Case { dnssec: false, ..Case::requiretls(sts, OK) };
+    let off = |sts| Case { asked: Asked::Fewer, ..Case::requiretls(sts, OK) };
     for (id, sts, outcome, report) in [
         ("D90", Sts::None, "NEXT 4.7.0", ""),
         ("D90 Tx", TX, "NEXT 4.7.0", ""),
@@ -143,7 +143,7 @@ fn unreachable_host() -> HostRuling {
         floor: Demand::NOTHING,
         exception: None,
         message: MessageKind::RequireTls,
-        dnssec: true,
+        asked: Asked::All,
     }) else {
         panic!("an assured name may be contacted");
     };
@@ -207,8 +207,22 @@ fn requiretls_mail_is_returned_only_when_every_host_lacks_something() {
         ),
         (
             "without DNSSEC",
-            vec![host_ruling(Case { dnssec: false, ..Case::requiretls(Sts::None, OK) })],
+            vec![host_ruling(Case { asked: Asked::Fewer, ..Case::requiretls(Sts::None, OK) })],
             "4.7.0",
+        ),
+        (
+            "MTA-STS is off, and a policy might list the host",
+            vec![host_ruling(Case { asked: Asked::AsConfigured, ..Case::requiretls(Sts::None, OK) })],
+            "4.7.0",
+        ),
+        (
+            "DANE is off, and records might promise TLS",
+            vec![host_ruling(Case {
+                asked: Asked::AsConfigured,
+                identified: true,
+                ..Case::requiretls(Sts::None, Server::NoStarttls)
+            })],
+            "4.7.4",
         ),
     ] {
         let ruling = last(hosts);

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use sealpost::delivery::attempt::AttemptSettings;
+use sealpost::delivery::attempt::{Asking, AttemptSettings};
 use sealpost::dns::{DnsError, DnsErrorKind, Dnssec};
 use sealpost::mail::{Origin, ReversePath, SenderTls};
 use sealpost::mtasts::{Applicable, Discovery, FetchFailure, Mode};
 use sealpost::queue::{DeferReason, FailReason, MessageMeta, Outcome};
-use sealpost::route::smart_host::Rule;
+use sealpost::route::smart_host::{Rule, SmartHost};
 use sealpost::route::{Route, RouteFailure, RouteKind};
 use sealpost::security::Level;
 use sealpost::security::decide::Demand;
@@ -32,7 +32,7 @@ fn expired(authority: &Authority, name: &str) -> Manners {
 fn world(port: u16, authority: &Authority) -> World {
     let settings = AttemptSettings {
         port,
-        dnssec: Dnssec::new(true),
+        asking: Asking { everybody: true, dnssec: Some(Dnssec::new(true)) },
         ..AttemptSettings::new(domain("relay.example.org"))
     };
     World::with(settings, authority.tls())
@@ -175,8 +175,11 @@ async fn a_route_found_before_dnssec_was_proven_is_not_conclusive() {
     let authority = Authority::new();
     let (port, ears) = serve("127.0.0.1", 0, manners(&authority, "mx.example.net", OFFERED)).await;
     let dnssec = Dnssec::default();
-    let settings =
-        AttemptSettings { port, dnssec: dnssec.clone(), ..AttemptSettings::new(domain("relay.example.org")) };
+    let settings = AttemptSettings {
+        port,
+        asking: Asking { everybody: true, dnssec: Some(dnssec.clone()) },
+        ..AttemptSettings::new(domain("relay.example.org"))
+    };
     let w = World::with(settings, authority.tls());
     w.route("a.example", &[("mx.example.net", &["127.0.0.1"])]);
     w.proves_meanwhile(dnssec);
@@ -389,6 +392,54 @@ async fn d116_a_host_that_insists_on_tls_it_cannot_do_returns_mail_with_tls_requ
     assert!(outcome.diagnosis().text.contains("Must issue a STARTTLS command first"));
     let outcome = send(&w, "a.example", SenderTls::Unsaid).await;
     assert_eq!((outcome.word(), enhanced(&outcome)), ("deferred", "4.7.4".to_owned()));
+}
+
+// RTLS-51, R10: "the server" is every server of the domain.
+#[tokio::test]
+async fn a_host_that_insists_on_tls_is_no_reason_to_leave_the_next_one_out() {
+    let authority = Authority::new();
+    let insists = |name| Manners {
+        alert: true,
+        instead: vec![("MAIL", "530 5.7.0 Must issue a STARTTLS command first")],
+        ..manners(&authority, name, &[])
+    };
+    let busy = Manners { instead: vec![("MAIL", "451 4.3.0 later")], ..Manners::default() };
+    for (first, second, want) in [
+        (insists("mx1.example.net"), Manners::default(), "delivered"),
+        (insists("mx1.example.net"), busy.clone(), "deferred"),
+        (busy, insists("mx2.example.net"), "deferred"),
+        (insists("mx1.example.net"), insists("mx2.example.net"), "bounced"),
+    ] {
+        let (port, _) = serve("127.0.0.1", 0, first).await;
+        let (_, two) = serve("127.0.0.2", port, second).await;
+        let w = world(port, &authority);
+        w.route("a.example", &[("mx1.example.net", &["127.0.0.1"]), ("mx2.example.net", &["127.0.0.2"])]);
+        let outcome = send(&w, "a.example", SenderTls::Optional).await;
+        assert_eq!((outcome.word(), mails(&two).len()), (want, 1), "{outcome:?}");
+    }
+}
+
+// RTLS-22: a configured host needs nobody to vouch for its name.
+#[tokio::test]
+async fn a_next_hop_gets_mail_with_requiretls_over_verified_tls_or_not_at_all() {
+    let authority = Authority::new();
+    for (certificate, want, said) in [
+        ("relay.example.net", "delivered", vec!["MAIL FROM:<app@example.org> REQUIRETLS"]),
+        ("other.example.net", "deferred", vec![]),
+    ] {
+        let (port, ears) = serve("127.0.0.1", 0, manners(&authority, certificate, OFFERED)).await;
+        let w = world(port, &authority);
+        let hosts = vec![host("relay.example.net", 0, &["127.0.0.1"])];
+        let next_hop = SmartHost::new("relay.example.net", port, false, &[]);
+        // Written, so that it is the sender alone who asks.
+        let minimum = Some(Demand::NOTHING);
+        let rule = Arc::new(Rule { number: 1, pattern: "*".into(), next_hop, minimum, ..Rule::default() });
+        let (next_hop, kind) = (domain("relay.example.net"), RouteKind::SmartHost);
+        let route = Route { next_hop, kind, mx_secure: false, expanded: None, hosts, rule: Some(rule) };
+        w.resolves("a.example", Ok(route));
+        let outcome = send(&w, "a.example", SenderTls::Required).await;
+        assert_eq!((outcome.word(), mails(&ears)), (want, said.iter().map(|s| (*s).to_owned()).collect()));
+    }
 }
 
 // D117, RTLS-52

@@ -8,12 +8,12 @@ use sealpost::queue::Outcome;
 use sealpost::queue::unmet::Fixed;
 use sealpost::route::smart_host::{Rule, SmartHost};
 use sealpost::route::source::Source;
-use sealpost::route::{Route, RouteKind};
+use sealpost::route::{Host, Route, RouteKind};
 use sealpost::security::Level;
 use sealpost::security::decide::{Demand, Reason};
 use sealpost::smtp::sasl::Credentials;
 
-use crate::authority::Authority;
+use crate::authority::{Authority, tlsa};
 use crate::server::{Ears, Manners, connections, count, serve};
 use crate::world::{World, domain, enhanced, host, lease, words};
 
@@ -81,6 +81,49 @@ async fn a_self_signed_next_hop_gets_nothing_unless_the_operator_says_so() {
     assert_eq!(count(&ears, "MAIL"), 3);
     let records = w.notes.records.lock().unwrap();
     assert!(!records.is_empty() && records.iter().all(|r| r.report_domain.as_str() == RELAY));
+}
+
+// DANE-17, DANE-10, DANE-34: the records of a next hop count as those of any host whose name is certain, at the port in use.
+#[tokio::test]
+async fn a_next_hop_with_tlsa_records_is_held_to_them() {
+    let (ours, theirs) = (Authority::new(), Authority::new());
+    let leaf = theirs.leaf(RELAY, |_| {});
+    let (port, ears) =
+        relay(Manners { tls: Some(leaf.server(rustls::DEFAULT_VERSIONS)), ..Manners::default() }).await;
+    for (what, records, minimum, want) in [
+        ("they match, and DANE is written", vec![leaf.tlsa()], Some(Demand::DANE), Ok(Level::Dane)),
+        ("they match, and nothing is asked for", vec![leaf.tlsa()], Some(Demand::NOTHING), Ok(Level::Dane)),
+        ("the chain counts where nothing is written", vec![leaf.tlsa()], None, Err("4.7.5")),
+        ("they do not match", vec![tlsa(3, &ours.certificate())], Some(Demand::NOTHING), Err("4.7.5")),
+        ("there are none, and DANE is written", vec![], Some(Demand::DANE), Err("4.7.5")),
+    ] {
+        let w = World::new(1, ours.tls());
+        for record in records {
+            w.zone.add(&format!("secure {RELAY}\n_{port}._tcp.{RELAY} TLSA {record}")).unwrap();
+        }
+        let hosts = vec![Host { addresses_secure: true, ..host(RELAY, 0, &["127.0.0.1"]) }];
+        let rule = Some(Arc::new(Rule { minimum, ..rule(port, false) }));
+        let (next_hop, kind) = (domain(RELAY), RouteKind::SmartHost);
+        w.resolves("a.example", Ok(Route { next_hop, kind, mx_secure: false, expanded: None, hosts, rule }));
+        let before = count(&ears, "MAIL");
+        let (_, outcomes) = w.deliver("a.example", 1).await;
+        let diagnosis = outcomes[0].diagnosis();
+        match want {
+            Ok(level) => {
+                assert_eq!(
+                    (words(&outcomes), diagnosis.security),
+                    (vec!["delivered"], Some(level)),
+                    "{what}"
+                );
+                // DANE-16: nobody could have put another name there.
+                assert!(diagnosis.session.as_ref().unwrap().mx_secure, "{what}");
+            }
+            Err(code) => {
+                assert_eq!((words(&outcomes), &*enhanced(&outcomes[0])), (vec!["deferred"], code), "{what}");
+                assert_eq!(count(&ears, "MAIL"), before, "{what}");
+            }
+        }
+    }
 }
 
 // STS-67: the next hop's name is what the certificate must be for.

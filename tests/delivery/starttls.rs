@@ -8,7 +8,7 @@ use sealpost::security::Level;
 
 use crate::authority::Authority;
 use crate::server::{Ears, Manners, connections, count, serve};
-use crate::world::{World, domain, enhanced, words};
+use crate::world::{World, all_entries, domain, enhanced, words};
 
 fn lines(ears: &Ears) -> Vec<String> {
     ears.lock().unwrap().lines.clone()
@@ -67,4 +67,30 @@ async fn inside_tls_there_is_no_starttls_and_a_host_that_proved_nothing_hears_qu
         let verbs: Vec<&str> = inside.map(|l| l.split([' ', ':']).next().unwrap()).collect();
         assert_eq!((verbs.as_slice(), count(&ears, "STARTTLS")), (said, 1), "{heard:?}");
     }
+}
+
+// TLS-05, R7: 421 refuses STARTTLS as any other code does; only the connection is gone.
+#[tokio::test]
+async fn who_closes_at_starttls_has_refused_it() {
+    let authority = Authority::new();
+    let tls = Some(authority.server("mx.example.net", false));
+    let manners = Manners { tls, instead: vec![("STARTTLS", "421 4.3.2 not now")], ..Manners::default() };
+    let (port, ears) = serve("127.0.0.1", 0, manners).await;
+    let w = World::new(port, authority.tls());
+    for name in ["kept.example", "free.example"] {
+        w.route(name, &[("mx.example.net", &["127.0.0.1"])]);
+    }
+    w.enforce("kept.example", &["mx.example.net"]);
+    let (_, outcomes) = w.deliver("kept.example", 1).await;
+    let diagnosis = outcomes[0].diagnosis();
+    assert_eq!((words(&outcomes), &*enhanced(&outcomes[0])), (vec!["deferred"], "4.7.4"));
+    assert_eq!(diagnosis.code, Some(421));
+    assert!(diagnosis.promise.is_some() && diagnosis.text.contains("mx.example.net refused STARTTLS: 421"));
+    assert_eq!(all_entries(&w), ["sts kept.example -starttls-not-supported/starttls-reply-421"]);
+    assert_eq!((connections(&ears), count(&ears, "MAIL")), (1, 0));
+
+    let (_, outcomes) = w.deliver("free.example", 1).await;
+    assert_eq!((words(&outcomes), connections(&ears)), (vec!["delivered"], 3));
+    assert_eq!(outcomes[0].diagnosis().security, Some(Level::Plain));
+    assert_eq!(all_entries(&w)[1..], ["none free.example -starttls-not-supported/starttls-reply-421"]);
 }

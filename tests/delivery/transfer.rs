@@ -16,7 +16,7 @@ use sealpost::mtasts::Applicable;
 use sealpost::queue::outcome::DeferReason;
 use sealpost::queue::{Outcome, Step, StoreError};
 use sealpost::route::{Route, RouteKind};
-use sealpost::security::decide::{Gate, MessageKind};
+use sealpost::security::decide::{Asked, Gate, MessageKind};
 use sealpost::security::verdict::judge;
 use tokio_util::sync::CancellationToken;
 
@@ -85,7 +85,12 @@ async fn a_group_of_thousands_of_commands_does_not_stop_at_full_buffers() {
         hosts: vec![mx.clone()],
         rule: None,
     };
-    let terms = Terms { exception: None, message: MessageKind::Normal, require_both: false, dnssec: false };
+    let terms = Terms {
+        exception: None,
+        message: MessageKind::Normal,
+        require_both: false,
+        asked: Asked::AsConfigured,
+    };
     let Gate::Contact(policy) = gate(&route, &mx, &TlsaAnswer::None, &Applicable::default(), terms) else {
         panic!("nothing is demanded of this host")
     };

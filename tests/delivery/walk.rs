@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sealpost::delivery::attempt::AttemptSettings;
+use sealpost::dns::{DnsError, DnsErrorKind};
 use sealpost::mail::Origin;
 use sealpost::queue::{DeferReason, Lease, MessageMeta, Outcome};
-use sealpost::route::{Route, RouteKind};
+use sealpost::route::{Host, NoAddress, Route, RouteKind};
 use sealpost::security::Level;
 use sealpost::tlsrpt::ResultType;
 use tokio_util::sync::CancellationToken;
 
 use crate::authority::Authority;
 use crate::server::{Ears, Manners, connections, count, serve, serve_two};
-use crate::world::{World, domain, enhanced, host, lease, words};
+use crate::world::{World, all_entries, domain, enhanced, host, lease, words};
 
 // RFC 5321 §4.1.4, RFC 9422: the second transaction of a session begins with RSET when the first was left open.
 #[tokio::test]
@@ -374,6 +375,35 @@ async fn d46_mail_through_a_relay_is_under_the_policy_of_the_relay() {
             assert_eq!(words(&outcomes), ["delivered"]);
             assert_eq!(outcomes[0].diagnosis().security, Some(Level::Verified));
         }
+    }
+}
+
+// R3 before R5, D05: of a host whose address cannot be found out nothing else is said, to nobody.
+#[tokio::test]
+async fn an_unlisted_host_without_an_address_waits_for_its_address() {
+    let w = World::new(1, Authority::new().tls());
+    for (why, want) in [
+        (
+            NoAddress::Failed(DnsError {
+                kind: DnsErrorKind::Servfail,
+                name: domain("mx.example.net"),
+                record: "A",
+                server: None,
+            }),
+            "4.4.3",
+        ),
+        (NoAddress::None, "4.4.4"),
+    ] {
+        let hosts = vec![Host { addresses: Err(why), ..host("mx.example.net", 10, &[]) }];
+        let (next_hop, kind) = (domain("a.example"), RouteKind::Mx);
+        w.resolves(
+            "a.example",
+            Ok(Route { next_hop, kind, mx_secure: false, expanded: None, hosts, rule: None }),
+        );
+        w.enforce("a.example", &["other.example.net"]);
+        let (_, outcomes) = w.deliver("a.example", 1).await;
+        assert_eq!((words(&outcomes), &*enhanced(&outcomes[0])), (vec!["deferred"], want));
+        assert_eq!(all_entries(&w), Vec::<String>::new());
     }
 }
 

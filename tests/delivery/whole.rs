@@ -13,9 +13,9 @@ use sealpost::delivery::attempt::{AttemptSettings, Attempts, DnsRoutes, DnsTlsa,
 use sealpost::delivery::pool::{Pool, PoolSettings};
 use sealpost::delivery::starttls::Tls;
 use sealpost::delivery::{AttemptReport, Ledger};
-use sealpost::dns::Resolver;
 use sealpost::dns::cache::{CacheSettings, CachingResolver};
 use sealpost::dns::zone::ZoneResolver;
+use sealpost::dns::{Dnssec, Resolver};
 use sealpost::mail::{Domain, Envelope, EnvelopeRecipient, ForwardPath, Origin, QueueId, ReversePath};
 use sealpost::mtasts::service::{PolicyService, ServiceSettings};
 use sealpost::mtasts::{FetchFailure, PolicyFetcher, PolicyStore};
@@ -106,7 +106,7 @@ fn relay_with(port: u16, tls: Tls, rules: Rules) -> Relay {
     );
     let pool = Pool::new(PoolSettings::default(), Arc::clone(&clock));
     let parts = Parts {
-        tlsa: Arc::new(DnsTlsa::new(None)),
+        tlsa: Arc::new(DnsTlsa::new(None, Dnssec::default())),
         routes: Arc::new(DnsRoutes::new(
             resolver,
             RouteSettings { port, rules: Arc::new(rules), ..RouteSettings::default() },

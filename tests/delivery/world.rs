@@ -218,6 +218,8 @@ pub(crate) struct World {
     known: Arc<Known>,
     /// The TLSA records of hosts, and who was asked for.
     pub(crate) zone: Arc<ZoneResolver>,
+    /// Whether answers of `zone` are believed to be authenticated.
+    pub(crate) believed: Dnssec,
     pub(crate) notes: Arc<Notes>,
     pub(crate) pool: Arc<Pool>,
     pub(crate) attempts: Attempts,
@@ -241,8 +243,9 @@ impl World {
         // However slow the machine: tests count connections.
         let idle = Duration::from_secs(600);
         let pool = Pool::new(PoolSettings { idle, ..PoolSettings::default() }, Arc::clone(&clock));
+        let believed = Dnssec::new(true);
         let parts = Parts {
-            tlsa: Arc::new(DnsTlsa::new(Some(Arc::clone(&zone) as Arc<dyn Resolver>))),
+            tlsa: Arc::new(DnsTlsa::new(Some(Arc::clone(&zone) as Arc<dyn Resolver>), believed.clone())),
             routes: Arc::clone(&known) as Arc<dyn Routes>,
             policies: Arc::clone(&known) as Arc<dyn Policies>,
             pool: Arc::clone(&pool),
@@ -252,7 +255,7 @@ impl World {
             exceptions,
             clock,
         };
-        Self { known, zone, notes, pool, attempts: Attempts::new(settings, parts) }
+        Self { known, zone, believed, notes, pool, attempts: Attempts::new(settings, parts) }
     }
 
     /// Mail for `name` goes to these hosts, in this order.

@@ -4,6 +4,7 @@
 //! nothing is counted, no back-off is used up: the policy cache is read from the relay's database and a live
 //! look is thrown away.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
@@ -16,14 +17,14 @@ use crate::app::{self, outbound};
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::dane::TlsaAnswer;
-use crate::delivery::attempt::{self, DnsTlsa, Prober, Terms, TlsaRecords};
+use crate::delivery::attempt::{self, Asking, DnsTlsa, Prober, Terms, TlsaRecords};
 use crate::delivery::classify::{self, Decision, HostFailure, HostRuling, Ruling};
 use crate::dns::Resolver;
 use crate::mail::Domain;
 use crate::mtasts::service::{LiveLook, PolicyService};
 use crate::mtasts::{Applicable, Discovery, Mode};
 use crate::route::{Host, Route, RouteFailure};
-use crate::security::decide::{Gate, MessageKind, Reason, TlsPolicy};
+use crate::security::decide::{Asked, Gate, MessageKind, Reason, TlsPolicy};
 use crate::security::exception::{Exceptions, Waived};
 use crate::security::verdict::{self, Clearance, Judgement};
 use crate::status::{Exception, Status};
@@ -62,6 +63,7 @@ struct Bench {
     port: u16,
     exceptions: Exceptions,
     require_both: bool,
+    asking: Asking,
     /// Whether TLSA records are asked for.
     dane: bool,
     self_test: SelfTesting,
@@ -81,13 +83,25 @@ impl Bench {
         };
         let store = Arc::new(cache::ReadOnly(stored));
         let policies = outbound::policies(config, &resolver, &roots, store, &clock, Default::default())?;
-        let settings = outbound::attempt_settings(config, self_test.belief.proven());
+        let settings = outbound::attempt_settings(config, &self_test.belief);
         let exceptions = Exceptions::new(config.exception.iter().cloned(), &ended);
-        let require_both = settings.require_both;
+        let (require_both, asking) = (settings.require_both, settings.asking.clone());
         let dane = config.dane.enabled;
-        let (tlsa, port) = (outbound::tlsa(config, &resolver), settings.port);
+        let (tlsa, port) = (outbound::tlsa(config, &resolver, &self_test.belief), settings.port);
         let prober = Prober::new(settings, outbound::tls(config, roots)?, Arc::clone(&clock));
-        Ok(Self { resolver, policies, prober, tlsa, port, exceptions, require_both, dane, self_test, clock })
+        Ok(Self {
+            resolver,
+            policies,
+            prober,
+            tlsa,
+            port,
+            exceptions,
+            require_both,
+            asking,
+            dane,
+            self_test,
+            clock,
+        })
     }
 }
 
@@ -291,25 +305,21 @@ async fn judge(
         exception: bench.exceptions.of(domain, bench.clock.now()),
         message: MessageKind::Normal,
         require_both: bench.require_both,
-        dnssec: bench.self_test.belief.proven().is_believed(),
+        asked: match applicable.lookup_failed {
+            Some(_) => Asked::Fewer,
+            None => bench.asking.now(),
+        },
     };
     let gate = attempt::gate(route, host, &tlsa, applicable, terms);
     let mut report = HostReport::new(host, route, &gate, bench.dane);
     let required = Terms { message: MessageKind::RequireTls, ..terms };
-    let required = contact(attempt::gate(route, host, &tlsa, applicable, required));
-    let policy = match contact(gate) {
-        Ok(policy) => policy,
+    let required =
+        contact(host, attempt::gate(route, host, &tlsa, applicable, required)).map(|(policy, _)| policy);
+    let (policy, addresses) = match contact(host, gate) {
+        Ok(found) => found,
         Err(ruling) => {
             report.verdict = format!("not contacted: {}", ruling.transient.text);
             return (report, Err(ruling), required.map(|_| None));
-        }
-    };
-    let addresses = match &host.addresses {
-        Ok(addresses) => addresses,
-        Err(why) => {
-            let ruling = classify::host(&HostFailure::NoAddress(why), &host.name, &policy);
-            report.verdict = ruling.transient.text.clone();
-            return (report, Err(ruling.clone()), Err(ruling));
         }
     };
     if !command.probe {
@@ -319,13 +329,16 @@ async fn judge(
     probe(bench, route, &policy, required, addresses, report).await
 }
 
-/// The policy of a host that may be contacted, or why it may not.
-fn contact(gate: Gate) -> Judged<TlsPolicy> {
-    match gate {
-        Gate::Contact(policy) => Ok(policy),
-        Gate::Refuse(policy, failure) => {
+/// The policy of a host that may be contacted and its addresses, or why it may not be; in the order of an attempt (R3, R5).
+fn contact(host: &Host, gate: Gate) -> Judged<(TlsPolicy, &[IpAddr])> {
+    match (&host.addresses, gate) {
+        (Err(why), Gate::Contact(policy) | Gate::Refuse(policy, _)) => {
+            Err(classify::host(&HostFailure::NoAddress(why), &host.name, &policy))
+        }
+        (Ok(_), Gate::Refuse(policy, failure)) => {
             Err(classify::host(&HostFailure::Tls(&failure), &policy.host, &policy))
         }
+        (Ok(addresses), Gate::Contact(policy)) => Ok((policy, addresses)),
     }
 }
 
@@ -334,7 +347,7 @@ async fn probe(
     route: &Route,
     policy: &TlsPolicy,
     required: Judged<TlsPolicy>,
-    addresses: &[std::net::IpAddr],
+    addresses: &[IpAddr],
     mut report: HostReport,
 ) -> (HostReport, Judged, Judged) {
     let untried = || HostRuling { transient: classify::local("no address".to_owned()), permanent: None };

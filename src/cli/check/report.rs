@@ -77,7 +77,7 @@ impl RuleReport {
         let demand = rule.demand();
         let minimum_tls = match demand {
             d if d.dane => "dane",
-            d if d.pkix => "verify",
+            d if d.verified => "verify",
             d if d.tls => "encrypt",
             _ => "none",
         };
@@ -405,7 +405,7 @@ impl Probe {
             certificate_faults: facts
                 .map(|f| f.pkix.iter().map(ToString::to_string).collect())
                 .unwrap_or_default(),
-            faults_count: policy.demand.pkix || policy.dane().is_none(),
+            faults_count: policy.wants_pkix() || policy.dane().is_none(),
             tlsa: facts
                 .map(|f| f.by_record(policy).iter().map(|(record, v)| TlsaMatch::new(record, v)).collect())
                 .unwrap_or_default(),

@@ -217,7 +217,7 @@ pub(super) fn demand(policy: &TlsPolicy) -> String {
             "nothing is required: an exception lets even TLS be missing".to_owned()
         };
     }
-    if policy.demand.dane && policy.demand.pkix {
+    if policy.demand.dane && policy.wants_pkix() {
         format!(
             "TLS is required by {} policy, with a certificate that matches a TLSA record and is valid for {}",
             policy.required_by(),
@@ -228,7 +228,7 @@ pub(super) fn demand(policy: &TlsPolicy) -> String {
             "TLS is required by {} policy, with a certificate that matches a TLSA record",
             policy.required_by()
         )
-    } else if policy.demand.pkix {
+    } else if policy.demand.verified {
         format!(
             "TLS is required by {} policy, with a certificate valid for {}",
             policy.required_by(),

@@ -312,7 +312,7 @@ fn advice(result: &str) -> &'static str {
             "DNSSEC validation failed; repair the signatures or the DS record of the zone"
         }
         Some(R::DaneRequired) => {
-            "the sender insists on DANE; publish signed TLSA records, or agree otherwise with the sender"
+            "the sender insists on DANE; sign the zones of MX and TLSA records, or agree otherwise with the sender"
         }
         Some(R::StsPolicyFetchError) => {
             "the MTA-STS policy could not be fetched; https://mta-sts.DOMAIN/.well-known/mta-sts.txt must answer 200 \

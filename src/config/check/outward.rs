@@ -12,6 +12,7 @@ use crate::config::{
     SourceAddress, Trust, TrustAnchor, defaults,
 };
 use crate::dns::anchor;
+use crate::dns::belief::unvouched;
 use crate::mail::Domain;
 
 impl Check<'_> {
@@ -55,6 +56,14 @@ impl Check<'_> {
             )
         });
         let trusted_servers = section.get("trusted_servers", Vec::new(), |f| f.list(|i| server(i.string()?)));
+        if let (Dnssec::TrustAd, Some(server)) = (dnssec, unvouched(&servers, &trusted_servers)) {
+            self.warn(format!(
+                "dns.dnssec: \"trust-ad\" believes what {} says of DNSSEC, and it is neither a validating resolver of this machine \
+                 nor in trusted_servers: whoever is on the way to it can forge that; write \"validate\", or list it where the \
+                 way to it is yours",
+                server.ip()
+            ));
+        }
         let trust_anchor = section.get("trust_anchor", None, |f| optional_file(f, |f| self.trust_anchor(f)));
         if trust_anchor.is_some() && dnssec != Dnssec::Validate {
             self.warn("dns.trust_anchor: has an effect with dnssec = \"validate\" only");

@@ -30,7 +30,7 @@ impl Reached {
                 _ => Self::Ehlo,
             },
             Unopened::Ourselves => Self::Ourselves,
-            Unopened::Handshake => Self::Handshake,
+            Unopened::Starttls => Self::Handshake,
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::queue::outcome::{Diagnosis, SessionFacts};
 use crate::queue::{Lease, QueueStore};
 use crate::route::source::{self, Source};
 use crate::route::{Host, Route, RouteFailure, RouteKind, RouteSettings};
-use crate::security::decide::{Gate, MessageKind, Sources, TlsPolicy, decide};
+use crate::security::decide::{Asked, Gate, MessageKind, Sources, TlsPolicy, decide};
 use crate::security::exception::{Exception, Exceptions};
 use crate::tlsrpt::SessionStore;
 
@@ -60,12 +60,14 @@ pub trait TlsaRecords: Send + Sync {
 /// TLSA records from the DNS (`dane::lookup`); none where DANE is off.
 pub struct DnsTlsa {
     resolver: Option<Arc<dyn Resolver>>,
+    believed: Dnssec,
 }
 
 impl DnsTlsa {
-    /// Asks this resolver; nobody for `None`.
-    pub fn new(resolver: Option<Arc<dyn Resolver>>) -> Self {
-        Self { resolver }
+    /// Asks this resolver while its answers are `believed` to be authenticated: of others none could count, and a question that
+    /// fails would keep mail back for nothing (DANE-01, DANE-07). Nobody for `None`.
+    pub fn new(resolver: Option<Arc<dyn Resolver>>, believed: Dnssec) -> Self {
+        Self { resolver, believed }
     }
 }
 
@@ -73,8 +75,10 @@ impl TlsaRecords for DnsTlsa {
     fn look_up<'a>(&'a self, host: &'a Host, port: u16) -> BoxFuture<'a, TlsaAnswer> {
         Box::pin(async move {
             match &self.resolver {
-                Some(resolver) => crate::dane::lookup::look_up(&**resolver, host, port).await,
-                None => TlsaAnswer::None,
+                Some(resolver) if self.believed.is_believed() => {
+                    crate::dane::lookup::look_up(&**resolver, host, port).await
+                }
+                _ => TlsaAnswer::None,
             }
         })
     }
@@ -146,8 +150,8 @@ pub struct AttemptSettings {
     pub own_listeners: Vec<SocketAddr>,
     /// `dane.require_both`.
     pub require_both: bool,
-    /// Whether DNSSEC answers are believed.
-    pub dnssec: Dnssec,
+    /// Who is asked about promises.
+    pub asking: Asking,
     /// Deadlines of a session.
     pub timers: Timers,
     /// Sessions that reach MAIL, per attempt (OUT-02).
@@ -162,6 +166,26 @@ pub struct AttemptSettings {
     pub metrics: AttemptMetrics,
 }
 
+/// Who is asked about what a domain promises.
+#[derive(Debug, Clone, Default)]
+pub struct Asking {
+    /// Whether everybody is: neither MTA-STS nor DANE is off.
+    pub everybody: bool,
+    /// Whether the self-test has proven what DNSSEC says; `None` where nobody is ever believed about it.
+    pub dnssec: Option<Dnssec>,
+}
+
+impl Asking {
+    /// How it stands now.
+    pub fn now(&self) -> Asked {
+        match &self.dnssec {
+            Some(dnssec) if !dnssec.is_believed() => Asked::Fewer,
+            Some(_) if self.everybody => Asked::All,
+            _ => Asked::AsConfigured,
+        }
+    }
+}
+
 impl AttemptSettings {
     /// The defaults for a relay of this name.
     pub fn new(hostname: Domain) -> Self {
@@ -171,7 +195,7 @@ impl AttemptSettings {
             sources: Vec::new(),
             own_listeners: Vec::new(),
             require_both: false,
-            dnssec: Dnssec::default(),
+            asking: Asking::default(),
             timers: Timers::default(),
             max_sessions: 2,
             own_name_pause: Duration::from_secs(10),
@@ -318,7 +342,7 @@ pub fn gate(
         floor: route.floor(),
         exception: terms.exception,
         message: terms.message,
-        dnssec: terms.dnssec,
+        asked: terms.asked,
     })
 }
 
@@ -336,8 +360,8 @@ pub struct Terms<'a> {
     pub message: MessageKind,
     /// `dane.require_both`.
     pub require_both: bool,
-    /// Whether DNSSEC answers are believed.
-    pub dnssec: bool,
+    /// Whether all were asked who could have promised something.
+    pub asked: Asked,
 }
 
 /// The names that a certificate below a DANE-TA authority may carry (RFC 7672 §3.2.2, DANE-28): the base domain and the
@@ -385,7 +409,7 @@ fn opening<'a>(
     }
 }
 
-/// `None` for a failed handshake, which the verdict judges. `nobody`: a refused
+/// `None` where STARTTLS came to nothing, which the verdict judges. `nobody`: a refused
 /// connection says that the host is us.
 fn host_failure(why: &Unopened, at: SocketAddr, nobody: bool) -> Option<HostFailure<'_>> {
     match why {
@@ -398,7 +422,7 @@ fn host_failure(why: &Unopened, at: SocketAddr, nobody: bool) -> Option<HostFail
         Unopened::Refused(stage, reply) => Some(HostFailure::Refused(*stage, reply)),
         Unopened::Fault(stage, fault) => Some(HostFailure::Fault(*stage, fault)),
         Unopened::Ourselves => Some(HostFailure::Ourselves),
-        Unopened::Handshake => None,
+        Unopened::Starttls => None,
     }
 }
 
@@ -413,7 +437,8 @@ fn facts(seen: &Seen, route: &Route, reused: bool, connect: Duration) -> Session
     SessionFacts {
         tls_version: seen.tls().map(|t| t.version.clone()),
         cipher: seen.tls().map(|t| t.cipher.clone()),
-        mx_secure: route.mx_secure,
+        // A configured name needs nobody to vouch for it.
+        mx_secure: route.mx_secure || route.kind == RouteKind::SmartHost,
         reused,
         body_8bit_undeclared: false,
         requiretls: false,

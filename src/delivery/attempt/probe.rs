@@ -47,7 +47,7 @@ impl Prober {
             Err(fault) => fault,
         };
         match (fault.seen, &fault.why) {
-            (Some(seen), Unopened::Handshake) => {
+            (Some(seen), Unopened::Starttls) => {
                 let judgement = judge(policy, &seen.evidence);
                 Ok((*seen, judgement))
             }

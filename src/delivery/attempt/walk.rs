@@ -13,11 +13,11 @@ use crate::mtasts::{Applicable, Discovery, Mode};
 use crate::queue::outcome::{Diagnosis, Stage};
 use crate::queue::{Lease, LeasedRecipient, Step};
 use crate::route::{Host, NoAddress, Route, RouteFailure};
-use crate::security::decide::{Gate, MessageKind, TlsPolicy};
+use crate::security::decide::{Asked, Gate, MessageKind, TlsPolicy};
 use crate::security::failure::TlsFailure;
 use crate::security::verdict::refused;
 
-use super::super::classify::{self, HostFailure, Ruling};
+use super::super::classify::{self, HostFailure, HostRuling};
 use super::super::ehlo::Ehlo;
 use super::super::wire_form::{Mail, Rcpt, rcpt_command};
 use super::super::{AttemptReport, Ledger};
@@ -58,16 +58,16 @@ pub(super) struct Walk<'a> {
     report: AttemptReport,
     steps: Vec<Step>,
     failures: Vec<Failure>,
-    /// The last temporary ruling of a transaction, per recipient still pending.
-    waiting: BTreeMap<usize, (Ruling, Diagnosis)>,
+    /// What the transactions so far come to, per recipient still pending: the last temporary ruling, if there is one.
+    waiting: BTreeMap<usize, (HostRuling, Diagnosis)>,
     sessions: u32,
     /// By name too: one machine under two names may have the certificate of the second only.
     tried: HashSet<(Domain, IpAddr)>,
     /// IPv6 was refused for what IPv4 may deliver: IPv4 alone from now on (OUT-40).
     ipv4_only: bool,
     first_pause: Option<Duration>,
-    /// Whether DNSSEC was proven before the route was looked for.
-    dnssec: bool,
+    /// Who could be asked when the route was looked for, and after it for the policy.
+    asked: Asked,
     begun: Duration,
 }
 
@@ -94,7 +94,7 @@ impl<'a> Walk<'a> {
             tried: HashSet::new(),
             ipv4_only: false,
             first_pause: None,
-            dnssec: false,
+            asked: Asked::Fewer,
             begun: parts.clock.monotonic(),
         }
     }
@@ -119,7 +119,7 @@ impl<'a> Walk<'a> {
             return self.report;
         }
         // Asked before the route is: one that was found in doubt is no proof because the doubt has ended since (RTLS-29).
-        self.dnssec = self.settings.dnssec.is_believed();
+        self.asked = self.settings.asking.now();
         let route = match self.parts.routes.resolve(domain).await {
             Ok(route) => route,
             Err(failure) => {
@@ -146,6 +146,9 @@ impl<'a> Walk<'a> {
             let ruling = classify::policy_lookup_failed(error);
             self.settle_pending(|_| (ruling.clone(), None)).await;
             return self.report;
+        }
+        if applicable.lookup_failed.is_some() {
+            self.asked = Asked::Fewer;
         }
         match self.hosts(&route, &applicable, kind).await {
             Flow::Done => {}
@@ -223,16 +226,12 @@ impl<'a> Walk<'a> {
                 exception,
                 message: kind,
                 require_both: self.settings.require_both,
-                dnssec: self.dnssec && self.settings.dnssec.is_believed(),
+                asked: self.asked.max(self.settings.asking.now()),
             };
             let policy = match gate(route, host, &tlsa, applicable, terms) {
                 Gate::Contact(policy) => policy,
-                // R3 comes before R4 and R9: where no address can be found out, nothing is conclusive.
-                Gate::Refuse(policy, TlsFailure::NameNotAssured { .. } | TlsFailure::DaneRequired)
-                    if host.addresses.is_err() =>
-                {
-                    policy
-                }
+                // R3 comes before R4, R5 and R9: where no address can be found out, nothing is conclusive (D05).
+                Gate::Refuse(policy, _) if host.addresses.is_err() => policy,
                 Gate::Refuse(policy, failure) => {
                     self.refuse_host(route, host, &policy, failure);
                     continue;

@@ -64,10 +64,25 @@ pub struct HostRuling {
     pub permanent: Option<Ruling>,
 }
 
+impl HostRuling {
+    /// Of a host that may be the only one to refuse: `refusal` is final where all do.
+    pub fn unless_another(refusal: Ruling) -> Self {
+        let enhanced = EnhancedCode { class: 4, ..refusal.enhanced };
+        let decision = Decision::Deferred(DeferReason::Reply);
+        let transient = Ruling { decision, enhanced, ..refusal.clone() };
+        Self { transient, permanent: Some(refusal) }
+    }
+
+    /// Of a host that another may make up for, and that may itself another time.
+    pub const fn transient(ruling: Ruling) -> Self {
+        Self { transient: ruling, permanent: None }
+    }
+}
+
 /// Judges a host-level failure. `policy` is what was demanded of the host.
 pub fn host(failure: &HostFailure<'_>, host: &Domain, policy: &TlsPolicy) -> HostRuling {
     let code4 = |s, d| EnhancedCode::new(4, s, d);
-    let transient = |ruling| HostRuling { transient: ruling, permanent: None };
+    let transient = HostRuling::transient;
     let may_fail = |ruling: Ruling, reason, enhanced| HostRuling {
         permanent: Some(Ruling { decision: Decision::Failed(reason), enhanced, ..ruling.clone() }),
         transient: ruling,
@@ -125,7 +140,7 @@ pub fn host(failure: &HostFailure<'_>, host: &Domain, policy: &TlsPolicy) -> Hos
         HostFailure::Tls(failure) => {
             let (reason, stage, enhanced) = match failure {
                 TlsFailure::NotListed => (DeferReason::PolicyMx, Stage::Policy, code4(7, 0)),
-                TlsFailure::TlsaLookup(_) | TlsFailure::DaneRequired => {
+                TlsFailure::TlsaLookup(_) | TlsFailure::DaneRequired(_) => {
                     (DeferReason::TlsaLookup, Stage::Dns, code4(7, 5))
                 }
                 TlsFailure::NotOffered | TlsFailure::Refused(_) => {

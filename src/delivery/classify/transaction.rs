@@ -14,6 +14,8 @@ pub enum Next {
     Settled,
     /// Another host, while the budget of sessions lasts; else the ruling stands.
     NextHost,
+    /// Another host as well; the ruling, a failure, stands only where every other host has one too (RTLS-51, OUT-22).
+    UnlessAnotherTakesIt,
     /// A further transaction on this connection, at once (OUT-41).
     SameConnection,
     /// Once more over IPv4 (OUT-40).
@@ -111,15 +113,18 @@ fn judge_reply(stage: Stage, command: &str, reply: &Reply, context: Context<'_>)
         return protocol(stage, host, "a reply code out of place", false);
     }
     // RFC 8461 owes nobody TLS here; the host itself wants it and could not give it. Who asked for delivery without TLS is
-    // told at once (RFC 8689 §4.2.2, RTLS-51).
+    // told once every host has said so (RFC 8689 §4.2.2, RTLS-51).
     if let Some(tls_failure) = clear
-        && !in_the_clear_if_need_be
         && (reply.code == 530 && matches!(subject_detail, None | Some((7, 0 | 10)))
             || subject_detail == Some((7, 10)))
     {
         let enhanced = EnhancedCode::new(4, 7, 4);
-        let text = format!("{host} demands TLS that could not be set up: {reply}");
-        let mut ruling = deferred(DeferReason::TlsMissing, stage, code, enhanced, text);
+        let demands = format!("{host} demands TLS that could not be set up: {reply}");
+        let mut ruling = deferred(DeferReason::TlsMissing, stage, code, enhanced, demands);
+        if in_the_clear_if_need_be {
+            let (decision, enhanced) = (Decision::Failed(FailReason::Rejected), reply.enhanced_or_default());
+            return (Next::UnlessAnotherTakesIt, Ruling { decision, enhanced, text, ..ruling });
+        }
         ruling.tls_failure = Some(tls_failure);
         return (Next::NextHost, ruling);
     }

@@ -96,8 +96,8 @@ pub struct Opening<'a> {
     /// What the verdict will ask for. With TLS in it there is no HELO (OUT-25), and a bad handshake signature ends the
     /// handshake.
     pub demand: Demand,
-    /// The handshake that failed before: this connection is for the clear (OUT-33).
-    pub after: Option<HandshakeFault>,
+    /// What STARTTLS came to on the connection before: this one is for the clear (OUT-33).
+    pub after: Option<TlsState>,
     /// Where our own listeners answer (OUT-08).
     pub own_listeners: &'a [SocketAddr],
     /// Deadlines.
@@ -140,8 +140,8 @@ pub enum Unopened {
     Fault(Stage, Fault),
     /// It is one of our own listeners.
     Ourselves,
-    /// The handshake failed; the evidence says how.
-    Handshake,
+    /// STARTTLS came to nothing, and the connection is gone; the evidence says how.
+    Starttls,
 }
 
 /// A session that did not come about, and what was seen of TLS if it came to that (RPT-21, RPT-24).
@@ -234,22 +234,23 @@ impl Session {
         };
         let mut ehlo = ehlo.unwrap_or_default();
         let fallback = o.after.is_some();
-        if let Some(fault) = &o.after {
-            seen.evidence.tls = TlsState::Failed(fault.clone());
+        if let Some(before) = &o.after {
+            seen.evidence.tls = before.clone();
         } else if ehlo.starttls {
             match starttls(line, &o).await {
                 Upgrade::Refused(clear, reply) => {
                     line = clear;
-                    seen.evidence.tls = TlsState::Refused(reply.clone());
-                    if reply.code == 421 {
-                        let why = Unopened::Fault(Stage::Starttls, Fault::Closing(reply));
-                        return Err(OpenFault { why, seen: Some(Box::new(seen)) });
+                    let closing = reply.code == 421;
+                    seen.evidence.tls = TlsState::Refused(reply);
+                    // TLS-05: a refusal like any other, but for the connection, which is as gone as after a handshake.
+                    if closing {
+                        return Err(OpenFault { why: Unopened::Starttls, seen: Some(Box::new(seen)) });
                     }
                 }
                 Upgrade::Fault(fault) => return Err(Unopened::Fault(Stage::Starttls, fault).into()),
                 Upgrade::Failed(fault) => {
                     seen.evidence.tls = TlsState::Failed(fault);
-                    return Err(OpenFault { why: Unopened::Handshake, seen: Some(Box::new(seen)) });
+                    return Err(OpenFault { why: Unopened::Starttls, seen: Some(Box::new(seen)) });
                 }
                 Upgrade::Up(inside, facts) => {
                     seen.evidence.tls = TlsState::On(facts);
@@ -295,7 +296,7 @@ impl Session {
             }
             Err(fault) => {
                 seen.evidence.tls = TlsState::Failed(fault);
-                return Err(OpenFault { why: Unopened::Handshake, seen: Some(Box::new(seen)) });
+                return Err(OpenFault { why: Unopened::Starttls, seen: Some(Box::new(seen)) });
             }
         };
         let greeting = match line.reply(o.timers.greeting).await {

@@ -91,7 +91,7 @@ fn dane_has_words_of_its_own() {
         // Older rows call it a promise of the domain.
         let d = Diagnosis { unmet, promise: Some(promise("dane")), ..d.clone() };
         let advice = d.advice(reason);
-        assert!(advice.contains("no TLSA records") && advice.contains("minimum_tls"), "{advice}");
+        assert!(advice.contains("does not publish both") && advice.contains("minimum_tls"), "{advice}");
         assert!(!advice.contains("resolver") && !d.promised(), "{advice}");
     }
     d.tls_failure = Some(ResultType::DnssecInvalid);

@@ -54,7 +54,7 @@ mod tests {
     use crate::clock::Timestamp;
     use crate::dane::TlsaSet;
     use crate::mail::Domain;
-    use crate::security::decide::{Demand, Gate, MessageKind, Sources, decide};
+    use crate::security::decide::{Asked, Demand, Gate, MessageKind, Sources, decide};
 
     fn facts(leaf: &CertificateDer<'static>, signature_verified: bool) -> TlsFacts {
         let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
@@ -89,7 +89,7 @@ mod tests {
             floor: Demand::NOTHING,
             exception: None,
             message: MessageKind::Normal,
-            dnssec: true,
+            asked: Asked::All,
         });
         match gate {
             Gate::Contact(policy) | Gate::Refuse(policy, _) => policy,

@@ -27,16 +27,22 @@ pub fn refused(policy: &TlsPolicy, failure: TlsFailure) -> Judgement {
             Some(sts) => sts_entry(policy, sts, false, TlsFailure::NotListed.details()),
             None => unfetched_entry(policy, failure.details()),
         }),
-        _ => Some(PolicyVerdict {
-            policy: AppliedPolicy::Tlsa { domain: policy.host.clone(), records: Vec::new() },
-            success: false,
-            details: failure.details(),
-        }),
+        _ => {
+            let (domain, records) = match &policy.tlsa {
+                TlsaAnswer::Found(set) => (&set.base, set.records.iter().map(ToString::to_string).collect()),
+                TlsaAnswer::None | TlsaAnswer::Failed(_) => (&policy.host, Vec::new()),
+            };
+            Some(PolicyVerdict {
+                policy: AppliedPolicy::Tlsa { domain: domain.clone(), records },
+                success: false,
+                details: failure.details(),
+            })
+        }
     };
     let promised = match &failure {
         TlsFailure::NotListed => policy.sts.as_ref().map(sts_promise),
         // Nobody promised the records that the operator alone asks for.
-        TlsFailure::NameNotAssured { .. } | TlsFailure::PolicyNotFetched(_) | TlsFailure::DaneRequired => {
+        TlsFailure::NameNotAssured { .. } | TlsFailure::PolicyNotFetched(_) | TlsFailure::DaneRequired(_) => {
             None
         }
         _ => Some(dane_promise(policy)),
@@ -86,10 +92,12 @@ pub(super) fn verdicts(policy: &TlsPolicy, found: &Findings) -> Vec<PolicyVerdic
 /// What an exception let pass that the operator's rule asks for and the host has no records of.
 fn waived_entry(policy: &TlsPolicy) -> Option<PolicyVerdict> {
     let blocked = policy.waiver.as_ref()?.blocked.as_ref()?;
-    matches!((blocked, &policy.tlsa), (TlsFailure::DaneRequired, TlsaAnswer::None)).then(|| PolicyVerdict {
-        policy: AppliedPolicy::Tlsa { domain: policy.host.clone(), records: Vec::new() },
-        success: false,
-        details: blocked.details(),
+    matches!((blocked, &policy.tlsa), (TlsFailure::DaneRequired(_), TlsaAnswer::None)).then(|| {
+        PolicyVerdict {
+            policy: AppliedPolicy::Tlsa { domain: policy.host.clone(), records: Vec::new() },
+            success: false,
+            details: blocked.details(),
+        }
     })
 }
 

@@ -256,6 +256,22 @@ async fn records_of_unsigned_hosts_are_not_looked_up() {
     assert_eq!(w.zone.queries(), Vec::<String>::new());
 }
 
+// DANE-01, DANE-07: a question whose answer could prove nothing must not be what mail waits for.
+#[tokio::test]
+async fn where_no_answer_is_believed_nobody_is_asked_about_an_alias() {
+    let (port, ears) = serve("127.0.0.1", 0, Manners::default()).await;
+    let w = World::new(port, Authority::new().tls());
+    w.zone.add(&format!("{HOST} CNAME TIMEOUT")).unwrap();
+    let alias = Host { expanded: Some(domain("h1.provider.example")), ..host(HOST, 10, &["127.0.0.1"]) };
+    route_over(&w, "a.example", alias);
+    let (_, outcomes) = w.deliver("a.example", 1).await;
+    assert_eq!((words(&outcomes), &*enhanced(&outcomes[0])), (vec!["deferred"], "4.7.5"), "{outcomes:?}");
+    let asked = w.zone.queries().len();
+    w.believed.set(false);
+    assert_eq!(words(&w.deliver("a.example", 1).await.1), ["delivered"]);
+    assert_eq!((w.zone.queries().len(), count(&ears, "MAIL")), (asked, 1));
+}
+
 fn route_over(w: &World, name: &str, host: Host) {
     let route = Route {
         next_hop: domain(name),

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use crate::queue::health::Trouble;
 use crate::queue::outcome::Stage;
 use crate::route::source;
-use crate::security::verdict::{Evidence, HandshakeFault, TlsState, judge};
+use crate::security::verdict::{Evidence, TlsState, judge};
 
 use super::super::{has_our_name, host_failure, opening};
 use super::{Flow, Try, Walk};
@@ -69,7 +69,7 @@ impl Walk<'_> {
         Key { name: t.host.name.clone(), host, lane: t.route.lane() }
     }
 
-    /// Opens a session; the reconnect in the clear after a failed handshake included (TLS-07).
+    /// Opens a session; the reconnect in the clear included, where STARTTLS came to nothing (TLS-07).
     async fn dial(&mut self, t: &Try<'_>) -> Option<Box<Session>> {
         let host = self.key(t).host;
         let mut after = None;
@@ -97,14 +97,18 @@ impl Walk<'_> {
                 base.source_ip = seen.local;
                 base.promise = judgement.promise;
                 base.waived = judgement.waived;
-                if let (Unopened::Handshake, TlsState::Failed(handshake)) = (&fault.why, &seen.evidence.tls) {
+                if let Unopened::Starttls = &fault.why {
                     match judgement.cleared {
                         Ok(_) if !retry => {
-                            self.step(
-                                t,
-                                format!("TLS handshake failed ({}), once more in the clear", handshake.words),
-                            );
-                            after = Some(handshake.clone());
+                            let what = match &seen.evidence.tls {
+                                TlsState::Failed(handshake) => {
+                                    format!("TLS handshake failed ({})", handshake.words)
+                                }
+                                TlsState::Refused(reply) => format!("STARTTLS refused ({reply})"),
+                                TlsState::NotOffered | TlsState::On(_) => "no TLS".to_owned(),
+                            };
+                            self.step(t, format!("{what}, once more in the clear"));
+                            after = Some(seen.evidence.tls.clone());
                             continue;
                         }
                         Ok(_) => {}
@@ -144,8 +148,8 @@ impl Walk<'_> {
         }
     }
 
-    /// Opens a session; `after` a handshake that failed, for the clear.
-    async fn open(&self, t: &Try<'_>, after: Option<HandshakeFault>) -> Result<Session, OpenFault> {
+    /// Opens a session; `after` STARTTLS came to nothing, for the clear.
+    async fn open(&self, t: &Try<'_>, after: Option<TlsState>) -> Result<Session, OpenFault> {
         let mut dials = 1;
         loop {
             let (tls, now) = (&self.parts.tls, self.parts.clock.now());

@@ -43,7 +43,7 @@ impl Walk<'_> {
             let mut rulings: Vec<HostRuling> = Vec::new();
             let mut bases: Vec<&Diagnosis> = Vec::new();
             if let Some((ruling, base)) = self.waiting.get(&i) {
-                rulings.push(HostRuling { transient: ruling.clone(), permanent: None });
+                rulings.push(ruling.clone());
                 bases.push(base);
             }
             for failure in &self.failures {

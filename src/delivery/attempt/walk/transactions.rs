@@ -11,7 +11,7 @@ use crate::security::verdict::{Clearance, judge};
 
 use super::super::{Sending, facts};
 use super::{Flow, Try, Walk};
-use crate::delivery::classify::{self, Context, Decision, HostFailure, Next};
+use crate::delivery::classify::{self, Context, Decision, HostFailure, HostRuling, Next};
 use crate::delivery::pool::{HostKey, Slot};
 use crate::delivery::session::{Content, Session};
 use crate::delivery::transcript::{AuthFault, Fault, Transcript};
@@ -146,7 +146,12 @@ impl Walk<'_> {
                 match next {
                     Next::Settled => settled.push((i, ruling, diagnosis.clone())),
                     Next::SameConnection => {
-                        self.waiting.insert(i, (ruling, diagnosis.clone()));
+                        self.waiting.insert(i, (HostRuling::transient(ruling), diagnosis.clone()));
+                    }
+                    Next::UnlessAnotherTakesIt => {
+                        done_here.insert(i);
+                        let refused = || (HostRuling::unless_another(ruling), diagnosis.clone());
+                        self.waiting.entry(i).or_insert_with(refused);
                     }
                     Next::NextHost | Next::Ipv4 => {
                         if next == Next::Ipv4 && !self.ipv4_only {
@@ -155,7 +160,7 @@ impl Walk<'_> {
                             self.sessions = self.settings.max_sessions.saturating_sub(1);
                         }
                         done_here.insert(i);
-                        self.waiting.insert(i, (ruling, diagnosis.clone()));
+                        self.waiting.insert(i, (HostRuling::transient(ruling), diagnosis.clone()));
                     }
                 }
             }

@@ -42,6 +42,15 @@ fn a_message_that_no_host_can_protect() {
     };
     let (_, text) = tagged(SenderTls::Required, DsnKind::Failed, &d, false, "requiretls_missing");
     insta::assert_snapshot!("requiretls_missing", text);
+    // D90: no server was asked, and none is said to lack anything.
+    let d = Diagnosis { stage: Stage::Policy, ..d };
+    let (_, text) = tagged(SenderTls::Required, DsnKind::Failed, &d, false, "requiretls_missing");
+    let told = text.replace('\n', " ");
+    assert!(
+        text.contains("\nStatus: 5.7.30\n") && told.contains("Nothing proves which mail servers"),
+        "{text}"
+    );
+    assert!(!told.contains("promises that"), "{text}");
     let d = Diagnosis {
         stage: Stage::Starttls,
         enhanced: EnhancedCode::new(5, 7, 10),
