@@ -25,6 +25,9 @@ mod policies;
 mod reports;
 mod status;
 
+/// How long anything may take that is only to come some time: a machine under load is slow, not wrong.
+pub(super) const PATIENCE: Duration = Duration::from_secs(180);
+
 /// A place where a store can be opened again and again, by one process after another.
 pub(super) trait Site {
     type Store: QueueStore + PolicyStore + SessionStore + ReportStore + Figures + Overview + 'static;

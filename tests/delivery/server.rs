@@ -1,10 +1,11 @@
 //! MX hosts that keep to the protocol, but for the manners they are given.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
-use tokio::net::TcpSocket;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Notify;
 
 /// How a server differs from one that takes everything.
@@ -138,16 +139,35 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 pub(crate) async fn serve(ip: &str, port: u16, manners: Manners) -> (u16, Ears) {
-    let address = SocketAddr::new(ip.parse().unwrap(), port);
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.unwrap();
-    socket.set_reuseaddr(true).unwrap();
-    if let Some(octets) = manners.window {
-        socket.set_recv_buffer_size(octets).unwrap();
-        socket.set_send_buffer_size(octets).unwrap();
+    let listener = listen(ip, port, &manners).unwrap();
+    (listener.local_addr().unwrap().port(), attend(listener, manners))
+}
+
+/// Two servers at two addresses, on a port that is free at both.
+pub(crate) fn serve_two(one: (&str, Manners), two: (&str, Manners)) -> (u16, Ears, Ears) {
+    loop {
+        let first = listen(one.0, 0, &one.1).unwrap();
+        let port = first.local_addr().unwrap().port();
+        match listen(two.0, port, &two.1) {
+            Ok(second) => return (port, attend(first, one.1), attend(second, two.1)),
+            Err(e) => assert_eq!(e.kind(), io::ErrorKind::AddrInUse),
+        }
     }
-    socket.bind(address).unwrap();
-    let listener = socket.listen(1024).unwrap();
-    let port = listener.local_addr().unwrap().port();
+}
+
+fn listen(ip: &str, port: u16, manners: &Manners) -> io::Result<TcpListener> {
+    let address = SocketAddr::new(ip.parse().unwrap(), port);
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    if let Some(octets) = manners.window {
+        socket.set_recv_buffer_size(octets)?;
+        socket.set_send_buffer_size(octets)?;
+    }
+    socket.bind(address)?;
+    socket.listen(1024)
+}
+
+fn attend(listener: TcpListener, manners: Manners) -> Ears {
     let ears = Ears::default();
     let all = Arc::clone(&ears);
     tokio::spawn(async move {
@@ -182,7 +202,7 @@ pub(crate) async fn serve(ip: &str, port: u16, manners: Manners) -> (u16, Ears) 
             });
         }
     });
-    (port, ears)
+    ears
 }
 
 pub(crate) fn connections(ears: &Ears) -> usize {

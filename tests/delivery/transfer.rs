@@ -21,7 +21,7 @@ use sealpost::security::verdict::judge;
 use tokio_util::sync::CancellationToken;
 
 use crate::authority::Authority;
-use crate::server::{Ears, Manners, connections, count, serve};
+use crate::server::{Ears, Manners, connections, count, serve, serve_two};
 use crate::world::{World, domain, enhanced, host, lease, opened, words};
 
 /// Commits into what the server hears, so that the order of both can be seen.
@@ -94,8 +94,8 @@ async fn a_group_of_thousands_of_commands_does_not_stop_at_full_buffers() {
     let Gate::Contact(policy) = gate(&route, &mx, &TlsaAnswer::None, &Applicable::default(), terms) else {
         panic!("nothing is demanded of this host")
     };
-    let short = Duration::from_secs(10);
-    let timers = Timers { rcpt: short, block: short, ..Timers::default() };
+    let patience = Duration::from_secs(60);
+    let timers = Timers { rcpt: patience, block: patience, ..Timers::default() };
     let mut session = opened(&mx.name, port, &timers).await;
     let cleared = judge(&policy, &session.seen.evidence).cleared.unwrap();
 
@@ -144,9 +144,8 @@ async fn a_window_that_stays_shut_defers_and_only_past_the_terminator_is_it_unce
             window: Some(4096),
             ..Manners::default()
         };
-        let (port, one) = serve("127.0.0.1", 0, shut).await;
         let refusing = Manners { instead: vec![("MAIL", "451 4.3.0 later")], ..Manners::default() };
-        let (_, two) = serve("127.0.0.2", port, refusing).await;
+        let (port, one, two) = serve_two(("127.0.0.1", shut), ("127.0.0.2", refusing));
         let w = World::with(quick(port), authority.tls());
         w.route("a.example", &[("mx1.example.net", &["127.0.0.1"]), ("mx2.example.net", &["127.0.0.2"])]);
         let mut lease = lease("a.example", 2);

@@ -14,7 +14,7 @@ use sealpost::tlsrpt::ResultType;
 use tokio_util::sync::CancellationToken;
 
 use crate::authority::Authority;
-use crate::server::{Ears, Manners, connections, count, serve};
+use crate::server::{Ears, Manners, connections, count, serve, serve_two};
 use crate::world::{World, all_entries, domain, enhanced, host, lease, words};
 
 // RFC 5321 §4.1.4, RFC 9422: the second transaction of a session begins with RSET when the first was left open.
@@ -170,8 +170,7 @@ async fn one_address_under_two_names_is_tried_under_each() {
 
 /// Two hosts on one port, a route over both.
 async fn pair(authority: &Authority, first: Manners, second: Manners) -> (World, Ears, Ears) {
-    let (port, one) = serve("127.0.0.1", 0, first).await;
-    let (_, two) = serve("127.0.0.2", port, second).await;
+    let (port, one, two) = serve_two(("127.0.0.1", first), ("127.0.0.2", second));
     let w = World::new(port, authority.tls());
     w.route("a.example", &[("mx1.example.net", &["127.0.0.1"]), ("mx2.example.net", &["127.0.0.2"])]);
     (w, one, two)
@@ -240,8 +239,7 @@ async fn m6_a_host_that_greets_with_5xx_is_passed_over() {
 #[tokio::test]
 async fn a_refusal_of_ipv6_is_tried_again_over_ipv4_which_then_comes_first() {
     let refusing = Manners { instead: vec![("MAIL", "550 5.7.25 no PTR")], ..Manners::default() };
-    let (port, six) = serve("::1", 0, refusing).await;
-    let (_, four) = serve("127.0.0.1", port, Manners::default()).await;
+    let (port, six, four) = serve_two(("::1", refusing), ("127.0.0.1", Manners::default()));
     let w = World::new(port, Authority::new().tls());
     w.route("a.example", &[("mx.example.net", &["::1", "127.0.0.1"])]);
     assert_eq!(words(&w.deliver("a.example", 1).await.1), ["delivered"]);

@@ -240,7 +240,9 @@ impl World {
         let clock: Arc<dyn Clock> = Arc::new(RealClock(std::time::Instant::now()));
         let (known, notes) = (Arc::new(Known::default()), Arc::new(Notes::default()));
         let zone = Arc::new(ZoneResolver::new("").unwrap());
-        let pool = Pool::new(PoolSettings::default(), Arc::clone(&clock));
+        // However slow the machine: tests count connections.
+        let idle = Duration::from_secs(600);
+        let pool = Pool::new(PoolSettings { idle, ..PoolSettings::default() }, Arc::clone(&clock));
         let believed = Dnssec::new(true);
         let parts = Parts {
             tlsa: Arc::new(DnsTlsa::new(Some(Arc::clone(&zone) as Arc<dyn Resolver>), believed.clone())),

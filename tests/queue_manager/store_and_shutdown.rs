@@ -1,5 +1,7 @@
 //! Commits that fail, and the end of the process.
 
+use std::time::Duration;
+
 use sealpost::queue::{Intake, RecipientState, StoreError};
 
 use super::world::*;
@@ -72,4 +74,15 @@ async fn a_claim_under_way_at_shutdown_gives_everything_back() {
     let rows = w.of_domain("one.example").await;
     assert_eq!(w.deliverer.tries("one.example"), 0);
     assert!(rows.iter().all(|r| (r.state, r.attempts) == (RecipientState::Queued, 0)), "{rows:?}");
+}
+
+// DUR-12, DUR-18
+#[tokio::test(flavor = "multi_thread")]
+async fn a_heartbeat_that_waits_for_a_locked_database_holds_up_no_drain() {
+    let w = world(|s| s.drain = DAY);
+    let _locked = w.faulty.heart.write().await;
+    w.manager.start();
+    w.faulty.beating.notified().await;
+    let drained = tokio::time::timeout(Duration::from_secs(60), w.manager.drain()).await;
+    assert!(drained.is_ok(), "it waits for the heartbeat");
 }

@@ -137,13 +137,15 @@ impl Deliverer for Scripted {
     }
 }
 
-/// The real store, but for errors that wait for their call, and a gate behind every claim.
+/// The real store, but for errors that wait for their call, a gate behind every claim, and one before every heartbeat.
 pub(super) struct Faulty {
     pub(super) store: Arc<SqliteStore>,
     pub(super) finish: Mutex<Vec<StoreError>>,
     pub(super) release: Mutex<Vec<StoreError>>,
     pub(super) gate: tokio::sync::RwLock<()>,
     pub(super) claimed: Notify,
+    pub(super) heart: tokio::sync::RwLock<()>,
+    pub(super) beating: Notify,
 }
 
 macro_rules! pass_on {
@@ -163,7 +165,6 @@ impl QueueStore for Faulty {
         delayed(t: Timestamp, after: Option<(QueueId, u32)>, n: usize) -> Vec<queue::Delayed>;
         warned(r: Vec<(QueueId, u32)>, m: Vec<NewMessage>) -> ();
         purge(keep: Duration, limit: u64) -> bool;
-        heartbeat() -> ();
         list(f: Filter, n: usize) -> Vec<ListedRecipient>;
         show(id: QueueId) -> Option<queue::ShownMessage>;
         retry(f: Filter) -> queue::Touched;
@@ -181,6 +182,15 @@ impl QueueStore for Faulty {
             self.claimed.notify_one();
             let _open = self.gate.read().await;
             leases
+        }
+        .boxed()
+    }
+
+    fn heartbeat(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        async move {
+            self.beating.notify_one();
+            let _open = self.heart.read().await;
+            self.store.heartbeat().await
         }
         .boxed()
     }
@@ -259,6 +269,8 @@ pub(super) fn world(change: impl FnOnce(&mut ManagerSettings)) -> World {
         release: Mutex::default(),
         gate: tokio::sync::RwLock::default(),
         claimed: Notify::new(),
+        heart: tokio::sync::RwLock::default(),
+        beating: Notify::new(),
     });
     let deliverer = Arc::new(Scripted {
         plans: Mutex::default(),

@@ -120,10 +120,12 @@ fn without_descriptors_the_listener_neither_spins_nor_stops() {
         assert!(begun.elapsed() < PATIENCE, "nobody is let go");
         std::thread::sleep(Duration::from_millis(20));
     }
-    let before = relay.ticks();
+    let (begun, before) = (Instant::now(), relay.ticks());
     std::thread::sleep(Duration::from_secs(1));
-    let spent = relay.ticks() - before;
-    assert!(spent < 30, "{spent} ticks of 10 ms in a second without descriptors");
+    let spent = Duration::from_millis(10) * u32::try_from(relay.ticks() - before).unwrap();
+    // On a busy machine the second is longer.
+    let elapsed = begun.elapsed();
+    assert!(spent * 10 < elapsed * 3, "{spent:?} of {elapsed:?} without descriptors");
     drop(crowd);
     let begun = Instant::now();
     while greeting(address) != Some(*b"220 ") {

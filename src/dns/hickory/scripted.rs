@@ -150,11 +150,17 @@ pub(super) fn alias(target: &str) -> RData {
     RData::CNAME(CNAME(fqdn(target)))
 }
 
+/// One round through the servers, with the real wait for each.
 pub(super) fn resolver(servers: &[SocketAddr], trust_ad: bool) -> HickoryResolver {
+    waiting(DnsSettings::default().timeout, servers, trust_ad)
+}
+
+/// One that waits no longer than this for a server: for servers whose answer is not to come.
+pub(super) fn waiting(timeout: Duration, servers: &[SocketAddr], trust_ad: bool) -> HickoryResolver {
     HickoryResolver::new(DnsSettings {
         servers: servers.to_vec(),
         trust: if trust_ad { Trust::Resolvers } else { Trust::Nobody },
-        timeout: Duration::from_millis(200),
+        timeout,
         attempts: 1,
         ..DnsSettings::default()
     })

@@ -1,12 +1,11 @@
 //! The fetcher against a policy host on loopback.
 
 use rcgen::{CertificateParams, DnType, date_time_ymd};
-use tokio::net::TcpListener;
 
 use super::*;
 use crate::config::network::nets_of;
 use crate::dns::zone::ZoneResolver;
-use crate::https::double::{Server, answer};
+use crate::https::double::{Server, answer, closed_port};
 
 const HOST: &str = "mta-sts.d.example";
 const BODY: &str = "version: STSv1\nmode: none\nmax_age: 86400\n";
@@ -164,9 +163,9 @@ async fn denied_addresses_are_not_dialled() {
 async fn hosts_that_cannot_be_found_or_reached_say_so() {
     let server = Server::start(HOST, Vec::new()).await;
     assert_eq!(server.fetch_with(&[], FetchSettings::default()).await.unwrap_err().reason, "dns");
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-    let closed = Server { port: free, ..server };
-    assert_eq!(closed.fetch().await.unwrap_err().reason, "connect");
+    let closed = closed_port();
+    let nobody = Server { port: closed.local_addr().unwrap().port(), ..server };
+    assert_eq!(nobody.fetch().await.unwrap_err().reason, "connect");
 }
 
 /// The environment variable that makes a process of this test the one behind the proxy.
@@ -180,8 +179,7 @@ fn a_proxy_in_the_environment_is_not_asked() {
         let fetch = async {
             let server =
                 Server::start(HOST, answer("200 OK\r\nContent-Type: text/plain", BODY.as_bytes())).await;
-            let short = FetchSettings { timeout: Duration::from_secs(5), ..FetchSettings::default() };
-            server.fetch_with(&["127.0.0.1"], short).await
+            server.fetch().await
         };
         assert_eq!(runtime.block_on(fetch).unwrap(), BODY.as_bytes());
         return;

@@ -36,11 +36,13 @@ pub(super) async fn run(shared: Arc<Shared>) {
     loop {
         tokio::select! {
             () = shared.draining.cancelled() => return,
-            _ = beats.tick() => {
-                if let Err(error) = shared.store.heartbeat().await {
+            // Nothing is lost with a heartbeat that is not waited for, and a locked database holds up no drain.
+            _ = beats.tick() => tokio::select! {
+                () = shared.draining.cancelled() => return,
+                written = shared.store.heartbeat() => if let Err(error) = written {
                     tracing::error!(event = "heartbeat-failed", %error);
                 }
-            }
+            },
             _ = sweeps.tick() => sweep(&shared, &mut warned_up_to).await,
         }
     }

@@ -6,7 +6,7 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::config::network::nets_of;
 use crate::dns::zone::ZoneResolver;
-use crate::https::double::{Server, answer};
+use crate::https::double::{Server, answer, closed_port};
 
 const HOST: &str = "reports.c.example";
 const REPORT: &[u8] = b"\x1f\x8b octets of a report";
@@ -199,8 +199,9 @@ async fn what_the_network_does_is_tried_again() {
             other => panic!("{zone}: {other:?}"),
         }
     }
-    let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-    let posted = post_with(&server, &format!("https://{HOST}:{free}/"), PosterSettings::default()).await;
+    let closed = closed_port();
+    let url = format!("https://{HOST}:{}/", closed.local_addr().unwrap().port());
+    let posted = post_with(&server, &url, PosterSettings::default()).await;
     match posted {
         Posted::Later { reply, .. } => assert!(reply.starts_with("no connection: "), "{reply}"),
         other => panic!("{other:?}"),
@@ -212,22 +213,24 @@ async fn what_the_network_does_is_tried_again() {
 // RPT-91: stalls, endless bodies and monstrous headers.
 #[tokio::test]
 async fn nothing_a_receiver_sends_holds_the_poster_or_fills_memory() {
-    let short = || PosterSettings { timeout: Duration::from_millis(500), ..PosterSettings::default() };
     let url = format!("https://{HOST}/");
     let header = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "y".repeat(5 << 20)).into_bytes();
     let server = Server::start(HOST, header).await;
     assert!(matches!(post(&server).await, Posted::Later { .. }), "5 MB of header are no answer");
     let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(800_000)).into_bytes();
     assert!(matches!(post(&Server::start(HOST, many).await).await, Posted::Later { .. }));
-    for (octets, accepted) in [
-        ("HTTP/1.1 200 OK\r\n\r\nendless", true),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nstall", true),
-        ("HTTP/1.1 500 Oops\r\n\r\nendless", false),
-        ("HTTP/1.1 200 OK\r\nX: stall", false),
-        ("stall", false),
+    // The deadline is of the whole post: what is to end by its own bounds has all the time, what is to be accepted at the
+    // deadline enough to come so far.
+    for (octets, millis, accepted) in [
+        ("HTTP/1.1 200 OK\r\n\r\nendless", 60_000, true),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nstall", 5000, true),
+        ("HTTP/1.1 500 Oops\r\n\r\nendless", 60_000, false),
+        ("HTTP/1.1 200 OK\r\nX: stall", 500, false),
+        ("stall", 500, false),
     ] {
         let server = Server::start(HOST, octets.as_bytes().to_vec()).await;
-        let posted = post_with(&server, &url, short()).await;
+        let settings = PosterSettings { timeout: Duration::from_millis(millis), ..PosterSettings::default() };
+        let posted = post_with(&server, &url, settings).await;
         assert_eq!(matches!(posted, Posted::Accepted { .. }), accepted, "{octets:?}: {posted:?}");
         assert!(!matches!(posted, Posted::Refused { .. }), "{octets:?}");
     }

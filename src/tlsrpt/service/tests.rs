@@ -19,6 +19,9 @@ mod world;
 
 use world::{DAY, HOUR, MINUTE, World, domain};
 
+/// A machine under load is slow, not wrong.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 // RPT-29, RPT-42, RPT-70, RPT-72, RPT-73
 #[tokio::test(flavor = "multi_thread")]
 async fn a_week_gives_one_report_for_each_day_and_domain() {
@@ -332,9 +335,9 @@ async fn the_running_service_sends_what_is_due_and_ends_when_told() {
     let stop = CancellationToken::new();
     let running = tokio::spawn(relay.service.clone().run(stop.clone()));
     w.clock.advance(DAY);
-    let patience = std::time::Instant::now();
+    let begun = std::time::Instant::now();
     while w.posts.bodies().is_empty() {
-        assert!(patience.elapsed() < Duration::from_secs(20));
+        assert!(begun.elapsed() < PATIENCE);
         tokio::task::yield_now().await;
     }
     stop.cancel();
@@ -354,9 +357,9 @@ async fn a_silent_receiver_of_posts_holds_up_no_mail() {
     let stop = CancellationToken::new();
     let running = tokio::spawn(relay.service.clone().run(stop.clone()));
     w.clock.advance(DAY);
-    let patience = std::time::Instant::now();
+    let begun = std::time::Instant::now();
     let waits = || {
-        assert!(patience.elapsed() < Duration::from_secs(20));
+        assert!(begun.elapsed() < PATIENCE);
         tokio::time::sleep(Duration::from_millis(2))
     };
     while w.posts.asked("silent.example") == 0 {
