@@ -1,5 +1,5 @@
 //! Attacks on the validator that are more than a lie about one record: a wildcard's records where they do not belong, and
-//! answers that cost more than they may.
+//! answers that cost more than they may; denials of what is there; and signatures out of their time.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -89,6 +89,87 @@ async fn a_wildcard_reaches_over_no_zone_cut() {
                 assert_eq!(says(&dns, &host).await, want, "{case}: {host}");
             }
         }
+    }
+}
+
+/// Aliases of all kinds, what they lead to, and a wildcard two labels up.
+fn aliases() -> SignedWorld {
+    let hosts = "mx A 192.0.2.30\n _25._tcp.mx TLSA 30\n *.all TLSA 31\n all A 192.0.2.31\n next A 192.0.2.32\n\
+                 _25._tcp.alias CNAME _25._tcp.mx.example.\n *._tcp.any CNAME _25._tcp.mx.example.\n\
+                 old DNAME new.example.\n _25._tcp.mx.new TLSA 33\n away DNAME new.unsigned.\n\
+                 _brand DNAME new.example.\n _brand A 192.0.2.34\n\
+                 _own DNAME new.example.\n _own TLSA 35\n *.host A 192.0.2.38\n _25._tcp.host TLSA 38\n exotic DS 250/2\n future DS 15/99";
+    SignedWorld::new(&[
+        (".", Signing::Nsec, ""),
+        ("example.", Signing::Nsec, hosts),
+        ("hashed.", NSEC3, hosts),
+        ("exotic.example.", Signing::None, "host A 192.0.2.36"),
+        ("future.hashed.", Signing::None, "host A 192.0.2.37"),
+        ("unsigned.", Signing::None, ""),
+    ])
+}
+
+/// The wildcard's own NSEC record, shown under a name that has records: its signature holds for any name below.
+fn denied_by_a_stretched_record(w: &SignedWorld, q: &Query, m: &mut Message) -> Act {
+    if q.query_type == RecordType::TLSA {
+        m.answers.clear();
+        m.authorities = w.denial_by("example.", &fqdn("*.host.example."));
+        m.authorities.iter_mut().for_each(|r| r.name = q.name.clone());
+        m.authorities.extend(w.soa("example."));
+    }
+    Act::Answer
+}
+
+// RFC 4035 §2.3: a denial is a record of its own owner, and no wildcard makes one (as in CVE-2017-15105).
+#[tokio::test]
+async fn no_wildcard_makes_a_denial() {
+    let world = Arc::new(aliases());
+    for (case, lie, want) in [
+        ("honest", honest as Lie, ok("38", true)),
+        ("stretched", denied_by_a_stretched_record, Err(DnsErrorKind::Bogus)),
+    ] {
+        let server = told(&world, lie).await;
+        let (dns, _) = resolver(&[&server], vec![world.root_key()]);
+        assert_eq!(says(&dns, "_25._tcp.host.example").await, want, "{case}");
+    }
+}
+
+// RFC 4035 §5.2, RFC 6840 §5.2
+#[tokio::test]
+async fn a_zone_signed_in_ways_nobody_here_knows_is_unsigned() {
+    let world = Arc::new(aliases());
+    let server = told(&world, honest).await;
+    let (dns, _) = resolver(&[&server], vec![world.root_key()]);
+    for (host, want) in [
+        ("host.exotic.example", ok("192.0.2.36", false)),
+        ("none.exotic.example", ok("nx", false)),
+        ("host.future.hashed", ok("192.0.2.37", false)),
+    ] {
+        assert_eq!(says(&dns, host).await, want, "{host}");
+    }
+}
+
+fn signed_again(w: &SignedWorld, q: &Query, m: &mut Message, hours: i64) -> Act {
+    if q.query_type == RecordType::A && !m.answers.is_empty() {
+        m.answers.retain(|r| r.record_type() == RecordType::A);
+        let since = time::OffsetDateTime::now_utc() + time::Duration::minutes(60 * hours - 30);
+        m.answers = w.signed_since("example.", m.answers.clone(), since);
+    }
+    Act::Answer
+}
+
+// RFC 4035 §5.3.1
+#[tokio::test]
+async fn a_signature_out_of_its_time_holds_nothing() {
+    let world = Arc::new(aliases());
+    for (case, lie, want) in [
+        ("in time", (|w, q, m| signed_again(w, q, m, 0)) as Lie, ok("192.0.2.30", true)),
+        ("expired", |w, q, m| signed_again(w, q, m, -1), Err(DnsErrorKind::Bogus)),
+        ("not yet", |w, q, m| signed_again(w, q, m, 1), Err(DnsErrorKind::Bogus)),
+    ] {
+        let server = told(&world, lie).await;
+        let (dns, _) = resolver(&[&server], vec![world.root_key()]);
+        assert_eq!(says(&dns, "mx.example").await, want, "{case}");
     }
 }
 

@@ -6,13 +6,14 @@ use std::time::Duration;
 use hickory_resolver::proto::dnssec::crypto::Ed25519SigningKey;
 use hickory_resolver::proto::dnssec::rdata::{DNSKEY, DNSSECRData, DS, NSEC, NSEC3, RRSIG};
 use hickory_resolver::proto::dnssec::{
-    DigestType, DnssecSigner, Nsec3HashAlgorithm, PublicKey as _, SigningKey as _,
+    Algorithm, DigestType, DnssecSigner, Nsec3HashAlgorithm, PublicKey as _, SigningKey as _,
 };
 use hickory_resolver::proto::op::{Message, Query, ResponseCode};
 use hickory_resolver::proto::rr::rdata::{A, CNAME, NS, NULL, SOA};
 use hickory_resolver::proto::rr::{DNSClass, Name, RData, Record, RecordSet, RecordType};
 use hickory_resolver::proto::serialize::binary::{BinEncodable as _, BinEncoder};
 
+use super::dname_target;
 use super::zones::base32hex;
 use crate::dns::anchor::Anchor;
 use crate::dns::hickory::scripted::tlsa_record;
@@ -117,7 +118,23 @@ impl SignedWorld {
         let (zone, apex) = (self.zone(apex), fqdn(apex));
         let nsec = NSEC::new_cover_self(fqdn(next), [RecordType::A]);
         let record = Record::from_rdata(apex.clone(), TTL, RData::DNSSEC(DNSSECRData::NSEC(nsec)));
-        zone.with_signature(&apex, &apex, RecordType::NSEC, vec![record])
+        zone.with_signature(&apex, &apex, RecordType::NSEC, vec![record], a_minute_ago())
+    }
+
+    /// The SOA record of the zone `apex` with its signature.
+    pub(super) fn soa(&self, apex: &str) -> Vec<Record> {
+        self.zone(apex).signed(&fqdn(apex), &fqdn(apex), RecordType::SOA)
+    }
+
+    /// These records, signed anew by the zone `apex`: good for an hour from `since`.
+    pub(super) fn signed_since(
+        &self,
+        apex: &str,
+        records: Vec<Record>,
+        since: time::OffsetDateTime,
+    ) -> Vec<Record> {
+        let (owner, kind) = records.first().map(|r| (r.name.clone(), r.record_type())).unwrap();
+        self.zone(apex).with_signature(&owner, &owner, kind, records, since)
     }
 
     /// Answers as a resolver does that has fetched it all.
@@ -135,6 +152,10 @@ impl SignedWorld {
     }
 }
 
+fn a_minute_ago() -> time::OffsetDateTime {
+    time::OffsetDateTime::now_utc() - Duration::from_secs(60)
+}
+
 fn signer(apex: &Name) -> DnssecSigner {
     let der = Ed25519SigningKey::generate_pkcs8().unwrap();
     let key = Ed25519SigningKey::from_pkcs8(&der).unwrap();
@@ -147,6 +168,13 @@ fn record(kind: &str, data: &str) -> (RecordType, RData) {
         "A" => (RecordType::A, RData::A(A(data.parse().unwrap()))),
         "CNAME" => (RecordType::CNAME, RData::CNAME(CNAME(fqdn(data)))),
         "TLSA" => (RecordType::TLSA, tlsa_record(3, &[data.parse().unwrap(); 32])),
+        // Its algorithm and the kind of its digest: `250/2`.
+        "DS" => {
+            let (algorithm, digest) = data.split_once('/').unwrap();
+            let (algorithm, digest) = (algorithm.parse().unwrap(), digest.parse::<u8>().unwrap());
+            let ds = DS::new(1, Algorithm::from_u8(algorithm), digest.into(), vec![1; 32]);
+            (RecordType::DS, RData::DNSSEC(DNSSECRData::DS(ds)))
+        }
         "DNAME" => {
             let mut wire = Vec::new();
             fqdn(data).emit(&mut BinEncoder::new(&mut wire)).unwrap();
@@ -168,11 +196,13 @@ impl Zone {
             message.answers.extend(self.signed(at, at, RecordType::CNAME));
             return Some(to.0.clone());
         }
-        let dname = self.sets.keys().find(|(n, k)| *k == RecordType::DNAME && n != at && n.zone_of(at));
-        if let Some((above, _)) = dname {
+        let dname = self.sets.iter().find(|((n, k), _)| *k == RecordType::DNAME && n != at && n.zone_of(at));
+        if let Some(((above, _), data)) = dname {
+            let target = Record::from_rdata(above.clone(), TTL, data[0].clone());
             message.answers.extend(self.signed(above, above, RecordType::DNAME));
             let below = at.iter().take(usize::from(at.num_labels() - above.num_labels()));
-            let to = Name::from_labels(below).unwrap().append_domain(&fqdn("new.example.")).unwrap();
+            let to =
+                Name::from_labels(below).unwrap().append_domain(&dname_target(&target).unwrap()).unwrap();
             message.answers.push(Record::from_rdata(at.clone(), TTL, RData::CNAME(CNAME(to.clone()))));
             return Some(to);
         }
@@ -188,6 +218,12 @@ impl Zone {
             message.authorities.extend(self.denial(at));
             return None;
         }
+        let alias = self.sets.get(&(wildcard.clone(), RecordType::CNAME)).filter(|_| !exists);
+        if let Some([RData::CNAME(to)]) = alias.map(Vec::as_slice) {
+            message.answers.extend(self.signed(&wildcard, at, RecordType::CNAME));
+            message.authorities.extend(self.denial(at));
+            return Some(to.0.clone());
+        }
         message.authorities.extend(self.signed(&self.apex, &self.apex, RecordType::SOA));
         message.authorities.extend(self.denial(at));
         if !exists {
@@ -196,7 +232,9 @@ impl Zone {
                 .iter()
                 .any(|d| message.authorities.iter().any(|r| r.name == d.name && r.data == d.data));
             message.authorities.extend(denied.into_iter().filter(|_| !known));
-            message.metadata.response_code = ResponseCode::NXDomain;
+            if !self.sets.keys().any(|(n, _)| *n == wildcard) {
+                message.metadata.response_code = ResponseCode::NXDomain;
+            }
         }
         None
     }
@@ -205,7 +243,7 @@ impl Zone {
     fn signed(&self, owner: &Name, shown: &Name, kind: RecordType) -> Vec<Record> {
         let Some(data) = self.sets.get(&(owner.clone(), kind)) else { return Vec::new() };
         let records = data.iter().map(|d| Record::from_rdata(owner.clone(), TTL, d.clone())).collect();
-        self.with_signature(owner, shown, kind, records)
+        self.with_signature(owner, shown, kind, records, a_minute_ago())
     }
 
     fn with_signature(
@@ -214,13 +252,13 @@ impl Zone {
         shown: &Name,
         kind: RecordType,
         mut records: Vec<Record>,
+        since: time::OffsetDateTime,
     ) -> Vec<Record> {
         // A delegation's NS records are the child's to sign.
         let delegated = kind == RecordType::NS && *owner != self.apex;
         if let Some(signer) = self.signer.as_ref().filter(|_| !delegated) {
             let mut set = RecordSet::with_ttl(owner.clone(), kind, TTL);
             set.set_records(records.clone());
-            let since = time::OffsetDateTime::now_utc() - Duration::from_secs(60);
             let signature = RRSIG::from_rrset(&set, DNSClass::IN, since, signer).unwrap();
             let signature = RData::DNSSEC(DNSSECRData::RRSIG(signature));
             records.push(Record::from_rdata(owner.clone(), TTL, signature));
@@ -242,7 +280,7 @@ impl Zone {
         let types = self.sets.keys().filter(|(n, _)| n == owner).map(|(_, kind)| *kind);
         let nsec = NSEC::new_cover_self(next.clone(), types);
         let record = Record::from_rdata(owner.clone(), TTL, RData::DNSSEC(DNSSECRData::NSEC(nsec)));
-        self.with_signature(owner, owner, RecordType::NSEC, vec![record])
+        self.with_signature(owner, owner, RecordType::NSEC, vec![record], a_minute_ago())
     }
 
     /// A record that matches `name`, or a closest encloser proof with that of the wildcard (RFC 5155 §7.2).
@@ -287,7 +325,7 @@ impl Zone {
             let nsec3 = NSEC3::new(Nsec3HashAlgorithm::SHA1, opt_out, iterations, Vec::new(), next, types);
             let owner = self.apex.prepend_label(base32hex(own).as_bytes()).unwrap();
             let record = Record::from_rdata(owner.clone(), TTL, RData::DNSSEC(DNSSECRData::NSEC3(nsec3)));
-            self.with_signature(&owner, &owner, RecordType::NSEC3, vec![record])
+            self.with_signature(&owner, &owner, RecordType::NSEC3, vec![record], a_minute_ago())
         };
         wanted.into_iter().flat_map(record).collect()
     }
