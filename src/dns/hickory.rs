@@ -171,6 +171,7 @@ impl HickoryResolver {
         let (mut chain, mut secure, mut ttl) = (Chain::new(at), true, Duration::MAX);
         loop {
             let asked = chain.at.clone();
+            let by_link = self.validator().is_some();
             let (message, authentic, server) = self.ask(&Query::query(asked.clone(), kind)).await?;
             secure &= authentic;
             let malformed = |()| (DnsErrorKind::Malformed, Some(server));
@@ -187,6 +188,10 @@ impl HickoryResolver {
                     Ok(Answer { data: Data::Records(data), secure, ttl, expanded: chain.expanded(name) })
                 };
             }
+            // What is proven name by name says nothing of an alias's target beside the alias.
+            if by_link && chain.at != asked {
+                continue;
+            }
             let denial = denial_ttl(&message);
             let data = match message.metadata.response_code {
                 ResponseCode::NXDomain => Data::NxDomain,
@@ -199,16 +204,21 @@ impl HickoryResolver {
         }
     }
 
+    /// The validator, while it is believed.
+    fn validator(&self) -> Option<&Validator> {
+        match &self.belief {
+            Belief::Validation(validator, believed) if believed.is_believed() => Some(validator),
+            Belief::Nobody | Belief::Resolvers | Belief::Validation(..) => None,
+        }
+    }
+
     /// An answer, whether it is authenticated, and who gave it.
     async fn ask(&self, question: &Query) -> Result<(Message, bool, SocketAddr), Failure> {
-        let believed = match &self.belief {
-            Belief::Validation(validator, believed) if believed.is_believed() => {
-                let link = validator.ask(&self.servers, question).await?;
-                return Ok((link.message, link.secure, link.server));
-            }
-            Belief::Resolvers => true,
-            Belief::Nobody | Belief::Validation(..) => false,
-        };
+        if let Some(validator) = self.validator() {
+            let link = validator.ask(&self.servers, question).await?;
+            return Ok((link.message, link.secure, link.server));
+        }
+        let believed = matches!(self.belief, Belief::Resolvers);
         let checking = if believed { Checking::Believed } else { Checking::Theirs };
         let (message, server) = self.servers.ask(question, checking).await?;
         let authentic = believed && message.metadata.authentic_data;

@@ -20,7 +20,7 @@ use hickory_resolver::net::xfer::FirstAnswer as _;
 use hickory_resolver::net::{DnsError, DnsHandle as _, NetError};
 use hickory_resolver::proto::dnssec::rdata::{DNSSECRData, DS};
 use hickory_resolver::proto::dnssec::{Algorithm, PublicKeyBuf, TrustAnchors};
-use hickory_resolver::proto::op::{DnsRequestOptions, Message, Query};
+use hickory_resolver::proto::op::{DnsRequestOptions, Message, Query, ResponseCode};
 use hickory_resolver::proto::rr::rdata::CNAME;
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 
@@ -305,7 +305,13 @@ fn made_by_wildcard(response: &Message, question: &Query) -> bool {
 /// The message with nothing in it but the answer to `question`, or the denial.
 fn only(question: &Query, mut message: Message) -> Message {
     message.answers.retain(|r| r.name == question.name && r.record_type() == question.query_type);
-    message.authorities.retain(|r| r.record_type() == RecordType::SOA);
+    if message.answers.is_empty() {
+        message.authorities.retain(|r| r.record_type() == RecordType::SOA);
+    } else {
+        // Nobody signs the code, and a denial beside records is one of another name (RFC 6604 §3).
+        message.metadata.response_code = ResponseCode::NoError;
+        message.authorities.clear();
+    }
     message.additionals.clear();
     message
 }

@@ -109,6 +109,39 @@ fn aliases() -> SignedWorld {
     ])
 }
 
+/// Only the signature over an alias says anything: its answer has a code of its own, which nobody signs.
+fn alias_as_nxdomain(_: &SignedWorld, q: &Query, m: &mut Message) -> Act {
+    if matches!(q.query_type, RecordType::CNAME | RecordType::DNAME) {
+        m.metadata.response_code = ResponseCode::NXDomain;
+    }
+    Act::Answer
+}
+
+/// An authentic SOA record beside an alias, as if it were the end.
+fn alias_with_an_soa(w: &SignedWorld, q: &Query, m: &mut Message) -> Act {
+    if matches!(q.query_type, RecordType::CNAME | RecordType::DNAME) {
+        m.authorities.extend(w.soa("example."));
+    }
+    Act::Answer
+}
+
+// DANE-12, RFC 2308 §2: a denial is one of the last name, and is proven.
+#[tokio::test]
+async fn an_alias_is_no_denial_whatever_stands_beside_it() {
+    let world = Arc::new(aliases());
+    for (host, tlsa) in
+        [("_25._tcp.alias.example", "30"), ("_25._tcp.any.example", "30"), ("_25._tcp.mx.old.example", "33")]
+    {
+        for (case, lie) in
+            [("honest", honest as Lie), ("nxdomain", alias_as_nxdomain), ("soa", alias_with_an_soa)]
+        {
+            let server = told(&world, lie).await;
+            let (dns, _) = resolver(&[&server], vec![world.root_key()]);
+            assert_eq!(says(&dns, host).await, ok(tlsa, true), "{case}: {host}");
+        }
+    }
+}
+
 /// The wildcard's own NSEC record, shown under a name that has records: its signature holds for any name below.
 fn denied_by_a_stretched_record(w: &SignedWorld, q: &Query, m: &mut Message) -> Act {
     if q.query_type == RecordType::TLSA {
