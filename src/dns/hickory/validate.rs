@@ -33,7 +33,7 @@ mod asker;
 mod zones;
 
 use asker::{Asker, Kept, signature};
-use zones::{Place, denied_by};
+use zones::{Place, denied_by, has_soa_of};
 
 /// Validated RRsets remembered within one question: a message has a few, each with a chain up to the root.
 const MOST_PROOFS: usize = 512;
@@ -128,7 +128,8 @@ impl Validator {
                 let next_closer =
                     wild.map(|labels| question.name.trim_to(usize::from(labels).saturating_add(1)));
                 let stands_in = next_closer.is_none_or(|name| zones::is_absent(&response, &name, &zone));
-                if !proven || !stands_in || !denied_by(&response, &zone) || found && !secure {
+                let denied = denied_by(&response, &zone) && (found || has_soa_of(&response, &zone));
+                if !proven || !stands_in || !denied || found && !secure {
                     return Err(asker.blame());
                 }
                 // Under opt-out an unsigned delegation may hide where nothing is said to be (RFC 5155 §9.2, DANE-03).

@@ -142,6 +142,44 @@ async fn an_alias_is_no_denial_whatever_stands_beside_it() {
     }
 }
 
+/// The authentic record that begins at the wildcard, which covers the name and all between.
+fn denied_by_the_wildcard(w: &SignedWorld, q: &Query, m: &mut Message) -> Act {
+    if q.query_type == RecordType::TLSA {
+        m.answers.clear();
+        m.metadata.response_code = ResponseCode::NXDomain;
+        m.authorities = w.denial_by("example.", &fqdn("*.all.example."));
+    }
+    Act::Answer
+}
+
+fn and_an_soa_that_nobody_signed(w: &SignedWorld, q: &Query, m: &mut Message) -> Act {
+    let act = denied_by_the_wildcard(w, q, m);
+    m.authorities.extend((q.query_type == RecordType::TLSA).then(|| unsigned_soa("example.")));
+    act
+}
+
+fn and_the_soa_of_another_zone(w: &SignedWorld, q: &Query, m: &mut Message) -> Act {
+    let act = denied_by_the_wildcard(w, q, m);
+    m.authorities.extend(if q.query_type == RecordType::TLSA { w.soa(".") } else { Vec::new() });
+    act
+}
+
+// DANE-12, RFC 2308 §3: without the SOA the library looks for a wildcard no more than one label up.
+#[tokio::test]
+async fn no_wildcard_is_denied_without_the_soa_of_its_zone() {
+    let world = Arc::new(aliases());
+    for (case, lie, want) in [
+        ("honest", honest as Lie, ok("31", true)),
+        ("no SOA", denied_by_the_wildcard, Err(DnsErrorKind::Bogus)),
+        ("an unsigned one", and_an_soa_that_nobody_signed, Err(DnsErrorKind::Bogus)),
+        ("that of another zone", and_the_soa_of_another_zone, Err(DnsErrorKind::Bogus)),
+    ] {
+        let server = told(&world, lie).await;
+        let (dns, _) = resolver(&[&server], vec![world.root_key()]);
+        assert_eq!(says(&dns, "_25._tcp.all.example").await, want, "{case}");
+    }
+}
+
 /// The wildcard's own NSEC record, shown under a name that has records: its signature holds for any name below.
 fn denied_by_a_stretched_record(w: &SignedWorld, q: &Query, m: &mut Message) -> Act {
     if q.query_type == RecordType::TLSA {

@@ -93,12 +93,25 @@ fn step(message: &Message, at: &Name, zone: &Name) -> Option<Step> {
 
 /// The authentic denials that `zone` itself has signed.
 fn of_zone<'m>(message: &'m Message, zone: &Name) -> Vec<&'m Record> {
-    let signed = |r: &&Record| {
-        message.authorities.iter().filter(|s| s.name == r.name && s.proof.is_secure()).any(|s| {
-            signature(s).is_some_and(|s| s.type_covered == r.record_type() && s.signer_name == *zone)
-        })
-    };
-    message.authorities.iter().filter(|r| is_denial(r) && r.proof.is_secure()).filter(signed).collect()
+    let authorities = &message.authorities;
+    let authentic = |r: &&Record| is_denial(r) && r.proof.is_secure() && is_signed_by(authorities, r, zone);
+    authorities.iter().filter(authentic).collect()
+}
+
+/// Whether the signature among `records` that held for `record` is one of `zone`.
+fn is_signed_by(records: &[Record], record: &Record, zone: &Name) -> bool {
+    records.iter().filter(|s| s.name == record.name && s.proof.is_secure()).any(|s| {
+        signature(s).is_some_and(|s| s.type_covered == record.record_type() && s.signer_name == *zone)
+    })
+}
+
+/// Whether there is an authentic SOA record in `message`, and none but that of `zone`, as in each denial (RFC 2308 §3). Without
+/// it the library takes the name right above for one that is there, and looks for no wildcard further up.
+pub(super) fn has_soa_of(message: &Message, zone: &Name) -> bool {
+    let secure = |r: &&Record| r.record_type() == RecordType::SOA && r.proof.is_secure();
+    let ours = |r: &Record| r.name == *zone && is_signed_by(&message.authorities, r, zone);
+    let mut found = message.authorities.iter().filter(secure).peekable();
+    found.peek().is_some() && found.all(ours)
 }
 
 /// Whether `zone` denies, in `message`, that there is anything at `name` or below it.
