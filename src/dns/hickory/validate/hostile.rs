@@ -205,6 +205,54 @@ async fn no_wildcard_makes_a_denial() {
     }
 }
 
+/// A registry that opts out, with a wildcard alias, and a signed zone below it.
+fn registry() -> SignedWorld {
+    SignedWorld::new(&[
+        (".", Signing::Nsec, ""),
+        ("reg.", Signing::Nsec3 { opt_out: true, iterations: 0 }, "* CNAME host.unsigned."),
+        ("victim.reg.", Signing::Nsec, "mx A 192.0.2.40"),
+        ("unsigned.", Signing::None, "host A 192.0.2.99"),
+    ])
+}
+
+/// The zone's own name shown as an alias, by the wildcard above it; below, the registry's opt-out records allow for anything.
+fn zone_cut_shown_as_an_alias(w: &SignedWorld, q: &Query, m: &mut Message) -> Act {
+    let cut = fqdn("victim.reg.");
+    if !cut.zone_of(&q.name) {
+        return Act::Answer;
+    }
+    m.answers.retain(|r| r.record_type() != RecordType::RRSIG);
+    m.authorities.clear();
+    m.metadata.response_code = ResponseCode::NoError;
+    if q.name == cut {
+        m.answers.clear();
+        w.answer(&Query::query(fqdn("any.reg."), RecordType::CNAME), m);
+        m.answers.iter_mut().for_each(|r| r.name = q.name.clone());
+    } else if matches!(q.query_type, RecordType::DS | RecordType::NS) {
+        m.answers.clear();
+        m.authorities = w.denial_by("reg.", &q.name);
+    }
+    if q.query_type == RecordType::NS {
+        let ns = RData::NS(hickory_resolver::proto::rr::rdata::NS(fqdn("ns.evil.")));
+        m.answers = vec![Record::from_rdata(q.name.clone(), 300, ns)];
+    }
+    Act::Answer
+}
+
+// RFC 2181 §10.1: an alias is no zone cut, but what a wildcard makes of a zone cut is no alias.
+#[tokio::test]
+async fn a_zone_cut_is_not_hidden_behind_a_wildcard_alias() {
+    let world = Arc::new(registry());
+    for (case, lie, want) in [
+        ("honest", honest as Lie, ok("192.0.2.40", true)),
+        ("shown as an alias", zone_cut_shown_as_an_alias, Err(DnsErrorKind::Bogus)),
+    ] {
+        let server = told(&world, lie).await;
+        let (dns, _) = resolver(&[&server], vec![world.root_key()]);
+        assert_eq!(says(&dns, "mx.victim.reg").await, want, "{case}");
+    }
+}
+
 // RFC 4035 §5.2, RFC 6840 §5.2
 #[tokio::test]
 async fn a_zone_signed_in_ways_nobody_here_knows_is_unsigned() {

@@ -128,6 +128,9 @@ async fn every_answer_is_proven_authentic_or_proven_unsigned() {
             ("_25._tcp.alias.example", ok("7", true)),
             ("_25._tcp.other.example", ok("nx", true)),
             ("_tcp.mx.example", ok("nodata", true)),
+            // Below aliases, into zones of both kinds.
+            ("_26._tcp.alias.example", ok("nx", true)),
+            ("_25._tcp.far.example", ok("nx", true)),
             ("_25._tcp.host.unsigned.example", ok("nx", false)),
             ("nic.com", ok("192.0.2.8", true)),
             ("mx.victim.com", ok("192.0.2.9", true)),

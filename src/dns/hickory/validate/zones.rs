@@ -8,8 +8,8 @@ use hickory_resolver::proto::dnssec::rdata::{DNSSECRData, NSEC, NSEC3};
 use hickory_resolver::proto::op::{Message, Query};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 
-use super::Validator;
 use super::asker::{Asker, signature};
+use super::{Found, Validator};
 use crate::dns::hickory::servers::Failure;
 
 /// Where a name lies.
@@ -47,6 +47,11 @@ impl Validator {
         for depth in 1..=labels {
             let at = name.trim_to(usize::from(depth));
             let delegation = Query::query(at.clone(), RecordType::DS);
+            // At an alias the answer is about what it leads to (RFC 1034 §3.6.2).
+            if is_alias(&asker.fetch(&delegation).await?, &at) {
+                self.stays_in(asker, &zone, at).await?;
+                continue;
+            }
             let (message, _) = self.looked_up(asker, &delegation).await?;
             match step(&message, &at, &zone).ok_or_else(|| asker.blame())? {
                 Step::Signed => zone = at,
@@ -57,6 +62,23 @@ impl Validator {
         }
         Ok(Place::Signed(zone))
     }
+
+    /// Has it proven that `at` is an alias in `zone`, and so no zone cut (RFC 2181 §10.1). What a wildcard makes of a name
+    /// does not say that no zone begins there.
+    async fn stays_in(&self, asker: &Asker, zone: &Name, at: Name) -> Result<(), Failure> {
+        let alias = Query::query(at, RecordType::CNAME);
+        let (response, proven) = self.looked_up(asker, &alias).await?;
+        let Found { secure, wild, .. } = Found::of(&response, &alias);
+        let here = |r: &&Record| r.name == alias.name && r.record_type() == RecordType::CNAME;
+        let ours = response.answers.iter().filter(here).all(|r| is_signed_by(&response.answers, r, zone));
+        if proven && secure && wild.is_none() && ours { Ok(()) } else { Err(asker.blame()) }
+    }
+}
+
+/// Whether an alias, and no delegation, is what is said of the name; unproven.
+fn is_alias(message: &Message, name: &Name) -> bool {
+    let has = |kind| message.answers.iter().any(|r| r.name == *name && r.record_type() == kind);
+    has(RecordType::CNAME) && !has(RecordType::DS)
 }
 
 /// The name whose zone answers a question: for DS records the one above (RFC 4035 §3.1.4.1).
