@@ -88,14 +88,15 @@ impl Validator {
             let plain = asker.fetch(question).await?;
             let here = |r: &&Record| r.name == question.name;
             let kind = question.query_type;
-            if plain.answers.iter().filter(here).any(|r| r.record_type() == kind) {
+            let is_here = |kind| plain.answers.iter().filter(here).any(|r| r.record_type() == kind);
+            if kind != RecordType::CNAME && is_here(kind) {
                 return self.prove(&asker, question).await;
             }
-            // The CNAME that a DNAME makes is not signed; the DNAME is (RFC 6672 §5.3.1).
+            // The CNAME that a DNAME makes is not signed, asked for by itself or not; the DNAME is (RFC 6672 §5.3.1).
             if let Some(above) = plain.answers.iter().find(|r| is_dname_above(r, &question.name)) {
                 return self.through_dname(&asker, above.name.clone(), question).await;
             }
-            if plain.answers.iter().filter(here).any(|r| r.record_type() == RecordType::CNAME) {
+            if is_here(RecordType::CNAME) {
                 let alias = Query::query(question.name.clone(), RecordType::CNAME);
                 return self.prove(&asker, &alias).await;
             }

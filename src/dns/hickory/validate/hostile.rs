@@ -11,6 +11,8 @@ use super::tests::{Lie, honest, ok, resolver, says, told, unsigned_soa};
 use super::world::{SignedWorld, Signing, fqdn};
 use super::*;
 use crate::dns::hickory::scripted::Act;
+use crate::dns::{Data, Resolver as _};
+use crate::mail::Domain;
 
 const NSEC3: Signing = Signing::Nsec3 { opt_out: false, iterations: 5 };
 
@@ -250,6 +252,19 @@ async fn a_zone_cut_is_not_hidden_behind_a_wildcard_alias() {
         let server = told(&world, lie).await;
         let (dns, _) = resolver(&[&server], vec![world.root_key()]);
         assert_eq!(says(&dns, "mx.victim.reg").await, want, "{case}");
+    }
+}
+
+// RFC 7672 §2.1.3, RFC 6672 §5.3.1
+#[tokio::test]
+async fn the_alias_that_a_dname_makes_is_as_authentic_as_the_dname() {
+    let world = Arc::new(aliases());
+    let server = told(&world, honest).await;
+    let (dns, _) = resolver(&[&server], vec![world.root_key()]);
+    for (host, to) in [("mx.old.example", "mx.new.example"), ("mx.away.hashed", "mx.new.unsigned")] {
+        let answer = dns.cname(&Domain::parse_host(host).unwrap()).await.map_err(|e| e.kind).unwrap();
+        assert_eq!(answer.data, Data::Records(vec![Domain::parse_host(to).unwrap()]), "{host}");
+        assert!(answer.secure, "{host}");
     }
 }
 
