@@ -154,7 +154,8 @@ impl Validator {
         match answer {
             Ok(response) => Ok((response.into_message(), true)),
             Err(NetError::Dns(DnsError::Nsec { response, proof, .. })) => {
-                let proven = made_by_wildcard(&response, question);
+                let proven =
+                    made_by_wildcard(&response, question) || zones::is_bare_dname(&response, question);
                 if proven || proof.is_insecure() {
                     Ok((response.into_message(), proven))
                 } else {

@@ -268,6 +268,34 @@ async fn the_alias_that_a_dname_makes_is_as_authentic_as_the_dname() {
     }
 }
 
+/// What is there, denied by the record that says so.
+fn denied_by_its_own_record(w: &SignedWorld, q: &Query, m: &mut Message) -> Act {
+    if q.query_type == RecordType::TLSA && q.name.num_labels() == 2 {
+        let zone = q.name.base_name().to_ascii();
+        m.answers.clear();
+        m.authorities = w.soa(&zone);
+        m.authorities.extend(w.denial_by(&zone, &q.name));
+    }
+    Act::Answer
+}
+
+// RFC 6840 §4.1: a DNAME takes what lies below its owner, not what the owner itself has or has not.
+#[tokio::test]
+async fn the_owner_of_a_dname_denies_what_it_has_not() {
+    let world = Arc::new(aliases());
+    for zone in ["example", "hashed"] {
+        for (case, lie, owner, want) in [
+            ("honest", honest as Lie, "_brand", ok("nodata", true)),
+            ("honest", honest, "_own", ok("35", true)),
+            ("denied", denied_by_its_own_record, "_own", Err(DnsErrorKind::Bogus)),
+        ] {
+            let server = told(&world, lie).await;
+            let (dns, _) = resolver(&[&server], vec![world.root_key()]);
+            assert_eq!(says(&dns, &format!("{owner}.{zone}")).await, want, "{case}: {owner}.{zone}");
+        }
+    }
+}
+
 // RFC 4035 §5.2, RFC 6840 §5.2
 #[tokio::test]
 async fn a_zone_signed_in_ways_nobody_here_knows_is_unsigned() {

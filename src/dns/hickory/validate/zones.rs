@@ -5,11 +5,11 @@
 //! only where this walk, which believes nothing but DS records and the denials of the very zone it stands in, agrees.
 
 use hickory_resolver::proto::dnssec::rdata::{DNSSECRData, NSEC, NSEC3};
-use hickory_resolver::proto::op::{Message, Query};
-use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
+use hickory_resolver::proto::op::{Message, Query, ResponseCode};
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType, RecordTypeSet};
 
 use super::asker::{Asker, signature};
-use super::{Found, Validator};
+use super::{Found, MOST_ITERATIONS, Validator};
 use crate::dns::hickory::servers::Failure;
 
 /// Where a name lies.
@@ -150,6 +150,35 @@ pub(super) fn is_absent(message: &Message, name: &Name, zone: &Name) -> bool {
     })
 }
 
+/// Whether the owner of a DNAME is shown not to have what was asked of it. The library takes such a record for one of a
+/// delegation, which it is only for the names below (RFC 6840 §4.1).
+pub(super) fn is_bare_dname(message: &Message, question: &Query) -> bool {
+    let bare = |types: &RecordTypeSet| {
+        let has = |kind| types.contains(kind);
+        let delegation = has(RecordType::NS) && !has(RecordType::SOA);
+        has(RecordType::DNAME) && !has(question.query_type) && !has(RecordType::CNAME) && !delegation
+    };
+    let authentic = message.authorities.iter().filter(|r| is_denial(r) && r.proof.is_secure());
+    let mut own = authentic.filter_map(|r| types_of(r, &question.name)).peekable();
+    question.query_type != RecordType::DS
+        && message.metadata.response_code == ResponseCode::NoError
+        && message.answers.is_empty()
+        && own.peek().is_some()
+        && own.all(bare)
+}
+
+/// The types of `name` itself, where `denial` is its own record.
+fn types_of<'m>(denial: &'m Record, name: &Name) -> Option<&'m RecordTypeSet> {
+    match &denial.data {
+        RData::DNSSEC(DNSSECRData::NSEC(nsec)) if denial.name == *name => Some(nsec.type_set()),
+        RData::DNSSEC(DNSSECRData::NSEC3(nsec3)) => {
+            let (own, wanted) = hashes(&denial.name, nsec3, name)?;
+            (own == wanted && denial.name.base_name().zone_of(name)).then(|| nsec3.type_set())
+        }
+        _ => None,
+    }
+}
+
 pub(super) fn is_denial(record: &Record) -> bool {
     matches!(record.record_type(), RecordType::NSEC | RecordType::NSEC3)
 }
@@ -182,8 +211,7 @@ fn by_nsec3(owner: &Name, nsec3: &NSEC3, at: &Name, zone: &Name) -> Option<Step>
     if owner.base_name() != *zone {
         return None;
     }
-    let hash = nsec3.hash_algorithm().hash(nsec3.salt(), at, nsec3.iterations()).ok()?;
-    let (own, wanted) = (owner.iter().next()?.to_ascii_lowercase(), base32hex(hash.as_ref()).into_bytes());
+    let (own, wanted) = hashes(owner, nsec3, at)?;
     if own == wanted {
         let types = nsec3.type_set();
         return of_types(
@@ -197,6 +225,15 @@ fn by_nsec3(owner: &Name, nsec3: &NSEC3, at: &Name, zone: &Name) -> Option<Step>
     // Every name above `at` in this zone is there, or was denied on the way down, so this is the name next closer to it
     // (RFC 5155 §8.9).
     covers.then_some(if nsec3.opt_out() { Step::Unsigned } else { Step::Absent })
+}
+
+/// The hash that is the record's own, and that of `name`. `None` where it would cost too much.
+fn hashes(owner: &Name, nsec3: &NSEC3, name: &Name) -> Option<(Vec<u8>, Vec<u8>)> {
+    if nsec3.iterations() > MOST_ITERATIONS {
+        return None;
+    }
+    let hash = nsec3.hash_algorithm().hash(nsec3.salt(), name, nsec3.iterations()).ok()?;
+    Some((owner.iter().next()?.to_ascii_lowercase(), base32hex(hash.as_ref()).into_bytes()))
 }
 
 /// What a zone says of a name that it has.
