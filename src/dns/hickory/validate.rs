@@ -134,7 +134,8 @@ impl Validator {
                     return Err(asker.blame());
                 }
                 // Under opt-out an unsigned delegation may hide where nothing is said to be (RFC 5155 §9.2, DANE-03).
-                !response.authorities.iter().any(opts_out)
+                zones::is_there(&response, &question.name, &zone)
+                    || !response.authorities.iter().any(opts_out)
             }
         };
         Ok((only(question, response), secure))

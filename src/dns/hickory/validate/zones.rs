@@ -150,6 +150,11 @@ pub(super) fn is_absent(message: &Message, name: &Name, zone: &Name) -> bool {
     })
 }
 
+/// Whether `zone` says, in `message`, that `name` itself is there.
+pub(super) fn is_there(message: &Message, name: &Name, zone: &Name) -> bool {
+    of_zone(message, zone).iter().any(|r| types_of(r, name).is_some())
+}
+
 /// Whether the owner of a DNAME is shown not to have what was asked of it. The library takes such a record for one of a
 /// delegation, which it is only for the names below (RFC 6840 §4.1).
 pub(super) fn is_bare_dname(message: &Message, question: &Query) -> bool {
