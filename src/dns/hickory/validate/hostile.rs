@@ -211,13 +211,15 @@ async fn no_wildcard_makes_a_denial() {
 fn registry() -> SignedWorld {
     SignedWorld::new(&[
         (".", Signing::Nsec, ""),
+        ("evil.", Signing::Nsec, ""),
         ("reg.", Signing::Nsec3 { opt_out: true, iterations: 0 }, "* CNAME host.unsigned."),
         ("victim.reg.", Signing::Nsec, "mx A 192.0.2.40"),
         ("unsigned.", Signing::None, "host A 192.0.2.99"),
     ])
 }
 
-/// The zone's own name shown as an alias, by the wildcard above it; below, the registry's opt-out records allow for anything.
+/// The zone's own name shown as an alias, by the wildcard above it and a denial from elsewhere; below, the registry's opt-out
+/// records allow for anything.
 fn zone_cut_shown_as_an_alias(w: &SignedWorld, q: &Query, m: &mut Message) -> Act {
     let cut = fqdn("victim.reg.");
     if !cut.zone_of(&q.name) {
@@ -229,7 +231,9 @@ fn zone_cut_shown_as_an_alias(w: &SignedWorld, q: &Query, m: &mut Message) -> Ac
     if q.name == cut {
         m.answers.clear();
         w.answer(&Query::query(fqdn("any.reg."), RecordType::CNAME), m);
+        m.answers.retain(|r| r.name == fqdn("any.reg."));
         m.answers.iter_mut().for_each(|r| r.name = q.name.clone());
+        m.authorities = w.boast("evil.", "zzz.");
     } else if matches!(q.query_type, RecordType::DS | RecordType::NS) {
         m.answers.clear();
         m.authorities = w.denial_by("reg.", &q.name);

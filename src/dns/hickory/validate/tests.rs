@@ -28,7 +28,11 @@ pub(super) fn world() -> SignedWorld {
         ("evil.", Signing::Nsec, ""),
         ("slow.evil.", Signing::Nsec3 { opt_out: false, iterations: 200 }, ""),
         ("unsigned.example.", Signing::None, "host A 192.0.2.2\n back CNAME mx.example."),
-        ("com.", Signing::Nsec3 { opt_out: true, iterations: 0 }, "nic A 192.0.2.8\n _25._tcp.nic TLSA 08"),
+        (
+            "com.",
+            Signing::Nsec3 { opt_out: true, iterations: 0 },
+            "nic A 192.0.2.8\n _25._tcp.nic TLSA 08\n *.wild A 192.0.2.13",
+        ),
         ("victim.com.", Signing::Nsec, "mx A 192.0.2.9\n _25._tcp.mx TLSA 09"),
         ("plain.com.", Signing::None, "host A 192.0.2.10"),
         (
@@ -138,6 +142,7 @@ async fn every_answer_is_proven_authentic_or_proven_unsigned() {
             ("none.plain.com", ok("nx", false)),
             // Opt-out: there may be an unsigned delegation (DANE-03).
             ("none.com", ok("nx", false)),
+            ("any.wild.com", ok("192.0.2.13", false)),
             // But not where a name is (RFC 5155 §9.2).
             ("_tcp.nic.com", ok("nodata", true)),
             ("mx.hashed", ok("192.0.2.11", true)),
