@@ -73,6 +73,7 @@ fn read_by_python(kind: DsnKind, ret: Option<Ret>) -> Vec<String> {
         unmet: None,
         promise: None,
         session: None,
+        waited_for: None,
         remote_id: None,
     };
     let reported: Vec<_> = recipients

@@ -121,7 +121,8 @@ pub fn attempt_settings(config: &Config, belief: &Belief) -> AttemptSettings {
             .collect(),
         require_both: config.dane.require_both,
         asking: Asking {
-            everybody: config.mta_sts.enabled && config.dane.enabled,
+            mta_sts: config.mta_sts.enabled,
+            dane: config.dane.enabled,
             dnssec: belief.configured().then(|| belief.proven()),
         },
         ..AttemptSettings::new(config.hostname.clone())

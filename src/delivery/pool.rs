@@ -136,7 +136,7 @@ pub enum Grant {
 impl Host {
     /// Whether somebody uses it, or its standing still says something.
     fn is_needed(&self, now: Duration) -> bool {
-        let old = now.saturating_sub(self.used) >= REMEMBERED && self.health.pause(now).is_none();
+        let old = now.saturating_sub(self.used) >= REMEMBERED && self.health.is_free(now);
         self.open > 0 || Arc::strong_count(&self.freed) > 1 || !(old || self.health.is_forgettable(now))
     }
 }
@@ -336,6 +336,24 @@ impl Pool {
         if let Some(h) = self.lock().hosts.get_mut(host) {
             h.health.trouble(trouble, now);
         }
+    }
+
+    /// Our password for `user` was taken, or refused for good (OUT-56).
+    pub fn password(&self, host: &HostKey, user: &str, accepted: bool) {
+        let now = self.clock.monotonic();
+        if let Some(h) = self.lock().hosts.get_mut(host) {
+            if accepted {
+                h.health.password_accepted(user);
+            } else {
+                h.health.password_refused(user, now);
+            }
+        }
+    }
+
+    /// Whether the password of `user` is not shown to `host` for now, because it was refused a moment ago.
+    pub fn withholds_password(&self, host: &HostKey, user: &str) -> bool {
+        let now = self.clock.monotonic();
+        self.lock().hosts.get(host).is_some_and(|h| h.health.withholds_password(user, now))
     }
 
     /// 4.7.x at MAIL, DATA or the dot: trouble once two senders drew it.

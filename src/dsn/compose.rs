@@ -55,7 +55,7 @@ pub struct Reported<'a> {
     pub diagnosis: &'a Diagnosis,
     /// The lifetime ended: the action is `failed`, the status the last transient one (DSN-09).
     pub expired: bool,
-    /// The word of the [`crate::queue::DeferReason`] or the reason of failure.
+    /// The word of the [`crate::queue::DeferReason`], also of what waited until its lifetime ended; or the reason of failure.
     pub cause: &'a str,
 }
 

@@ -7,6 +7,7 @@ use crate::mail::reply::sanitise;
 use crate::mail::{EnhancedCode, Ret, SenderTls};
 use crate::queue::MessageMeta;
 use crate::queue::outcome::Stage;
+use crate::queue::unmet::Unmet;
 
 /// Columns that generated lines aim at.
 pub(super) const COLUMNS: usize = 76;
@@ -139,8 +140,8 @@ fn recipient(out: &mut String, kind: DsnKind, message: &MessageMeta, r: &Reporte
     };
     field(out, "Action", action);
     field(out, "Status", &status(kind, message, r).to_string());
-    // Only what a remote host said (RFC 3464 §2.3.5, §2.3.6).
-    if let Some(code) = r.diagnosis.code {
+    // Only what a remote host said (RFC 3464 §2.3.5, §2.3.6), and not to our password (DSN-17).
+    if let Some(code) = r.diagnosis.code.filter(|_| r.diagnosis.stage != Stage::Auth) {
         if let Some(host) = &r.diagnosis.host {
             field(out, "Remote-MTA", &format!("dns; {host}"));
         }
@@ -155,9 +156,11 @@ fn recipient(out: &mut String, kind: DsnKind, message: &MessageMeta, r: &Reporte
 /// Whether TLS, or what vouches for it, is what a message with REQUIRETLS waited for.
 pub(super) fn for_required_tls(message: &MessageMeta, r: &Reported<'_>) -> bool {
     let d = r.diagnosis;
+    let by_own_rule = d.unmet.as_ref().is_some_and(Unmet::is_own_rule);
     message.sender_tls == SenderTls::Required
-        && d.enhanced.subject == 7
-        && (d.tls_failure.is_some() || d.stage == Stage::Policy)
+        && !by_own_rule
+        // Whether there is a policy counts as well, and not being able to find out is a failed lookup, 4.4.3 (RTLS-29).
+        && (d.stage == Stage::Policy || d.enhanced.subject == 7 && d.tls_failure.is_some())
 }
 
 /// RFC 3464 §2.3.4: of the class that the action is of. An ended lifetime keeps its transient status (DSN-09), but where the

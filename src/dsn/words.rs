@@ -271,7 +271,7 @@ fn times(attempts: u32) -> String {
 /// Our own diagnosis is quoted only where it speaks of the recipient's side, never of our configuration.
 fn tells_our_words(r: &Reported<'_>) -> bool {
     !r.diagnosis.text.is_empty()
-        && !matches!(r.cause, "local" | "forbidden" | "interrupted" | "operator" | "auth")
+        && !matches!(r.cause, "local" | "damaged" | "forbidden" | "interrupted" | "operator" | "auth")
         && broken(r).is_none()
 }
 

@@ -170,6 +170,8 @@ pub struct Applicable {
     pub policy: Option<std::sync::Arc<StoredPolicy>>,
     /// A live lookup or fetch failed now: reported beside a cached policy, or instead of one (RPT-26).
     pub fetch_failure: Option<FetchFailure>,
+    /// Another policy may be in force, and could not be had now; whether it is reported or not (RTLS-29).
+    pub outdated: bool,
     /// The TXT lookup failed, nothing is cached, and the domain's grace is over: mail goes on without a policy, but for
     /// REQUIRETLS mail (R2).
     pub lookup_failed: Option<crate::dns::DnsError>,

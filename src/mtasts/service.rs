@@ -261,7 +261,8 @@ impl Inner {
 /// Mode none behaves as if there were no policy, so nothing about it is reported (RPT-64).
 fn applicable(policy: Option<Arc<StoredPolicy>>, failure: Option<FetchFailure>) -> Applicable {
     let silent = policy.as_ref().is_some_and(|p| p.policy.mode == Mode::None);
-    Applicable { policy, fetch_failure: failure.filter(|_| !silent), lookup_failed: None }
+    let outdated = failure.is_some();
+    Applicable { policy, fetch_failure: failure.filter(|_| !silent), outdated, lookup_failed: None }
 }
 
 fn differs(a: &StoredPolicy, b: &StoredPolicy) -> bool {

@@ -25,8 +25,6 @@ pub enum Trouble {
     Dial,
     /// At MAIL, DATA or the dot: the domain's other mail waits, and does not move on to the next MX.
     Dialogue,
-    /// Our password was refused: to show it for each message would lock the account (OUT-56).
-    Auth,
 }
 
 /// A host that is left alone.
@@ -46,11 +44,28 @@ pub struct HostHealth {
     failures: u32,
     pause: Option<Pause>,
     suspicion: Option<(Duration, ReversePath)>,
+    /// Whose password it refused: one entry per user of a rule.
+    refused: Vec<Refusal>,
+}
+
+/// A password that was refused, and is not shown for a while: to show it for each message would lock the account (OUT-56).
+#[derive(Debug, Clone)]
+struct Refusal {
+    user: String,
+    times: u32,
+    until: Duration,
 }
 
 impl Default for HostHealth {
     fn default() -> Self {
-        Self { limit: START_SESSIONS, successes: 0, failures: 0, pause: None, suspicion: None }
+        Self {
+            limit: START_SESSIONS,
+            successes: 0,
+            failures: 0,
+            pause: None,
+            suspicion: None,
+            refused: Vec::new(),
+        }
     }
 }
 
@@ -84,7 +99,7 @@ impl HostHealth {
         }
         self.limit = (self.limit / 2).max(1);
         self.successes = 0;
-        let wait = FIRST_PAUSE.saturating_mul(1 << self.failures.min(5)).min(LONGEST_PAUSE);
+        let wait = wait_after(self.failures);
         self.failures = self.failures.saturating_add(1);
         self.pause = Some(Pause { until: now.saturating_add(wait), trouble });
     }
@@ -102,15 +117,50 @@ impl HostHealth {
         }
     }
 
+    /// The password of `user` was refused. Mail of others goes on, and other mail that goes through says nothing about it.
+    pub fn password_refused(&mut self, user: &str, now: Duration) {
+        if self.withholds_password(user, now) {
+            return;
+        }
+        let times = self.refused.iter().find(|r| r.user == user).map_or(0, |r| r.times);
+        self.password_accepted(user);
+        let until = now.saturating_add(wait_after(times));
+        self.refused.push(Refusal { user: user.to_owned(), times: times.saturating_add(1), until });
+    }
+
+    /// It was taken.
+    pub fn password_accepted(&mut self, user: &str) {
+        self.refused.retain(|r| r.user != user);
+    }
+
+    /// Whether the password of `user` was refused so lately that it is not shown again at `now`.
+    pub fn withholds_password(&self, user: &str, now: Duration) -> bool {
+        self.refused.iter().any(|r| r.user == user && now < r.until)
+    }
+
     /// An operator wants it tried now.
     pub fn end_pause(&mut self) {
         self.pause = None;
+        self.refused.clear();
+    }
+
+    /// Whether nothing holds at `now`.
+    pub fn is_free(&self, now: Duration) -> bool {
+        self.pause(now).is_none() && self.refused.iter().all(|r| r.until <= now)
     }
 
     /// Whether nothing would be lost by forgetting this host.
     pub fn is_forgettable(&self, now: Duration) -> bool {
-        self.limit == START_SESSIONS && self.failures == 0 && self.pause(now).is_none()
+        self.limit == START_SESSIONS
+            && self.failures == 0
+            && self.refused.is_empty()
+            && self.pause(now).is_none()
     }
+}
+
+/// 1, 2, 4 … 30 minutes, after so many times before.
+fn wait_after(times: u32) -> Duration {
+    FIRST_PAUSE.saturating_mul(1 << times.min(5)).min(LONGEST_PAUSE)
 }
 
 /// How long a domain is suspended after its `step`th failed probe in a row, 1 for the first: 1 min, doubling, at
@@ -175,6 +225,31 @@ mod tests {
         assert_eq!(h.pause(MIN * 7), None);
         h.refused_sender(&a, MIN * 8);
         assert!(h.pause(MIN * 8).is_some());
+    }
+
+    // OUT-56
+    #[test]
+    fn a_refused_password_is_withheld_by_itself() {
+        let mut h = HostHealth::default();
+        let mut now = MIN;
+        for wait in [1, 2, 4, 8, 16, 30, 30] {
+            h.password_refused("alice", now);
+            h.password_refused("alice", now);
+            assert!(h.withholds_password("alice", now) && !h.withholds_password("bob", now));
+            assert!(h.pause(now).is_none() && !h.is_free(now), "mail of others goes on");
+            // Which says nothing of alice.
+            h.delivered(20);
+            h.password_accepted("bob");
+            assert!(h.withholds_password("alice", now + MIN * wait - Duration::from_secs(1)));
+            now += MIN * wait;
+            assert!(!h.withholds_password("alice", now) && h.is_free(now) && !h.is_forgettable(now));
+        }
+        h.password_accepted("alice");
+        h.password_refused("alice", now);
+        assert!(!h.withholds_password("alice", now + MIN));
+        h.password_refused("alice", now + MIN);
+        h.end_pause();
+        assert!(!h.withholds_password("alice", now + MIN), "an operator wants it tried");
     }
 
     // QUE-34

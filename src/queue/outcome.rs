@@ -333,6 +333,9 @@ pub struct Diagnosis {
     pub waived: Option<Waived>,
     /// Facts of the session for the log line and the timeline.
     pub session: Option<SessionFacts>,
+    /// What it waited for when its lifetime ended; `None` before that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waited_for: Option<DeferReason>,
     /// The queue id that the remote put into its final reply, when one can be read off.
     pub remote_id: Option<String>,
 }
@@ -357,6 +360,7 @@ impl Diagnosis {
             unmet: None,
             waived: None,
             session: None,
+            waited_for: None,
             remote_id: None,
         }
     }

@@ -162,7 +162,9 @@ pub struct Sources<'a> {
 pub enum Asked {
     /// All, and all answered.
     All,
-    /// All whom this relay ever asks: its configuration leaves out MTA-STS, DANE or DNSSEC.
+    /// All who can vouch for a name, DNSSEC and MTA-STS, but nobody for TLSA records: DANE is off.
+    AllForNames,
+    /// All whom this relay ever asks: its configuration leaves out MTA-STS or DNSSEC.
     AsConfigured,
     /// Fewer than at other times: DNSSEC is not proven now, or whether there is a policy could not be found out.
     Fewer,
@@ -336,7 +338,7 @@ pub fn decide(sources: &Sources<'_>) -> Gate {
         Some(match sources.fetch_failure {
             // D103: there may be a policy that lists the host.
             Some(failure) => TlsFailure::PolicyNotFetched(failure.clone()),
-            None => TlsFailure::NameNotAssured { conclusive: sources.asked == Asked::All },
+            None => TlsFailure::NameNotAssured { conclusive: sources.asked <= Asked::AllForNames },
         })
     } else {
         None

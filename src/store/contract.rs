@@ -107,6 +107,7 @@ pub(super) fn diagnosis(text: &str) -> Diagnosis {
         unmet: None,
         promise: None,
         session: None,
+        waited_for: None,
         remote_id: None,
     }
 }

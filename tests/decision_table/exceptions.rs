@@ -85,7 +85,9 @@ fn an_exception_ends_only_where_all_promises_were_looked_for() {
     let host = Domain::parse("mx.example.net").unwrap();
     let (domain, until) = (host.clone(), NOW);
     let exception = Exception { domain, allow: Allow::Encrypt, until, reason: "x".into(), by: "ops".into() };
-    for (asked, ends) in [(Asked::All, true), (Asked::AsConfigured, true), (Asked::Fewer, false)] {
+    for (asked, ends) in
+        [(Asked::All, true), (Asked::AllForNames, true), (Asked::AsConfigured, true), (Asked::Fewer, false)]
+    {
         let Gate::Contact(policy) = decide(&Sources {
             next_hop: &host,
             host: &host,

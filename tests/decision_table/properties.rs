@@ -53,7 +53,7 @@ fn any_demand() -> impl Strategy<Value = Demand> {
 }
 
 fn any_asked() -> impl Strategy<Value = Asked> {
-    prop_oneof![Just(Asked::All), Just(Asked::AsConfigured), Just(Asked::Fewer)]
+    prop_oneof![Just(Asked::All), Just(Asked::AllForNames), Just(Asked::AsConfigured), Just(Asked::Fewer)]
 }
 
 proptest! {

@@ -182,6 +182,12 @@ fn requiretls_mail_is_returned_only_when_every_host_lacks_something() {
             "Encryption needed: no server for example.net could be reached over verified TLS",
         ),
         (
+            "D90 without DANE, which vouches for no name",
+            vec![host_ruling(Case { asked: Asked::AllForNames, ..Case::requiretls(Sts::None, OK) })],
+            "5.7.30",
+            "REQUIRETLS support required: no server for example.net offers it",
+        ),
+        (
             "all",
             vec![unsupported(), unassured(), unencrypted()],
             "5.7.30",
@@ -218,7 +224,7 @@ fn requiretls_mail_is_returned_only_when_every_host_lacks_something() {
         (
             "DANE is off, and records might promise TLS",
             vec![host_ruling(Case {
-                asked: Asked::AsConfigured,
+                asked: Asked::AllForNames,
                 identified: true,
                 ..Case::requiretls(Sts::None, Server::NoStarttls)
             })],

@@ -32,7 +32,7 @@ fn expired(authority: &Authority, name: &str) -> Manners {
 fn world(port: u16, authority: &Authority) -> World {
     let settings = AttemptSettings {
         port,
-        asking: Asking { everybody: true, dnssec: Some(Dnssec::new(true)) },
+        asking: Asking { mta_sts: true, dane: true, dnssec: Some(Dnssec::new(true)) },
         ..AttemptSettings::new(domain("relay.example.org"))
     };
     World::with(settings, authority.tls())
@@ -177,7 +177,7 @@ async fn a_route_found_before_dnssec_was_proven_is_not_conclusive() {
     let dnssec = Dnssec::default();
     let settings = AttemptSettings {
         port,
-        asking: Asking { everybody: true, dnssec: Some(dnssec.clone()) },
+        asking: Asking { mta_sts: true, dane: true, dnssec: Some(dnssec.clone()) },
         ..AttemptSettings::new(domain("relay.example.org"))
     };
     let w = World::with(settings, authority.tls());
@@ -230,6 +230,19 @@ async fn d103_a_policy_that_cannot_be_fetched_is_waited_for() {
         assert_eq!(details[0].result, ResultType::StsPolicyFetchError);
     }
     assert_eq!(send(&w, "a.example", SenderTls::Unsaid).await.word(), "delivered");
+}
+
+// RTLS-29, STS-51: of a cached policy of mode none nothing is reported, but the one that took its place may list the host.
+#[tokio::test]
+async fn a_policy_that_may_have_been_replaced_is_no_proof_that_nobody_vouches_for_a_host() {
+    let authority = Authority::new();
+    let w = world(1, &authority);
+    for (outdated, want) in [(true, ("deferred", "4.7.0")), (false, ("bounced", "5.7.30"))] {
+        w.route("a.example", &[("mx.example.net", &["127.0.0.1"])]);
+        w.discovers("a.example", Discovery::Known(Applicable { outdated, ..Applicable::default() }));
+        let outcome = send(&w, "a.example", SenderTls::Required).await;
+        assert_eq!((outcome.word(), &*enhanced(&outcome)), want);
+    }
 }
 
 // R2, RTLS-29, RTLS-50: the lookup of the policy fails, before and after the grace of the domain.

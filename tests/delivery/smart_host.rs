@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sealpost::delivery::attempt::AttemptSettings;
 use sealpost::mail::Origin;
 use sealpost::queue::Outcome;
+use sealpost::queue::outcome::Stage;
 use sealpost::queue::unmet::Fixed;
 use sealpost::route::smart_host::{Rule, SmartHost};
 use sealpost::route::source::Source;
@@ -234,6 +235,37 @@ async fn a_refused_password_makes_mail_wait_and_never_bounces_it() {
         assert_eq!((reason.as_str(), d.enhanced.to_string()), (cause, code.to_owned()), "{reply}");
         assert_eq!((report.hand_back.is_some(), count(&ears, "AUTH")), (false, asked + again), "{reply}");
     }
+}
+
+// OUT-56, What always holds 10: who has another password, or none, waits for nobody's.
+#[tokio::test]
+async fn a_refused_password_keeps_nobody_else_from_the_next_hop() {
+    let authority = Authority::new();
+    let manners = Manners {
+        tls: Some(authority.server(RELAY, false)),
+        offers: vec!["AUTH PLAIN"],
+        // alice and a wrong password
+        instead: vec![("AUTH PLAIN AGFsaWNlAHg=", "535 5.7.8 wrong")],
+        ..Manners::default()
+    };
+    let (port, ears) = relay(manners).await;
+    let w = World::new(1, authority.tls());
+    let of = |number, credentials| Rule { number, credentials, ..rule(port, false) };
+    let alice = Some(Credentials { user: "alice".into(), password: "x".into() });
+    for (name, rule, want) in [
+        ("a.example", of(1, alice.clone()), "deferred"),
+        ("b.example", of(2, credentials()), "delivered"),
+        ("c.example", of(3, None), "delivered"),
+        // The same account by another rule is the same account.
+        ("d.example", of(4, alice.clone()), "deferred"),
+        ("a.example", of(1, alice), "deferred"),
+    ] {
+        routed(&w, name, &rule);
+        let (report, outcomes) = w.deliver(name, 1).await;
+        assert_eq!((words(&outcomes), report.hand_back.is_some()), (vec![want], false), "{name}");
+        assert_eq!(outcomes[0].diagnosis().stage == Stage::Auth, want == "deferred", "{name}");
+    }
+    assert_eq!((count(&ears, "AUTH PLAIN AGFsaWNlAHg="), count(&ears, "MAIL")), (1, 2));
 }
 
 // TLS from the first octet: no STARTTLS, no greeting in the clear, and no fall-back to it.

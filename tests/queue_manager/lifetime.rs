@@ -66,6 +66,10 @@ async fn mail_expires_only_after_an_attempt_that_ended_after_its_lifetime() {
     let dsn = w.of_domain("sender.example").await;
     assert_eq!(dsn.len(), 1, "one DSN, to the sender");
     assert_eq!(dsn[0].message.origin, Origin::Dsn);
+    // What it waited for, and not merely that its time was over.
+    let content = w.store.content(dsn[0].message.id, 0).await.unwrap().unwrap();
+    let text = String::from_utf8_lossy(&content).replace("\r\n", " ");
+    assert!(text.contains("A protected connection to") && text.contains("until the time allowed"), "{text}");
 }
 
 // STS-53

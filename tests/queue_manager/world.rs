@@ -77,6 +77,7 @@ impl Scripted {
             unmet: None,
             promise: self.promise.lock().unwrap().clone(),
             session: None,
+            waited_for: None,
             remote_id: None,
         }
     }

@@ -24,7 +24,7 @@ use crate::mail::Domain;
 use crate::mtasts::service::{LiveLook, PolicyService};
 use crate::mtasts::{Applicable, Discovery, Mode};
 use crate::route::{Host, Route, RouteFailure};
-use crate::security::decide::{Asked, Gate, MessageKind, Reason, TlsPolicy};
+use crate::security::decide::{Gate, MessageKind, Reason, TlsPolicy};
 use crate::security::exception::{Exceptions, Waived};
 use crate::security::verdict::{self, Clearance, Judgement};
 use crate::status::{Exception, Status};
@@ -305,10 +305,7 @@ async fn judge(
         exception: bench.exceptions.of(domain, bench.clock.now()),
         message: MessageKind::Normal,
         require_both: bench.require_both,
-        asked: match applicable.lookup_failed {
-            Some(_) => Asked::Fewer,
-            None => bench.asking.now(),
-        },
+        asked: bench.asking.now(applicable),
     };
     let gate = attempt::gate(route, host, &tlsa, applicable, terms);
     let mut report = HostReport::new(host, route, &gate, bench.dane);

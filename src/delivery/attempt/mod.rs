@@ -169,18 +169,22 @@ pub struct AttemptSettings {
 /// Who is asked about what a domain promises.
 #[derive(Debug, Clone, Default)]
 pub struct Asking {
-    /// Whether everybody is: neither MTA-STS nor DANE is off.
-    pub everybody: bool,
+    /// `mta_sts.enabled`
+    pub mta_sts: bool,
+    /// `dane.enabled`
+    pub dane: bool,
     /// Whether the self-test has proven what DNSSEC says; `None` where nobody is ever believed about it.
     pub dnssec: Option<Dnssec>,
 }
 
 impl Asking {
-    /// How it stands now.
-    pub fn now(&self) -> Asked {
+    /// How it stands now, with what came of asking for a policy.
+    pub fn now(&self, policy: &Applicable) -> Asked {
         match &self.dnssec {
+            _ if policy.outdated || policy.lookup_failed.is_some() => Asked::Fewer,
             Some(dnssec) if !dnssec.is_believed() => Asked::Fewer,
-            Some(_) if self.everybody => Asked::All,
+            Some(_) if self.mta_sts && self.dane => Asked::All,
+            Some(_) if self.mta_sts => Asked::AllForNames,
             _ => Asked::AsConfigured,
         }
     }

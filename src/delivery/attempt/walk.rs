@@ -66,7 +66,7 @@ pub(super) struct Walk<'a> {
     /// IPv6 was refused for what IPv4 may deliver: IPv4 alone from now on (OUT-40).
     ipv4_only: bool,
     first_pause: Option<Duration>,
-    /// Who could be asked when the route was looked for, and after it for the policy.
+    /// Who could be asked when the route was looked for.
     asked: Asked,
     begun: Duration,
 }
@@ -119,7 +119,7 @@ impl<'a> Walk<'a> {
             return self.report;
         }
         // Asked before the route is: one that was found in doubt is no proof because the doubt has ended since (RTLS-29).
-        self.asked = self.settings.asking.now();
+        self.asked = self.settings.asking.now(&Applicable::default());
         let route = match self.parts.routes.resolve(domain).await {
             Ok(route) => route,
             Err(failure) => {
@@ -146,9 +146,6 @@ impl<'a> Walk<'a> {
             let ruling = classify::policy_lookup_failed(error);
             self.settle_pending(|_| (ruling.clone(), None)).await;
             return self.report;
-        }
-        if applicable.lookup_failed.is_some() {
-            self.asked = Asked::Fewer;
         }
         match self.hosts(&route, &applicable, kind).await {
             Flow::Done => {}
@@ -226,7 +223,7 @@ impl<'a> Walk<'a> {
                 exception,
                 message: kind,
                 require_both: self.settings.require_both,
-                asked: self.asked.max(self.settings.asking.now()),
+                asked: self.asked.max(self.settings.asking.now(applicable)),
             };
             let policy = match gate(route, host, &tlsa, applicable, terms) {
                 Gate::Contact(policy) => policy,

@@ -70,6 +70,7 @@ fn replied(code: u16, enhanced: &str, text: &str) -> Diagnosis {
         unmet: None,
         promise: None,
         session: None,
+        waited_for: None,
         remote_id: None,
     }
 }
@@ -205,6 +206,24 @@ fn a_message_that_expired_under_a_policy() {
     d.promise.as_mut().unwrap().broken = Some("the policy does not list mx1.example.org".to_owned());
     let report = [Reported { recipient: &bob, diagnosis: &d, expired: true, cause: "policy_mx" }];
     insta::assert_snapshot!("expired_by_policy", only_header(DsnKind::Failed, &report));
+}
+
+// DSN-17: what was let pass, and what is between us and our next hop, is not what a message could not be delivered for.
+#[test]
+fn a_message_that_expired_says_what_it_waited_for() {
+    let bob = recipient("bob@example.org");
+    let let_pass =
+        Diagnosis { promise: policy_failure().promise, ..replied(451, "4.3.0", "try again later") };
+    let report = [Reported { recipient: &bob, diagnosis: &let_pass, expired: true, cause: "reply" }];
+    let text = only_header(DsnKind::Failed, &report).replace('\n', " ");
+    assert!(text.contains("asked us to try again later"), "{text}");
+    assert!(!text.contains("To the postmaster") && !text.contains("does not meet that rule"), "{text}");
+
+    let auth = Diagnosis { stage: Stage::Auth, ..replied(535, "4.7.8", "relay refused our password") };
+    let report = [Reported { recipient: &bob, diagnosis: &auth, expired: true, cause: "auth" }];
+    let text = only_header(DsnKind::Failed, &report).replace('\n', " ");
+    assert!(text.contains("Our own system had a problem") && text.contains(" Status: 4.7.8 "), "{text}");
+    assert!(!text.contains("password") && !text.contains("535") && !text.contains("Remote-MTA"), "{text}");
 }
 
 // Whoever's mail went less protected than its recipient's domain asks for learns by whose word, once per exception.

@@ -27,7 +27,10 @@ impl Inner {
                 Ok(policy) => return Discovery::Known(self.used(domain, Some(policy), None)),
                 Err(NotFetched::NoSlot) => {
                     return match self.valid(&row) {
-                        Some(policy) => Discovery::Known(self.used(domain, Some(policy), None)),
+                        Some(policy) => {
+                            let known = self.used(domain, Some(policy), None);
+                            Discovery::Known(Applicable { outdated: true, ..known })
+                        }
                         // Going on would send the first message unprotected because we are busy.
                         None => Discovery::Wait(unavailable(domain, "MTA-STS policy")),
                     };
@@ -57,7 +60,9 @@ impl Inner {
                 if policy.as_ref().is_some_and(|p| p.policy.mode != Mode::None) {
                     tracing::warn!(%domain, reason = %why.reason, "policy not discovered; the stored one applies");
                 }
-                Discovery::Known(self.used(domain, policy, Some(why)))
+                let known = self.used(domain, policy, Some(why));
+                // Where there is no record there is no other policy.
+                Discovery::Known(Applicable { outdated: txt == Txt::Failed, ..known })
             }
             Step::BackedOff | Step::Fetch { .. } => {
                 let failure = failure.or_else(|| row.memory.backoff.as_ref().map(|b| b.failure.clone()));

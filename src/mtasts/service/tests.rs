@@ -130,6 +130,13 @@ async fn without_a_free_fetch_the_first_message_waits() {
     w.publish("1");
     assert!(matches!(service.discover(&w.domain).await, Discovery::Wait(_)));
     assert_eq!(w.store.row(&w.domain), PolicyRow::default(), "and nothing is held against the domain");
+    // With a policy at hand mail goes by that, which is perhaps not the last word.
+    let w = World::enforced().await;
+    let settings = ServiceSettings { max_fetches: 0, ..ServiceSettings::default() };
+    let service = start(&w.dns, &w.host, &w.store, &w.clock, settings);
+    w.publish("2");
+    let Discovery::Known(a) = service.discover(&w.domain).await else { panic!("it waits") };
+    assert!(a.policy.is_some_and(|p| p.id == "1") && a.outdated);
 }
 
 // STS-27
@@ -260,6 +267,27 @@ async fn a_failed_refresh_is_tried_again_hourly_and_remembered() {
     w.service.upkeep(&mut None).await;
     assert_eq!((failed("warning"), failed("urgent")), (2.0, 1.0));
     assert_eq!(w.counted.value("sealpost_policy_fetch_duration_seconds_count"), 4.0);
+}
+
+// RTLS-29, STS-51: nothing is reported beside a policy of mode none, but what may have taken its place is not forgotten.
+#[tokio::test]
+async fn a_policy_that_could_not_be_had_again_may_be_outdated() {
+    let w = World::enforced().await;
+    w.publish("2");
+    w.host.serve("version: STSv1\nmode: none\nmax_age: 86400\n");
+    let outdated = async || match w.service.discover(&w.domain).await {
+        Discovery::Known(a) => (a.fetch_failure.is_some(), a.outdated),
+        Discovery::Wait(e) => panic!("{e}"),
+    };
+    assert_eq!(outdated().await, (false, false));
+    w.unpublish();
+    assert_eq!(outdated().await, (false, false), "without a record there is no other policy");
+    w.publish("3");
+    w.host.fail("http-500");
+    assert_eq!(outdated().await, (false, true));
+    assert_eq!(outdated().await, (false, true), "while the back-off runs");
+    w.break_dns();
+    assert_eq!(outdated().await, (false, true), "a lookup that failed");
 }
 
 // STS-51

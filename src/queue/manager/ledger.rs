@@ -193,6 +193,7 @@ impl<'a> LeaseLedger<'a> {
                 let outcome = Outcome::Deferred(reason, diagnosis);
                 return Settled { no: recipient.no, outcome, next_attempt: Some(now), counted };
             }
+            let diagnosis = Diagnosis { waited_for: Some(reason), ..diagnosis };
             let outcome = Outcome::Failed(FailReason::Expired, diagnosis);
             return Settled { no: recipient.no, outcome, next_attempt: None, counted };
         }
@@ -361,12 +362,11 @@ pub(super) const fn cause(outcome: &Outcome) -> &'static str {
 }
 
 pub(super) fn reported<'a>(recipient: &'a LeasedRecipient, outcome: &'a Outcome) -> Reported<'a> {
-    Reported {
-        recipient,
-        diagnosis: outcome.diagnosis(),
-        expired: matches!(outcome, Outcome::Failed(FailReason::Expired, _)),
-        cause: cause(outcome),
-    }
+    let diagnosis = outcome.diagnosis();
+    let expired = matches!(outcome, Outcome::Failed(FailReason::Expired, _));
+    // That it expired is not why it could not be delivered.
+    let waited_for = diagnosis.waited_for.filter(|_| expired).map(DeferReason::as_str);
+    Reported { recipient, diagnosis, expired, cause: waited_for.unwrap_or_else(|| cause(outcome)) }
 }
 
 /// Composes one DSN from what lies in the first part of the content, and signs it (SIG-19).

@@ -205,6 +205,8 @@ pub(super) async fn expire_waiting(shared: &Arc<Shared>, domain: &Domain, diagno
 
 async fn expire(shared: &Arc<Shared>, lease: &Lease, diagnosis: &Diagnosis) {
     let ledger = LeaseLedger::new(shared, lease);
+    // A domain is suspended when no host of it can be reached.
+    let diagnosis = Diagnosis { waited_for: Some(DeferReason::Connect), ..diagnosis.clone() };
     let outcomes = lease
         .recipients
         .iter()

@@ -21,6 +21,13 @@ const DIALS_OF_OUR_NAME: u32 = 3;
 impl Walk<'_> {
     pub(super) async fn address(&mut self, t: &Try<'_>) -> Flow {
         let key = self.key(t);
+        let credentials = t.route.rule.as_ref().and_then(|rule| rule.credentials.as_ref());
+        if credentials.is_some_and(|c| self.parts.pool.withholds_password(&key.host, &c.user)) {
+            // Each message that waits says what it waits for.
+            let base = self.base(Some(t.host), Some(t.to));
+            self.fail(&HostFailure::Auth(&AuthFault::Withheld), t.policy, base);
+            return Flow::On;
+        }
         let suits = |evidence: &Evidence| judge(t.policy, evidence).cleared.is_ok();
         loop {
             let grant = self.parts.pool.acquire(&key, &suits, self.settings.patience).await;
@@ -28,16 +35,8 @@ impl Walk<'_> {
                 Grant::Full => return Flow::HandBack(None),
                 Grant::Paused(pause) => {
                     self.first_pause = Some(self.first_pause.map_or(pause.until, |p| p.min(pause.until)));
-                    let shows_password = t.route.rule.as_ref().is_some_and(|rule| rule.credentials.is_some());
                     match pause.trouble {
-                        // Each message that waits says what it waits for.
-                        Trouble::Auth if shows_password => {
-                            let base = self.base(Some(t.host), Some(t.to));
-                            self.fail(&HostFailure::Auth(&AuthFault::Withheld), t.policy, base);
-                        }
-                        Trouble::Auth | Trouble::Dialogue => {
-                            return Flow::HandBack(Some(self.moment(pause.until)));
-                        }
+                        Trouble::Dialogue => return Flow::HandBack(Some(self.moment(pause.until))),
                         Trouble::Dial => self.skip(t),
                     }
                     return Flow::On;

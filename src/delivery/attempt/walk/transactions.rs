@@ -61,19 +61,24 @@ impl Walk<'_> {
         if let Some(facts) = &mut base.session {
             facts.requiretls = cleared.requiretls();
         }
-        if let Some(credentials) = t.route.rule.as_ref().and_then(|rule| rule.credentials.as_ref())
-            && let Err(fault) = session.authenticate(&cleared, credentials, &self.settings.timers).await
-        {
-            if matches!(fault, AuthFault::NotOffered | AuthFault::Refused(_)) {
-                tracing::error!(event = "auth-refused", next_hop = %t.host.name, user = credentials.user, reason = ?fault, "mail for this next hop waits");
-            }
-            session.quit();
+        if let Some(credentials) = t.route.rule.as_ref().and_then(|rule| rule.credentials.as_ref()) {
+            let authenticated = session.authenticate(&cleared, credentials, &self.settings.timers).await;
             // It says so to each message alike, and locks out who asks too often.
-            if matches!(&fault, AuthFault::Refused(reply) if reply.is_permanent()) {
-                self.parts.pool.trouble(&self.key(t).host, Trouble::Auth);
+            match &authenticated {
+                Ok(()) => self.parts.pool.password(slot.host(), &credentials.user, true),
+                Err(AuthFault::Refused(reply)) if reply.is_permanent() => {
+                    self.parts.pool.password(slot.host(), &credentials.user, false);
+                }
+                Err(_) => {}
             }
-            self.fail(&HostFailure::Auth(&fault), t.policy, base);
-            return Some(Flow::On);
+            if let Err(fault) = authenticated {
+                if matches!(fault, AuthFault::NotOffered | AuthFault::Refused(_)) {
+                    tracing::error!(event = "auth-refused", next_hop = %t.host.name, user = credentials.user, reason = ?fault, "mail for this next hop waits");
+                }
+                session.quit();
+                self.fail(&HostFailure::Auth(&fault), t.policy, base);
+                return Some(Flow::On);
+            }
         }
         let unfit = if session.ehlo.refuses_size(meta.size) {
             Some(HostFailure::TooLarge { size: meta.size, max: session.ehlo.size.unwrap_or(0) })

@@ -73,17 +73,22 @@ fn mail_that_waited_for_required_tls_until_its_end_says_what_it_needed() {
         tls_failure: None,
         ..replied(250, "4.7.0", "REQUIRETLS: MTA-STS policy of example.org could not be fetched: 500")
     };
+    let unknown = Diagnosis { enhanced: EnhancedCode::new(4, 4, 3), ..unfetched.clone() };
+    let rule = Diagnosis { unmet: unmet(&[Reason::Operator], false), ..certificate.clone() };
     let (network, greylisted) = (replied(451, "4.4.1", "timed out"), replied(451, "4.7.1", "come again"));
-    for (what, d, status, told) in [
-        ("a certificate", &certificate, "5.7.10", true),
-        ("a policy", &unfetched, "5.7.10", true),
-        ("the network", &network, "4.4.1", false),
-        ("the host's own wish", &greylisted, "4.7.1", false),
+    for (what, cause, d, status, told) in [
+        ("a certificate", "tls_certificate", &certificate, "5.7.10", true),
+        ("a policy", "requiretls", &unfetched, "5.7.10", true),
+        ("whether there is a policy", "dns", &unknown, "5.7.10", true),
+        ("a rule of ours", "tls_certificate", &rule, "4.7.5", false),
+        ("the network", "connect", &network, "4.4.1", false),
+        ("the host's own wish", "reply", &greylisted, "4.7.1", false),
+        ("a row of old, whose cause is not known", "expired", &certificate, "5.7.10", true),
     ] {
-        let (_, text) = tagged(SenderTls::Required, DsnKind::Failed, d, true, "expired");
+        let (_, text) = tagged(SenderTls::Required, DsnKind::Failed, d, true, cause);
         assert!(text.contains(&format!("\nStatus: {status}\n")), "{what}: {text}");
         assert_eq!(text.contains("You asked that your message travels"), told, "{what}: {text}");
-        let (_, text) = tagged(SenderTls::Unsaid, DsnKind::Failed, d, true, "expired");
+        let (_, text) = tagged(SenderTls::Unsaid, DsnKind::Failed, d, true, cause);
         assert!(text.contains("\nStatus: 4.") && !text.contains("You asked"), "DSN-09: {what}");
     }
     // While it waits nothing is final.
