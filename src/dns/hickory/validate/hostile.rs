@@ -7,7 +7,7 @@ use std::time::Duration;
 use hickory_resolver::proto::dnssec::rdata::RRSIG;
 use hickory_resolver::proto::op::ResponseCode;
 
-use super::tests::{Lie, honest, ok, resolver, says, told, unsigned_soa};
+use super::tests::{Lie, Said, honest, ok, resolver, says, told, unsigned_soa};
 use super::world::{SignedWorld, Signing, fqdn};
 use super::*;
 use crate::dns::hickory::scripted::Act;
@@ -94,6 +94,13 @@ async fn a_wildcard_reaches_over_no_zone_cut() {
     }
 }
 
+/// What is made of an answer on whose way there is a liar.
+async fn heard(world: &Arc<SignedWorld>, lie: Lie, host: &str) -> Said {
+    let server = told(world, lie).await;
+    let (dns, _) = resolver(&[&server], vec![world.root_key()]);
+    says(&dns, host).await
+}
+
 /// Aliases of all kinds, what they lead to, and a wildcard two labels up.
 fn aliases() -> SignedWorld {
     let hosts = "mx A 192.0.2.30\n _25._tcp.mx TLSA 30\n *.all TLSA 31\n all A 192.0.2.31\n next A 192.0.2.32\n\
@@ -137,9 +144,7 @@ async fn an_alias_is_no_denial_whatever_stands_beside_it() {
         for (case, lie) in
             [("honest", honest as Lie), ("nxdomain", alias_as_nxdomain), ("soa", alias_with_an_soa)]
         {
-            let server = told(&world, lie).await;
-            let (dns, _) = resolver(&[&server], vec![world.root_key()]);
-            assert_eq!(says(&dns, host).await, ok(tlsa, true), "{case}: {host}");
+            assert_eq!(heard(&world, lie, host).await, ok(tlsa, true), "{case}: {host}");
         }
     }
 }
@@ -176,9 +181,7 @@ async fn no_wildcard_is_denied_without_the_soa_of_its_zone() {
         ("an unsigned one", and_an_soa_that_nobody_signed, Err(DnsErrorKind::Bogus)),
         ("that of another zone", and_the_soa_of_another_zone, Err(DnsErrorKind::Bogus)),
     ] {
-        let server = told(&world, lie).await;
-        let (dns, _) = resolver(&[&server], vec![world.root_key()]);
-        assert_eq!(says(&dns, "_25._tcp.all.example").await, want, "{case}");
+        assert_eq!(heard(&world, lie, "_25._tcp.all.example").await, want, "{case}");
     }
 }
 
@@ -201,9 +204,7 @@ async fn no_wildcard_makes_a_denial() {
         ("honest", honest as Lie, ok("38", true)),
         ("stretched", denied_by_a_stretched_record, Err(DnsErrorKind::Bogus)),
     ] {
-        let server = told(&world, lie).await;
-        let (dns, _) = resolver(&[&server], vec![world.root_key()]);
-        assert_eq!(says(&dns, "_25._tcp.host.example").await, want, "{case}");
+        assert_eq!(heard(&world, lie, "_25._tcp.host.example").await, want, "{case}");
     }
 }
 
@@ -253,9 +254,7 @@ async fn a_zone_cut_is_not_hidden_behind_a_wildcard_alias() {
         ("honest", honest as Lie, ok("192.0.2.40", true)),
         ("shown as an alias", zone_cut_shown_as_an_alias, Err(DnsErrorKind::Bogus)),
     ] {
-        let server = told(&world, lie).await;
-        let (dns, _) = resolver(&[&server], vec![world.root_key()]);
-        assert_eq!(says(&dns, "mx.victim.reg").await, want, "{case}");
+        assert_eq!(heard(&world, lie, "mx.victim.reg").await, want, "{case}");
     }
 }
 
@@ -293,9 +292,7 @@ async fn the_owner_of_a_dname_denies_what_it_has_not() {
             ("honest", honest, "_own", ok("35", true)),
             ("denied", denied_by_its_own_record, "_own", Err(DnsErrorKind::Bogus)),
         ] {
-            let server = told(&world, lie).await;
-            let (dns, _) = resolver(&[&server], vec![world.root_key()]);
-            assert_eq!(says(&dns, &format!("{owner}.{zone}")).await, want, "{case}: {owner}.{zone}");
+            assert_eq!(heard(&world, lie, &format!("{owner}.{zone}")).await, want, "{case}: {owner}.{zone}");
         }
     }
 }
@@ -333,9 +330,7 @@ async fn a_signature_out_of_its_time_holds_nothing() {
         ("expired", |w, q, m| signed_again(w, q, m, -1), Err(DnsErrorKind::Bogus)),
         ("not yet", |w, q, m| signed_again(w, q, m, 1), Err(DnsErrorKind::Bogus)),
     ] {
-        let server = told(&world, lie).await;
-        let (dns, _) = resolver(&[&server], vec![world.root_key()]);
-        assert_eq!(says(&dns, "mx.example").await, want, "{case}");
+        assert_eq!(heard(&world, lie, "mx.example").await, want, "{case}");
     }
 }
 
