@@ -146,7 +146,7 @@ async fn examine(command: &Command, domain: &Domain, config: &Config) -> Result<
         exceptions: exceptions_of(&bench, domain),
         hosts: Vec::new(),
         probed: command.probe,
-        requiretls: RequireTlsReport::new(bench.self_test.belief.proven().is_believed()),
+        requiretls: RequireTlsReport::new(config, &bench.self_test.belief),
         answer: Answer::Wait,
         sentence: String::new(),
         advice: None,

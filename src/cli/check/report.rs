@@ -4,11 +4,14 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
+use crate::app::outbound;
 use crate::clock::Timestamp;
+use crate::config::Config;
 use crate::dane::tlsa::Usable;
 use crate::dane::{Tlsa, TlsaAnswer};
 use crate::delivery::classify::{self, Ruling};
 use crate::delivery::session::Seen;
+use crate::dns::belief::Belief;
 use crate::mail::Domain;
 use crate::mtasts::decide::Txt;
 use crate::mtasts::service::LiveLook;
@@ -112,14 +115,15 @@ impl RuleReport {
 /// What would happen to mail with REQUIRETLS (RFC 8689).
 #[derive(Debug, Serialize)]
 pub(super) struct RequireTlsReport {
-    /// Whether senders can ask for it here: only where DNSSEC is believed.
+    /// Whether senders can ask for it here: whether the listener offers it.
     pub(super) accepted: bool,
     pub(super) answer: Answer,
     pub(super) sentence: String,
 }
 
 impl RequireTlsReport {
-    pub(super) const fn new(accepted: bool) -> Self {
+    pub(super) fn new(config: &Config, belief: &Belief) -> Self {
+        let accepted = outbound::offers_requiretls(config, belief);
         Self { accepted, answer: Answer::Wait, sentence: String::new() }
     }
 }
@@ -436,5 +440,32 @@ impl Probe {
             exception_unneeded: false,
             error: Some(ruling.text.clone()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::cli::System;
+    use crate::config::Tls;
+    use crate::dns::belief::Mode;
+
+    // RTLS-01, RTLS-29: `check` says what EHLO says.
+    #[test]
+    fn requiretls_is_accepted_only_where_the_listener_offers_it() {
+        let belief = Belief::new(Mode::TrustAd, String::new());
+        belief.proven().set(true);
+        let accepted = |keys: &str, tls: bool, belief: &Belief| {
+            let text = format!("hostname = \"relay.example.net\"\n{keys}\n");
+            let mut config = Config::parse(&text, Path::new("sealpost.toml"), &System::RELAY).unwrap();
+            config.tls = tls.then(|| Tls { certificate: "c".into(), private_key: "k".into() });
+            RequireTlsReport::new(&config, belief).accepted
+        };
+        assert!(accepted("", true, &belief));
+        assert!(!accepted("", false, &belief));
+        assert!(!accepted("[mta_sts]\nenabled = false", true, &belief));
+        assert!(!accepted("", true, &Belief::new(Mode::TrustAd, String::new())));
     }
 }
