@@ -185,7 +185,7 @@ fn is_enforce(applicable: &Applicable) -> bool {
     applicable.policy.as_ref().is_some_and(|p| p.policy.mode == Mode::Enforce)
 }
 
-/// The policy that a delivery would go by: the live one, or the cached one alone with `--from-cache`.
+/// The policy that a delivery would go by, or the cached one alone with `--from-cache`.
 async fn applied(
     command: &Command,
     bench: &Bench,

@@ -117,6 +117,9 @@ fn policy(p: &PolicyReport, io: &mut Io<'_>) -> Result<(), Failure> {
             }
             _ => writeln!(io.out, "    applies none: MTA-STS asks for nothing")?,
         }
+        if let Some(when) = &p.live_applies {
+            writeln!(io.out, "    fetches the live one {when}")?;
+        }
     }
     Ok(())
 }
