@@ -107,6 +107,11 @@ pub fn route_settings(config: &Config) -> RouteSettings {
     settings::route(config)
 }
 
+/// Whether senders are offered REQUIRETLS now.
+pub fn offers_requiretls(config: &Config, belief: &Belief) -> bool {
+    settings::requiretls(config, belief.proven()).is_believed()
+}
+
 /// What attempts are told.
 pub fn attempt_settings(config: &Config, belief: &Belief) -> AttemptSettings {
     let route = settings::route(config);

@@ -40,10 +40,15 @@ pub(super) fn submission(config: &Config, dnssec: dns::Dnssec) -> submission::Se
         reserve: config.queue.reserve,
         users: users.collect(),
         data_dir: config.data_dir.clone(),
-        // Half of the names that can be vouched for could not be (RTLS-29).
-        dnssec: if config.mta_sts.enabled { dnssec } else { dns::Dnssec::default() },
+        dnssec: requiretls(config, dnssec),
         timers: submission::Timers::default(),
     }
+}
+
+/// Whether senders are offered REQUIRETLS: inside TLS only (RTLS-01), where DNSSEC is `proven` and MTA-STS is on. Without
+/// either half of the names that can be vouched for could not be (RTLS-29).
+pub(super) fn requiretls(config: &Config, proven: dns::Dnssec) -> dns::Dnssec {
+    if config.mta_sts.enabled && config.tls.is_some() { proven } else { dns::Dnssec::default() }
 }
 
 /// One listener; `None` for protocols that come later.
@@ -176,6 +181,25 @@ mod tests {
 
     use super::*;
     use crate::cli::System;
+
+    // RTLS-01, RTLS-29
+    #[test]
+    fn requiretls_is_offered_where_names_can_be_vouched_for_and_tls_is() {
+        let tls = || Some(crate::config::Tls { certificate: "c".into(), private_key: "k".into() });
+        for (mta_sts, tls, proven, offered) in [
+            (true, tls(), true, true),
+            (true, tls(), false, false),
+            (false, tls(), true, false),
+            (true, None, true, false),
+        ] {
+            let text = format!("hostname = \"relay.example.net\"\n[mta_sts]\nenabled = {mta_sts}\n");
+            let mut config = Config::parse(&text, Path::new("sealpost.toml"), &System::RELAY).unwrap();
+            config.tls = tls;
+            let case = (mta_sts, config.tls.is_some(), proven);
+            let told = submission(&config, dns::Dnssec::new(proven));
+            assert_eq!(told.dnssec.is_believed(), offered, "{case:?}");
+        }
+    }
 
     // DANE-01
     #[test]

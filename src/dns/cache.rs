@@ -372,7 +372,7 @@ mod tests {
         for (labels, want) in [
             ("record=\"MX\",result=\"data\",dnssec=\"secure\"", 1.0),
             ("record=\"MX\",result=\"data\",dnssec=\"insecure\"", 1.0),
-            ("record=\"MX\",result=\"servfail\",dnssec=\"insecure\"", 1.0),
+            ("record=\"MX\",result=\"servfail\",dnssec=\"none\"", 1.0),
             ("record=\"MX\",result=\"nxdomain\",dnssec=\"insecure\"", 1.0),
             ("record=\"AAAA\",result=\"nodata\",dnssec=\"insecure\"", 1.0),
             ("record=\"TXT\",result=\"data\",dnssec=\"insecure\"", 0.0),

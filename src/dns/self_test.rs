@@ -100,9 +100,11 @@ pub fn judge(looks: &[Look], secure: &str) -> Verdict {
         let text = format!("{} denies dns.self_test.secure, a name that exists", liar.server);
         return verdict(believe, Some(false), Some(Trouble::Lies), text);
     }
-    let asked = || looks.iter().filter(|l| l.secure.is_some());
-    if let Some(first) = asked().next()
-        && asked().all(|l| l.secure == Some(Said::Nothing(DnsErrorKind::Bogus)))
+    let authenticates = |l: &Look| matches!(l.secure, Some(Said::Data(true) | Said::Denial(true)));
+    let stale = |l: &Look| l.secure == Some(Said::Nothing(DnsErrorKind::Bogus));
+    let heard = || looks.iter().filter(|l| l.secure.is_some_and(answers));
+    if let Some(first) = heard().next()
+        && heard().all(stale)
     {
         let text = format!(
             "{} finds no valid signature at dns.self_test.secure: its root keys or its clock are wrong, or that name is \
@@ -111,10 +113,20 @@ pub fn judge(looks: &[Look], secure: &str) -> Verdict {
         );
         return verdict(believe, Some(false), Some(Trouble::DoesNotHold), text);
     }
-    let authenticates = |l: &Look| matches!(l.secure, Some(Said::Data(true) | Said::Denial(true)));
-    if let Some(plain) = looks.iter().find(|l| l.secure.is_some_and(answers) && !authenticates(l)) {
-        let text = format!("{} authenticates nothing, so that no domain counts as signed", plain.server);
+    if let Some(plain) = heard().find(|l| !authenticates(l) && !stale(l)) {
+        let whose = if heard().any(authenticates) { " by its answers" } else { "" };
+        let text =
+            format!("{} authenticates nothing, so that no domain counts as signed{whose}", plain.server);
         return verdict(believe, Some(false), Some(Trouble::Unauthenticated), text);
+    }
+    // It spoils nothing: what it calls bogus is asked of the others too.
+    if let Some(stale) = looks.iter().find(|l| stale(l)) {
+        let text = format!(
+            "{} finds no valid signature where another resolver does: its root keys or its clock are wrong",
+            stale.server
+        );
+        let proven = looks.iter().all(|l| l.secure.is_none_or(answers)).then_some(true);
+        return verdict(believe, proven, Some(Trouble::Partial), text);
     }
     if let Some(silent) = looks.iter().find(|l| l.secure.is_some() && !authenticates(l)) {
         let (trouble, text) = no_answer(silent, looks, secure);
@@ -316,6 +328,50 @@ mod tests {
                 None,
                 true,
             ),
+            (
+                "the root keys of one of two are wrong",
+                vec![look(Nothing(Bogus), Nothing(Bogus)), look(good, Nothing(Bogus))],
+                Some(true),
+                yes,
+                Some(Partial),
+                true,
+            ),
+            (
+                "the root keys of one are wrong, and one is silent",
+                vec![
+                    look(Nothing(Bogus), Nothing(Bogus)),
+                    look(good, Nothing(Bogus)),
+                    look(Nothing(Timeout), None),
+                ],
+                None,
+                None,
+                Some(Partial),
+                true,
+            ),
+            (
+                "the root keys of all that answer are wrong",
+                vec![look(Nothing(Timeout), Nothing(Timeout)), look(Nothing(Bogus), Nothing(Bogus))],
+                None,
+                no,
+                Some(DoesNotHold),
+                true,
+            ),
+            (
+                "one of two does not validate",
+                vec![look(good, Nothing(Bogus)), look(Data(false), Data(false))],
+                Some(true),
+                no,
+                Some(Unauthenticated),
+                true,
+            ),
+            (
+                "one of two does not validate, and the other has wrong root keys",
+                vec![look(Nothing(Bogus), Nothing(Bogus)), look(Data(false), Data(false))],
+                Some(true),
+                no,
+                Some(Unauthenticated),
+                true,
+            ),
             ("no broken name", vec![look(good, None)], None, yes, None, true),
             ("nothing is asked", vec![look(None, None)], None, yes, None, false),
             ("nobody", vec![], None, yes, None, false),
@@ -327,6 +383,30 @@ mod tests {
                 "{case}: {}",
                 got.text
             );
+        }
+    }
+
+    // What is wrong with one resolver is not said of the others.
+    #[test]
+    fn the_text_says_which_resolver_is_meant() {
+        let at =
+            |server: &str, secure| Look { server: server.parse().unwrap(), ..look(secure, Nothing(Bogus)) };
+        let (a, b) = (|said| at("192.0.2.1:53", said), |said| at("192.0.2.2:53", said));
+        for (looks, text) in [
+            (
+                vec![a(Nothing(Bogus)), b(Data(true))],
+                "192.0.2.1:53 finds no valid signature where another resolver does: its root keys or its clock are wrong",
+            ),
+            (
+                vec![a(Data(true)), b(Data(false))],
+                "192.0.2.2:53 authenticates nothing, so that no domain counts as signed by its answers",
+            ),
+            (
+                vec![a(Data(false)), b(Data(false))],
+                "192.0.2.1:53 authenticates nothing, so that no domain counts as signed",
+            ),
+        ] {
+            assert_eq!(judge(&looks, ".").text, text);
         }
     }
 

@@ -188,6 +188,11 @@ pub fn runs_out(expires: Timestamp, max_age: Duration, failing_since: Timestamp,
     failing_since < now && (left < max_age / 4 || left < TWO_DAYS)
 }
 
+/// Whether two policies of a domain ask for different things.
+pub fn differs(a: &StoredPolicy, b: &StoredPolicy) -> bool {
+    a.policy.mode != b.policy.mode || a.policy.mx != b.policy.mx
+}
+
 /// The history line for a freshly fetched policy; `None` when nothing but the dates changed.
 pub fn change(before: Option<&StoredPolicy>, after: &StoredPolicy) -> Option<String> {
     let (mode, id) = (after.policy.mode, &after.id);

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::FutureExt;
 use tokio::sync::Semaphore;
 
-use super::decide::{self, Txt};
+use super::decide::{self, Step, Txt};
 use super::policy::Mode;
 use super::{Applicable, Discovery, DomainMemory, FetchFailure, PolicyFetcher, PolicyStore, StoredPolicy};
 use crate::clock::{Clock, Timestamp};
@@ -47,7 +47,9 @@ pub struct LiveLook {
     pub txt: Txt,
     /// Why, when it failed.
     pub dns_error: Option<DnsError>,
-    /// What the policy host served; `None` when the TXT side gave no id.
+    /// What a delivery would do first: only where it fetches does it go by `live`.
+    pub step: Step,
+    /// What the policy host served; `None` when nothing names an id.
     pub live: Option<Result<Arc<StoredPolicy>, FetchFailure>>,
     /// The stored policy, expired or not.
     pub stored: Option<Arc<StoredPolicy>>,
@@ -123,7 +125,7 @@ impl PolicyService {
             return false;
         }
         inner.remember(domain, &row, |m| m.last_refetch = Some(now)).await;
-        inner.get(domain, &stored.id).await.is_ok_and(|fresh| differs(&stored, &fresh))
+        inner.get(domain, &stored.id).await.is_ok_and(|fresh| decide::differs(&stored, &fresh))
     }
 
     /// The last look before an enforce failure becomes final (STS-53): asks for the TXT record past every
@@ -188,30 +190,38 @@ impl PolicyService {
         }
     }
 
-    /// TXT record and policy file as they are now. Stores nothing, counts nothing, uses up no back-off.
+    /// TXT record and policy file as they are now, and what a delivery would go by, which need not be that file. Stores nothing,
+    /// counts nothing, uses up no back-off.
     pub async fn look_live(&self, domain: &Domain) -> LiveLook {
-        let row = self.inner.load(domain).await.unwrap_or_default();
-        let (txt, dns_error) = self.inner.ask_txt(domain).await;
-        let live = match &txt {
-            Txt::Id(id) => Some(match self.inner.download(domain, id).await {
-                Ok(policy) => Ok(Arc::new(policy)),
-                Err(NotFetched::Failed(failure)) => Err(failure),
-                Err(NotFetched::NoSlot) => {
-                    Err(FetchFailure::fetch_error("busy", "too many fetches are under way"))
-                }
-            }),
-            Txt::Nothing(_) | Txt::Failed => None,
+        let inner = &self.inner;
+        let row = inner.load(domain).await.unwrap_or_default();
+        let (txt, dns_error) = inner.ask_txt(domain).await;
+        let step = inner.step(&row, &txt);
+        let live = match (&txt, &step) {
+            (Txt::Id(id), _) | (_, Step::Fetch { id }) => Some((id, inner.download(domain, id).await)),
+            (Txt::Nothing(_) | Txt::Failed, _) => None,
         };
-        let applicable = match &live {
-            Some(Ok(policy)) => Applicable { policy: Some(Arc::clone(policy)), ..Applicable::default() },
-            Some(Err(failure)) => applicable(self.inner.valid(&row), Some(failure.clone())),
-            None => {
-                let policy = self.inner.valid(&row);
-                let failure = policy.is_some().then(|| undiscovered(&txt, dns_error.as_ref()));
-                applicable(policy, failure)
+        let stored = |step, row, failure| inner.comes_to(step, row, &txt, dns_error.as_ref(), failure);
+        let applicable = match (&step, &live) {
+            (Step::Fetch { .. }, Some((_, Ok(policy)))) => {
+                Some(applicable(Some(Arc::new(policy.clone())), None))
             }
+            (Step::Fetch { id }, Some((_, Err(NotFetched::Failed(failure))))) => {
+                let mut failed = row.clone();
+                inner.failed_now(&mut failed.memory, id, failure);
+                stored(&inner.step(&failed, &txt), &failed, Some(failure.clone()))
+            }
+            _ => stored(&step, &row, None),
         };
-        LiveLook { txt, dns_error, live, stored: row.policy, memory: row.memory, applicable }
+        let live = live.map(|(_, fetched)| match fetched {
+            Ok(policy) => Ok(Arc::new(policy)),
+            Err(NotFetched::Failed(failure)) => Err(failure),
+            Err(NotFetched::NoSlot) => {
+                Err(FetchFailure::fetch_error("busy", "too many fetches are under way"))
+            }
+        });
+        let applicable = applicable.unwrap_or_default();
+        LiveLook { txt, dns_error, step, live, stored: row.policy, memory: row.memory, applicable }
     }
 }
 
@@ -263,10 +273,6 @@ fn applicable(policy: Option<Arc<StoredPolicy>>, failure: Option<FetchFailure>) 
     let silent = policy.as_ref().is_some_and(|p| p.policy.mode == Mode::None);
     let outdated = failure.is_some();
     Applicable { policy, fetch_failure: failure.filter(|_| !silent), outdated, lookup_failed: None }
-}
-
-fn differs(a: &StoredPolicy, b: &StoredPolicy) -> bool {
-    a.policy.mode != b.policy.mode || a.policy.mx != b.policy.mx
 }
 
 fn undiscovered(txt: &Txt, error: Option<&DnsError>) -> FetchFailure {

@@ -156,6 +156,22 @@ const BAD: &[(&str, &str, &str)] = &[
         "4:12: destination[1].next_hop: 192.0.2.8 is an address",
         "name of the host",
     ),
+    // No certificate covers an address, not even one of this machine.
+    (
+        "[[destination]]\ndomain = \"a.example\"\nnext_hop = \"127.0.0.1:25\"\nminimum_tls = \"verify\"",
+        "4:12: destination[1].next_hop: 127.0.0.1 is an address",
+        "name of the host",
+    ),
+    (
+        "[[destination]]\ndomain = \"a.example\"\nnext_hop = \"[::1]:25\"\nminimum_tls = \"dane\"",
+        "4:12: destination[1].next_hop: ::1 is an address",
+        "name of the host",
+    ),
+    (
+        "[[destination]]\ndomain = \"a.example\"\nnext_hop = \"127.0.0.1:587\"\nuser = \"u\"\npassword = \"p\"",
+        "4:12: destination[1].next_hop: 127.0.0.1 is an address",
+        "no user",
+    ),
     (
         "[delivery]\nsource_addresses = [\"192.0.2.1\", { address = \"192.0.2.1\", ehlo = \"a.example\" }]",
         "3:20: delivery.source_addresses: 192.0.2.1 occurs twice",

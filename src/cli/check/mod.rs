@@ -146,7 +146,7 @@ async fn examine(command: &Command, domain: &Domain, config: &Config) -> Result<
         exceptions: exceptions_of(&bench, domain),
         hosts: Vec::new(),
         probed: command.probe,
-        requiretls: RequireTlsReport::new(bench.self_test.belief.proven().is_believed()),
+        requiretls: RequireTlsReport::new(config, &bench.self_test.belief),
         answer: Answer::Wait,
         sentence: String::new(),
         advice: None,
@@ -185,7 +185,7 @@ fn is_enforce(applicable: &Applicable) -> bool {
     applicable.policy.as_ref().is_some_and(|p| p.policy.mode == Mode::Enforce)
 }
 
-/// The policy that a delivery would go by: the live one, or the cached one alone with `--from-cache`.
+/// The policy that a delivery would go by, or the cached one alone with `--from-cache`.
 async fn applied(
     command: &Command,
     bench: &Bench,

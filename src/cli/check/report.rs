@@ -4,13 +4,16 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
+use crate::app::outbound;
 use crate::clock::Timestamp;
+use crate::config::Config;
 use crate::dane::tlsa::Usable;
 use crate::dane::{Tlsa, TlsaAnswer};
 use crate::delivery::classify::{self, Ruling};
 use crate::delivery::session::Seen;
+use crate::dns::belief::Belief;
 use crate::mail::Domain;
-use crate::mtasts::decide::Txt;
+use crate::mtasts::decide::{self, Step, Txt};
 use crate::mtasts::service::LiveLook;
 use crate::mtasts::{Applicable, FetchFailure, Mode, StoredPolicy};
 use crate::queue::outcome::CertificateFacts;
@@ -112,14 +115,15 @@ impl RuleReport {
 /// What would happen to mail with REQUIRETLS (RFC 8689).
 #[derive(Debug, Serialize)]
 pub(super) struct RequireTlsReport {
-    /// Whether senders can ask for it here: only where DNSSEC is believed.
+    /// Whether senders can ask for it here: whether the listener offers it.
     pub(super) accepted: bool,
     pub(super) answer: Answer,
     pub(super) sentence: String,
 }
 
 impl RequireTlsReport {
-    pub(super) const fn new(accepted: bool) -> Self {
+    pub(super) fn new(config: &Config, belief: &Belief) -> Self {
+        let accepted = outbound::offers_requiretls(config, belief);
         Self { accepted, answer: Answer::Wait, sentence: String::new() }
     }
 }
@@ -166,6 +170,8 @@ pub(super) struct PolicyReport {
     pub(super) txt: Option<String>,
     pub(super) live: Option<PolicyFacts>,
     pub(super) live_failure: Option<FetchFailure>,
+    /// When a delivery fetches what is live, where it does not at once and says another thing than what applies.
+    pub(super) live_applies: Option<String>,
     pub(super) cached: Option<PolicyFacts>,
     pub(super) applied: Option<&'static str>,
     pub(super) applied_mode: Option<Mode>,
@@ -202,6 +208,7 @@ impl PolicyReport {
             txt: None,
             live: None,
             live_failure: None,
+            live_applies: None,
             cached: cached.policy.as_ref().map(|p| PolicyFacts::new(p)),
             applied: None,
             applied_mode: None,
@@ -217,17 +224,36 @@ impl PolicyReport {
         };
         let live = look.live.as_ref();
         let policy = applied.and_then(|a| a.policy.as_ref());
-        let is_live = live.and_then(|l| l.as_ref().ok()).is_some() && !from_cache;
+        let fresh = live.and_then(|l| l.as_ref().ok());
+        let is_live = fresh.is_some() && matches!(look.step, Step::Fetch { .. }) && !from_cache;
+        let news = fresh.filter(|f| policy.is_none_or(|p| decide::differs(p, f)) && !is_live && !from_cache);
         Self {
             asked: true,
             not_asked: None,
             txt: Some(txt),
             live: live.and_then(|l| l.as_ref().ok()).map(|p| PolicyFacts::new(p)),
             live_failure: live.and_then(|l| l.as_ref().err()).cloned(),
+            live_applies: news
+                .map(|_| fetched_when(look, policy.is_some_and(|p| p.policy.mode == Mode::Enforce))),
             cached: look.stored.as_ref().map(|p| PolicyFacts::new(p)),
             applied: policy.map(|_| if is_live { "live" } else { "cached" }),
             applied_mode: policy.map(|p| p.policy.mode),
         }
+    }
+}
+
+/// When a delivery that goes by what is stored fetches the policy.
+fn fetched_when(look: &LiveLook, enforced: bool) -> String {
+    match (&look.step, &look.memory.backoff) {
+        (Step::BackedOff, Some(backoff)) => {
+            format!("when the wait after a fetch that failed is over, at {}", backoff.until)
+        }
+        // STS-55
+        _ if enforced => {
+            "when the id changes, at the next refresh, or after an attempt that the cached one stopped"
+                .to_owned()
+        }
+        _ => "when the id changes, or at the next refresh".to_owned(),
     }
 }
 
@@ -436,5 +462,89 @@ impl Probe {
             exception_unneeded: false,
             error: Some(ruling.text.clone()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cli::System;
+    use crate::config::Tls;
+    use crate::dns::belief;
+    use crate::mtasts::policy::Policy;
+    use crate::mtasts::{Backoff, DomainMemory};
+
+    // STS-13, STS-25: what a delivery does not fetch is shown, and does not apply.
+    #[test]
+    fn the_live_policy_applies_only_where_a_delivery_fetches_it() {
+        let policy = |id: &str, mode: &str| {
+            let body = format!("version: STSv1\nmode: {mode}\nmx: mx.d.example\nmax_age: 86400\n");
+            Arc::new(StoredPolicy {
+                domain: Domain::parse("d.example").unwrap(),
+                id: id.to_owned(),
+                policy: Policy::parse(body.as_bytes()).unwrap(),
+                fetched: Timestamp::from_millis(0),
+                expires: Timestamp::from_millis(0),
+                last_used: Timestamp::from_millis(0),
+            })
+        };
+        let (stored, live) = (policy("1", "testing"), policy("1", "enforce"));
+        let backoff = Backoff {
+            id: "1".to_owned(),
+            until: Timestamp::from_millis(60_000),
+            step: Duration::from_secs(60),
+            failure: FetchFailure::fetch_error("http-500", ""),
+        };
+        let later = Some("when the id changes, or at the next refresh");
+        let stopped =
+            Some("when the id changes, at the next refresh, or after an attempt that the cached one stopped");
+        let waits = Some("when the wait after a fetch that failed is over, at 1970-01-01T00:01:00Z");
+        for (step, live, used, applied, mode, applies) in [
+            (Step::UseStored, &live, Some(&stored), Some("cached"), Some(Mode::Testing), later),
+            (Step::UseStored, &stored, Some(&stored), Some("cached"), Some(Mode::Testing), None),
+            (Step::UseStored, &stored, Some(&live), Some("cached"), Some(Mode::Enforce), stopped),
+            (Step::BackedOff, &live, Some(&stored), Some("cached"), Some(Mode::Testing), waits),
+            (Step::BackedOff, &live, None, None, None, waits),
+            (Step::Fetch { id: "1".to_owned() }, &live, Some(&live), Some("live"), Some(Mode::Enforce), None),
+        ] {
+            let applicable = Applicable { policy: used.cloned(), ..Applicable::default() };
+            let look = LiveLook {
+                txt: Txt::Id("1".to_owned()),
+                dns_error: None,
+                step,
+                live: Some(Ok(Arc::clone(live))),
+                stored: Some(Arc::clone(&stored)),
+                memory: DomainMemory { backoff: Some(backoff.clone()), ..DomainMemory::default() },
+                applicable: applicable.clone(),
+            };
+            let got = PolicyReport::new(&look, Some(&applicable), false);
+            assert_eq!(
+                (got.applied, got.applied_mode, got.live_applies.as_deref()),
+                (applied, mode, applies),
+                "{:?}",
+                look.step
+            );
+        }
+    }
+
+    // RTLS-01, RTLS-29: `check` says what EHLO says.
+    #[test]
+    fn requiretls_is_accepted_only_where_the_listener_offers_it() {
+        let proven = Belief::new(belief::Mode::TrustAd, String::new());
+        proven.proven().set(true);
+        let accepted = |keys: &str, tls: bool, belief: &Belief| {
+            let text = format!("hostname = \"relay.example.net\"\n{keys}\n");
+            let mut config = Config::parse(&text, Path::new("sealpost.toml"), &System::RELAY).unwrap();
+            config.tls = tls.then(|| Tls { certificate: "c".into(), private_key: "k".into() });
+            RequireTlsReport::new(&config, belief).accepted
+        };
+        assert!(accepted("", true, &proven));
+        assert!(!accepted("", false, &proven));
+        assert!(!accepted("[mta_sts]\nenabled = false", true, &proven));
+        assert!(!accepted("", true, &Belief::new(belief::Mode::TrustAd, String::new())));
     }
 }

@@ -24,8 +24,7 @@ pub(super) fn print(report: &Report, io: &mut Io<'_>) -> Result<(), Failure> {
     for host in &report.hosts {
         print_host(host, io)?;
     }
-    let refused =
-        if report.requiretls.accepted { "" } else { " Senders cannot ask for it here: see dnssec." };
+    let refused = if report.requiretls.accepted { "" } else { REFUSED };
     writeln!(io.out, "  requiretls {}{refused}", clean(&report.requiretls.sentence))?;
     writeln!(io.out)?;
     writeln!(io.out, "{}", clean(&report.sentence))?;
@@ -40,6 +39,9 @@ pub(super) fn print(report: &Report, io: &mut Io<'_>) -> Result<(), Failure> {
     }
     Ok(())
 }
+
+/// What is said where the listener does not offer REQUIRETLS.
+const REFUSED: &str = " Senders cannot ask for it here: that takes DNSSEC that is believed (see dnssec), mta_sts.enabled and [tls].";
 
 fn rule(r: &RuleReport, io: &mut Io<'_>) -> Result<(), Failure> {
     let hop = r.next_hop.as_ref().map_or_else(String::new, |hop| format!(", next hop {hop}"));
@@ -114,6 +116,9 @@ fn policy(p: &PolicyReport, io: &mut Io<'_>) -> Result<(), Failure> {
                 writeln!(io.out, "    applies the {which} one, mode {}", word(mode))?
             }
             _ => writeln!(io.out, "    applies none: MTA-STS asks for nothing")?,
+        }
+        if let Some(when) = &p.live_applies {
+            writeln!(io.out, "    fetches the live one {when}")?;
         }
     }
     Ok(())

@@ -47,6 +47,8 @@ words! {
     enum Authenticated {
         Secure = "secure",
         Insecure = "insecure",
+        /// There is no answer.
+        None = "none",
     }
 }
 
@@ -85,8 +87,11 @@ impl DnsMetrics {
                 DnsErrorKind::Unreachable => Came::Unreachable,
             },
         };
-        let secure = result.as_ref().is_ok_and(|answer| answer.secure);
-        let dnssec = if secure { Authenticated::Secure } else { Authenticated::Insecure };
+        let dnssec = match result {
+            Ok(answer) if answer.secure => Authenticated::Secure,
+            Ok(_) => Authenticated::Insecure,
+            Err(_) => Authenticated::None,
+        };
         self.lookups.count((record, came, dnssec));
         self.durations.took(took);
     }

@@ -374,6 +374,56 @@ async fn the_next_server_is_asked_after_trouble_and_the_good_one_first_from_then
     assert_eq!(dead.mx(&host("data")).await.unwrap_err().kind, DnsErrorKind::Unreachable);
 }
 
+// DANE-02: a resolver with stale root keys calls everything bogus. A sound one makes up for it; one that authenticates
+// nothing opens nothing.
+#[tokio::test]
+async fn what_one_server_calls_bogus_is_believed_of_another_only_where_that_one_authenticates_it() {
+    let stale = || {
+        Server::start(|query, a| {
+            if !a.metadata.checking_disabled {
+                a.metadata.response_code = ResponseCode::ServFail;
+                return Act::Answer;
+            }
+            script(query, a)
+        })
+    };
+    let sound = Server::start(script).await;
+    let plain = Server::start(|query, a| {
+        let act = script(query, a);
+        a.metadata.authentic_data = false;
+        act
+    })
+    .await;
+    let (first, third) = (stale().await, stale().await);
+    let dns = resolver(&[first.address, sound.address], true);
+    for (label, data) in [("data", v4(1)), ("nodata", Data::NoData)] {
+        let got = dns.addresses(&host(label), Family::V4).await.unwrap();
+        assert_eq!((got.data, got.secure), (data, true), "{label}");
+    }
+    assert_eq!(
+        (first.asked().len(), sound.asked().len()),
+        (2, 2),
+        "the sound one is asked first from then on"
+    );
+    // What is not signed is believed of the sound one, now that it comes first.
+    assert_eq!(dns.addresses(&host("lame"), Family::V4).await.unwrap().data, Data::NoData);
+    // What is broken stays so, and is asked once of each.
+    let twice = HickoryResolver::new(DnsSettings {
+        servers: vec![third.address, plain.address],
+        trust: Trust::Resolvers,
+        ..DnsSettings::default()
+    })
+    .unwrap();
+    for label in ["data", "nodata"] {
+        let got = twice.addresses(&host(label), Family::V4).await.unwrap_err();
+        assert_eq!((got.kind, got.server), (DnsErrorKind::Bogus, Some(third.address)), "{label}");
+    }
+    assert_eq!((third.asked().len(), plain.asked().len()), (4, 2), "and nobody is preferred for it");
+    // Past one that authenticates nothing, one that does is found.
+    let last = resolver(&[third.address, plain.address, sound.address], true);
+    assert!(last.addresses(&host("data"), Family::V4).await.unwrap().secure);
+}
+
 // DNS dead: every lookup ends, whatever is configured.
 #[tokio::test]
 async fn a_lookup_ends_at_its_deadline() {

@@ -8,7 +8,6 @@ use super::{Inner, NotFetched, applicable, unavailable, undiscovered};
 use crate::dns::{Data, DnsError};
 use crate::mail::Domain;
 use crate::mtasts::decide::{self, Life, Step, Txt};
-use crate::mtasts::policy::Mode;
 use crate::mtasts::{Applicable, Discovery, FetchFailure, StoredPolicy, record};
 
 const TOUCH_EVERY: Duration = Duration::from_secs(3600);
@@ -24,12 +23,12 @@ impl Inner {
         let mut step = self.step(&row, &txt);
         if let Step::Fetch { id } = &step {
             match self.get(domain, id).await {
-                Ok(policy) => return Discovery::Known(self.used(domain, Some(policy), None)),
+                Ok(policy) => return Discovery::Known(self.used(domain, applicable(Some(policy), None))),
                 Err(NotFetched::NoSlot) => {
                     return match self.valid(&row) {
                         Some(policy) => {
-                            let known = self.used(domain, Some(policy), None);
-                            Discovery::Known(Applicable { outdated: true, ..known })
+                            let known = Applicable { outdated: true, ..applicable(Some(policy), None) };
+                            Discovery::Known(self.used(domain, known))
                         }
                         // Going on would send the first message unprotected because we are busy.
                         None => Discovery::Wait(unavailable(domain, "MTA-STS policy")),
@@ -43,41 +42,53 @@ impl Inner {
                 }
             }
         }
-        match step {
-            Step::Wait { start } => {
-                if start {
-                    let now = self.clock.now();
-                    self.remember(domain, &row, |m| m.grace_started = Some(now)).await;
-                }
-                tracing::warn!(%domain, event = "sts-discovery-dns-error", error = ?dns_error, "waiting");
-                let error = dns_error.unwrap_or_else(|| unavailable(domain, "TXT"));
-                Discovery::Wait(error)
+        let Some(applicable) = self.comes_to(&step, &row, &txt, dns_error.as_ref(), failure) else {
+            if step == (Step::Wait { start: true }) {
+                let now = self.clock.now();
+                self.remember(domain, &row, |m| m.grace_started = Some(now)).await;
             }
-            Step::UseStored => Discovery::Known(self.used(domain, self.valid(&row), None)),
+            tracing::warn!(%domain, event = "sts-discovery-dns-error", error = ?dns_error, "waiting");
+            return Discovery::Wait(dns_error.unwrap_or_else(|| unavailable(domain, "TXT")));
+        };
+        match (&step, &applicable.fetch_failure) {
+            (Step::UseStoredUndiscovered, Some(why)) => {
+                tracing::warn!(%domain, reason = %why.reason, "policy not discovered; the stored one applies");
+            }
+            (Step::NoPolicy, _) if txt == Txt::Failed => {
+                tracing::warn!(%domain, event = "sts-discovery-dns-error", error = ?dns_error, "going on without a policy");
+            }
+            _ => {}
+        }
+        Discovery::Known(self.used(domain, applicable))
+    }
+
+    /// What `step` comes to once nothing is fetched any more; `failure`: the fetch that was its first part failed with it.
+    /// `None`: mail waits.
+    pub(super) fn comes_to(
+        &self,
+        step: &Step,
+        row: &Row,
+        txt: &Txt,
+        dns_error: Option<&DnsError>,
+        failure: Option<FetchFailure>,
+    ) -> Option<Applicable> {
+        match step {
+            Step::Wait { .. } => None,
+            Step::UseStored => Some(applicable(self.valid(row), None)),
             Step::UseStoredUndiscovered => {
-                let policy = self.valid(&row);
-                let why = undiscovered(&txt, dns_error.as_ref());
-                if policy.as_ref().is_some_and(|p| p.policy.mode != Mode::None) {
-                    tracing::warn!(%domain, reason = %why.reason, "policy not discovered; the stored one applies");
-                }
-                let known = self.used(domain, policy, Some(why));
+                let known = applicable(self.valid(row), Some(undiscovered(txt, dns_error)));
                 // Where there is no record there is no other policy.
-                Discovery::Known(Applicable { outdated: txt == Txt::Failed, ..known })
+                Some(Applicable { outdated: *txt == Txt::Failed, ..known })
             }
             Step::BackedOff | Step::Fetch { .. } => {
                 let failure = failure.or_else(|| row.memory.backoff.as_ref().map(|b| b.failure.clone()));
-                Discovery::Known(self.used(domain, self.valid(&row), failure))
+                Some(applicable(self.valid(row), failure))
             }
-            Step::NoPolicy => {
-                if txt == Txt::Failed {
-                    tracing::warn!(%domain, event = "sts-discovery-dns-error", error = ?dns_error, "going on without a policy");
-                }
-                Discovery::Known(Applicable { lookup_failed: dns_error, ..Applicable::default() })
-            }
+            Step::NoPolicy => Some(Applicable { lookup_failed: dns_error.cloned(), ..Applicable::default() }),
         }
     }
 
-    fn step(&self, row: &Row, txt: &Txt) -> Step {
+    pub(super) fn step(&self, row: &Row, txt: &Txt) -> Step {
         let now = self.clock.now();
         decide::step(row.policy.as_deref(), &row.memory, txt, now, self.no_expiry(), &self.settings.limits)
     }
@@ -94,15 +105,10 @@ impl Inner {
         self.life(row).filter(|(_, life)| *life != Life::Over).map(|(policy, _)| policy)
     }
 
-    /// Notes the use of a policy, to the hour, and puts it together with what went wrong.
-    fn used(
-        &self,
-        domain: &Domain,
-        policy: Option<Arc<StoredPolicy>>,
-        failure: Option<FetchFailure>,
-    ) -> Applicable {
+    /// Notes the use of a policy, to the hour.
+    fn used(&self, domain: &Domain, applicable: Applicable) -> Applicable {
         let now = self.clock.now();
-        if policy.as_ref().is_some_and(|p| now.since(p.last_used) >= TOUCH_EVERY) {
+        if applicable.policy.as_ref().is_some_and(|p| now.since(p.last_used) >= TOUCH_EVERY) {
             self.store.touch(domain, now);
             let _writer = self.row_writer.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(mut row) = self.rows.get(domain) {
@@ -112,7 +118,7 @@ impl Inner {
                 self.rows.insert(domain.clone(), row);
             }
         }
-        applicable(policy, failure)
+        applicable
     }
 
     /// The TXT side of discovery (RFC 8461 §3.1), at exactly this owner name (STS-01, STS-61).

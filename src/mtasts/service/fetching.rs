@@ -10,7 +10,7 @@ use super::{Inner, NotFetched};
 use crate::mail::Domain;
 use crate::mtasts::decide::{self, Life};
 use crate::mtasts::policy::{self, Mode, Policy};
-use crate::mtasts::{FetchFailure, StoredPolicy};
+use crate::mtasts::{DomainMemory, FetchFailure, StoredPolicy};
 use crate::tlsrpt::ResultType;
 
 impl Inner {
@@ -108,21 +108,22 @@ impl Inner {
     /// Back-off, failing refresh, and the downgrade when the policy had only waited for this (STS-25, STS-57).
     async fn note_failure(&self, domain: &Domain, id: &str, failure: &FetchFailure) {
         tracing::warn!(%domain, id, result = %failure.result, reason = %failure.reason, detail = %failure.detail, "policy not fetched");
-        let now = self.clock.now();
         let row = self.load(domain).await.unwrap_or_default();
         let was_due = self.life(&row).filter(|(_, life)| *life == Life::Due);
-        let limits = &self.settings.limits;
-        self.remember(domain, &row, |m| {
-            m.backoff = Some(decide::next_backoff(m.backoff.as_ref(), id, failure, now, limits));
-            m.refresh_tried = Some(now);
-            m.refresh_failing_since = m.refresh_failing_since.or(Some(now));
-        })
-        .await;
+        self.remember(domain, &row, |m| self.failed_now(m, id, failure)).await;
         if let Some((policy, _)) = was_due {
             tracing::warn!(%domain, event = "sts-policy-expired-downgrade", mode = %policy.policy.mode, expired = %policy.expires, "the policy ran out and cannot be had again");
             if policy.policy.mode == Mode::Enforce {
                 self.settings.metrics.downgrades.count(Downgrade::Expired);
             }
         }
+    }
+    /// What a fetch of `id` that fails now leaves in the memory.
+    pub(super) fn failed_now(&self, memory: &mut DomainMemory, id: &str, failure: &FetchFailure) {
+        let now = self.clock.now();
+        let before = memory.backoff.as_ref();
+        memory.backoff = Some(decide::next_backoff(before, id, failure, now, &self.settings.limits));
+        memory.refresh_tried = Some(now);
+        memory.refresh_failing_since = memory.refresh_failing_since.or(Some(now));
     }
 }

@@ -433,6 +433,41 @@ async fn looking_live_leaves_no_trace() {
     assert_eq!(w.host.gets(), 3, "no back-off was used up");
 }
 
+// STS-13, STS-25, STS-57: what `check` goes by is what the next delivery goes by.
+#[tokio::test]
+async fn looking_live_goes_by_the_policy_that_a_delivery_would_use() {
+    let agree = async |w: &World, want: &str, case: &str| {
+        let live = w.look_live().await;
+        assert_eq!((live.as_str(), w.look().await.as_str()), (want, want), "{case}");
+    };
+    let week = 7 * 86400;
+    let w = World::enforced().await;
+    w.host.serve(&Host::policy("testing", "other.d.example", week));
+    let look = w.service.look_live(&w.domain).await;
+    assert_eq!((look.step, look.live.unwrap().unwrap().policy.mode), (Step::UseStored, Mode::Testing));
+    agree(&w, "enforce 1", "another file under the same id").await;
+    w.host.fail("http-500");
+    agree(&w, "enforce 1", "a policy host that fails, and nobody asks").await;
+    w.publish("2");
+    agree(&w, "enforce 1 (http-500)", "a new id, and its fetch fails").await;
+    w.host.serve(&Host::policy("testing", "mx.d.example", week));
+    agree(&w, "enforce 1 (http-500)", "the file is there, and the back-off of its fetch runs").await;
+    w.clock.advance(5 * MINUTE);
+    agree(&w, "testing 2", "the back-off is over").await;
+    w.unpublish();
+    agree(&w, "testing 2 (txt-missing)", "no record").await;
+
+    let w = World::enforced().await;
+    w.clock.advance(8 * DAY);
+    w.unpublish();
+    assert_eq!(w.look_live().await, "enforce 1", "past its day it is fetched, record or not");
+    w.host.fail("http-500");
+    agree(&w, "nothing", "past its day, and it cannot be had again").await;
+    w.publish("1");
+    w.clock.advance(HOUR);
+    agree(&w, "nothing (http-500)", "the like, with a record").await;
+}
+
 #[tokio::test]
 async fn a_failing_store_loses_no_policy_and_guesses_nothing() {
     let w = world();

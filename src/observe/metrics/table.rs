@@ -185,7 +185,7 @@ metrics! {
 
     DNS_LOOKUPS "sealpost_dns_lookups_total" Counter, ["record" "result" "dnssec"],
         "Questions to the resolver, answers from the cache apart, by record type, result, and whether the answer was \
-         authenticated.",
+         authenticated (`none`: there was no answer).",
         "`sum(rate(sealpost_dns_lookups_total{result=~\"servfail\\|timeout\\|unreachable\"}[10m])) > 0.5 * \
          sum(rate(sealpost_dns_lookups_total[10m]))`: the resolver is down; a rise of `result=\"bogus\"`: DNSSEC is broken \
          somewhere.";

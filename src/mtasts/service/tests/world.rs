@@ -16,8 +16,8 @@ use crate::mail::Domain;
 use crate::mtasts::service::metrics::PolicyMetrics;
 use crate::mtasts::service::{PolicyService, ServiceSettings};
 use crate::mtasts::{
-    Discovery, DomainMemory, FetchFailure, PolicyChange, PolicyFetcher, PolicyRow, PolicyStore, StoreFailed,
-    StoredPolicy,
+    Applicable, Discovery, DomainMemory, FetchFailure, PolicyChange, PolicyFetcher, PolicyRow, PolicyStore,
+    StoreFailed, StoredPolicy,
 };
 use crate::observe::prometheus::Prometheus;
 
@@ -235,15 +235,22 @@ impl World {
     pub(super) async fn look(&self) -> String {
         match self.service.discover(&self.domain).await {
             Discovery::Wait(e) => format!("wait {:?}", e.kind),
-            Discovery::Known(a) => {
-                let policy =
-                    a.policy.map_or_else(|| "nothing".into(), |p| format!("{} {}", p.policy.mode, p.id));
-                a.fetch_failure.map_or_else(|| policy.clone(), |f| format!("{policy} ({})", f.reason))
-            }
+            Discovery::Known(a) => said(&a),
         }
+    }
+
+    /// The like, as `check` sees it.
+    pub(super) async fn look_live(&self) -> String {
+        said(&self.service.look_live(&self.domain).await.applicable)
     }
 
     pub(super) fn stored(&self) -> StoredPolicy {
         self.store.row(&self.domain).policy.expect("a stored policy")
     }
+}
+
+fn said(a: &Applicable) -> String {
+    let policy =
+        a.policy.as_ref().map_or_else(|| "nothing".into(), |p| format!("{} {}", p.policy.mode, p.id));
+    a.fetch_failure.as_ref().map_or_else(|| policy.clone(), |f| format!("{policy} ({})", f.reason))
 }
