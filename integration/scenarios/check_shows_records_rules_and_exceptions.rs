@@ -43,7 +43,11 @@ async fn staged(world: &World, sections: String) -> Relay {
     let lapsed = world.mx_host("lapsed.example").await;
     lapsed.certificate(&world.ca.issue(Flaw::Expired, &[lapsed.name()]));
     world.dns.sign("");
-    let keys = vec![("dns", "dnssec = \"trust-ad\"".to_owned()), ("dane", "require_both = true".to_owned())];
+    let keys = vec![
+        ("dns", "dnssec = \"trust-ad\"".to_owned()),
+        ("dane", "require_both = true".to_owned()),
+        ("tls", world.certificate_of_relay()),
+    ];
     Relay::prepare(&program(), world, Setup { keys, sections, ..Setup::default() })
 }
 
@@ -256,7 +260,10 @@ async fn without_belief_nothing_counts_as_signed() {
         {
             assert!(text.contains(part), "{part:?} is missing:\n{text}");
         }
-        assert!(text.contains("Senders cannot ask for it here: see dnssec."), "{text}");
+        assert!(
+            text.contains("Senders cannot ask for it here: that takes DNSSEC that is believed"),
+            "{text}"
+        );
         assert_eq!(report["requiretls"]["accepted"], false);
         assert_eq!(report["hosts"][0]["probes"][0]["tlsa"], serde_json::json!([]));
     }

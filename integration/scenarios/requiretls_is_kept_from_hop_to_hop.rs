@@ -10,13 +10,8 @@ use crate::{SENDER, relay_with};
 
 /// A relay with a certificate for its applications, and a resolver whose AD flag it believes once the self-test has seen it.
 async fn believing_relay(world: &World) -> Relay {
-    let leaf = world.ca.issue(Flaw::None, &["relay.lab.example"]);
-    for (file, pem) in [("chain.pem", &leaf.chain_pem), ("key.pem", &leaf.key_pem)] {
-        std::fs::write(world.dir.path().join(file), pem).unwrap();
-    }
-    let tls = "certificate = \"chain.pem\"\nprivate_key = \"key.pem\"".to_owned();
     let dns = "dnssec = \"trust-ad\"\nself_test = { secure = \"sender.example\" }".to_owned();
-    let keys = vec![("dns", dns), ("tls", tls)];
+    let keys = vec![("dns", dns), ("tls", world.certificate_of_relay())];
     relay_with(world, Setup { keys, ..Setup::default() }).await
 }
 

@@ -103,6 +103,15 @@ fn free<T>(bound: std::io::Result<T>) -> Option<std::io::Result<T>> {
 }
 
 impl World {
+    /// Makes a certificate for the listeners of the relay; the keys of its section `[tls]`.
+    pub fn certificate_of_relay(&self) -> String {
+        let leaf = self.ca.issue(Flaw::None, &["relay.lab.example"]);
+        for (file, pem) in [("chain.pem", &leaf.chain_pem), ("key.pem", &leaf.key_pem)] {
+            std::fs::write(self.dir.path().join(file), pem).unwrap();
+        }
+        "certificate = \"chain.pem\"\nprivate_key = \"key.pem\"".to_owned()
+    }
+
     /// Starts DNS and the policy hosts; there is no domain yet.
     pub async fn start() -> Self {
         let held = Held::take();
